@@ -1,0 +1,53 @@
+# Every target sets up .venv by itself, with Python 3.11 or newer and the versions that were tested.
+#
+#   make synth                                  the simulated demonstration set, out/demo
+#   make synth CONFIG=configs/sirst5k.yaml DATA=NUDT-SIRST NOISE=backgrounds OUT=out/sirst5k
+#   make train                                  train on it, then judge on its test split
+
+PYTHON ?= python3
+CONFIG ?= configs/demo.yaml
+DATA ?=
+NOISE ?=
+OUT ?= out/$(basename $(notdir $(CONFIG)))
+TRAIN ?= configs/train/demo.yaml
+RUN ?= runs/$(basename $(notdir $(TRAIN)))
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+.PHONY: help synth train test bench lint clean
+.DEFAULT_GOAL := help
+
+help: ## what there is to make
+	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+
+synth: $(READY) ## build a data set (CONFIG= DATA= NOISE= OUT=)
+	$(BIN)/synth build $(CONFIG) --out $(OUT) \
+	  $(if $(DATA),--data $(DATA)) $(foreach source,$(NOISE),--noise $(source))
+
+train: $(READY) ## train a detector on the built set (TRAIN= OUT= RUN=), then test it
+	@test -f $(OUT)/dataset.json || $(MAKE) --no-print-directory synth
+	$(BIN)/detect train $(TRAIN) --data $(OUT) --out $(RUN)
+	$(BIN)/detect test $(RUN)/best.safetensors $(OUT)
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
+	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \
+	  $(if $(DATA),--data $(DATA)) $(if $(NOISE),--noise $(NOISE))
+	$(BIN)/python tests/benchmarks/bench_sampling.py $(if $(NOISE),$(NOISE))
+
+lint: $(READY) ## ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean: ## remove .venv and caches; data sets and runs stay
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The learning side: networks, losses, metrics, training and evaluation of detectors."""

@@ -1,0 +1,1 @@
+"""Where data and detectors meet the user: configuration, builds, command line."""

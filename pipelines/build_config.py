@@ -1,0 +1,152 @@
+"""The configuration of a build: what `synth build CONFIG` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipelines.config import StrictModel
+from synth.noise.sampling import SamplingRule
+from synth.recipe import NoiseRule, Recipe
+from synth.scenes import SCENE_KINDS
+
+Ratio = Annotated[float, Field(ge=0, le=1)]
+Side = Annotated[int, Field(ge=1, le=65536)]
+Count = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class SensorSettings(StrictModel):
+    """A simulated camera; σ in DN of 8-bit data, blur in pixels."""
+
+    temporal_sigma: NonNegative = 2.0
+    column_sigma: NonNegative = 1.0
+    row_sigma: NonNegative = 0.5
+    dead_fraction: Ratio = 2e-4
+    blur_sigma: NonNegative = 0.8
+
+
+class SimulationSettings(StrictModel):
+    """A simulated data set: how many frames, of what, by which camera."""
+
+    train: Positive
+    test: Count
+    noise_frames: Positive = 12
+    shape: tuple[Side, Side] = (256, 256)
+    bits: Annotated[int, Field(ge=8, le=16)] = 8
+    kinds: Annotated[tuple[str, ...], Field(min_length=1)] = SCENE_KINDS
+    targets: tuple[Count, Count] = (1, 3)
+    scr: tuple[float, float] = (2.0, 12.0)
+    sensor: SensorSettings = SensorSettings()
+
+    @field_validator("kinds")
+    @classmethod
+    def _known_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
+        for kind in kinds:
+            if kind not in SCENE_KINDS:
+                raise ValueError(f"no scene is called {kind!r}; known are {', '.join(SCENE_KINDS)}")
+        return kinds
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SimulationSettings:
+        if self.targets[0] > self.targets[1]:
+            raise ValueError("targets: the least number is above the greatest")
+        if not 0 < self.scr[0] <= self.scr[1]:
+            raise ValueError("scr: must be two numbers above 0, the smaller one first")
+        if min(self.shape) < 16:
+            raise ValueError("shape: a simulated frame has at least 16 pixels a side")
+        return self
+
+
+class NoiseSettings(StrictModel):
+    """Where noise is sampled, by which rule, and how much of it an output gets."""
+
+    sources: tuple[Path, ...] = ()
+    banks: Literal["source", "folder"] = "source"
+    sequence: bool = False
+    patch: Side = 32
+    stride: Positive | None = None
+    max_var: NonNegative = 50.0
+    min_mean: NonNegative = 0.0
+    max_seq_var: NonNegative = 50.0
+    max_seq_mean: NonNegative = 50.0
+    limit: Positive | None = None
+    bits: Annotated[int, Field(ge=1, le=16)] | None = None
+    mode: Literal["mixup"] = "mixup"
+    ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
+    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+
+    @field_validator("sources", "ratio", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str | int | float | Path) else value
+
+    def sampling_rule(self) -> SamplingRule:
+        """The rule for `synth.noise.sampling`."""
+        return SamplingRule(
+            side=self.patch,
+            stride=self.stride,
+            max_var=self.max_var,
+            min_mean=self.min_mean,
+            max_seq_var=self.max_seq_var,
+            max_seq_mean=self.max_seq_mean,
+            limit=self.limit,
+            bits=self.bits,
+        )
+
+    def noise_rule(self) -> NoiseRule:
+        """The rule for `synth.recipe`."""
+        return NoiseRule(self.ratio)
+
+
+class NegativeSettings(StrictModel):
+    """Which negatives are made from the training targets."""
+
+    side: Side = 32
+    turns: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)] = (
+        0,
+        1,
+        2,
+        3,
+    )
+    mirror: bool = False
+    blend: Literal["paste"] = "paste"
+    count: Count | None = None
+
+    @field_validator("turns")
+    @classmethod
+    def _distinct(cls, turns: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(turns)) != len(turns):
+            raise ValueError("a turn is named twice")
+        return turns
+
+    def recipe(self, noise: NoiseRule | None) -> Recipe:
+        """The recipe for `synth.recipe`."""
+        return Recipe(self.side, self.turns, self.mirror, self.count, noise)
+
+
+class BuildConfig(StrictModel):
+    """A whole data set: real images (`data`) or simulated ones, noise, negatives."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    seed: Count = 0
+    data: Path | None = None
+    simulate: SimulationSettings | None = None
+    noise: NoiseSettings | None = NoiseSettings()
+    negatives: NegativeSettings = NegativeSettings()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> BuildConfig:
+        if self.data is None and self.simulate is None:
+            raise ValueError("data: is missing; give the data set's folder (--data), or `simulate`")
+        if self.data is not None and self.simulate is not None:
+            raise ValueError("data and simulate exclude each other; keep one")
+        if self.simulate is not None and self.negatives.side > min(self.simulate.shape):
+            raise ValueError(
+                f"negatives.side: a box of {self.negatives.side} pixels is larger than the "
+                f"simulated images of {self.simulate.shape[0]}x{self.simulate.shape[1]}"
+            )
+        return self

@@ -1,0 +1,102 @@
+"""How commands speak: errors in one line, JSON on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from tqdm import tqdm
+
+from detect.errors import DetectError
+from pipelines.errors import PipelineError
+from synth.errors import SynthError
+
+Item = TypeVar("Item")
+
+
+class ToolGroup(click.Group):
+    """A group of commands whose failures are one line on stderr and exit status 1.
+
+    Wrong usage is one line and exit status 2. A traceback is a bug.
+    """
+
+    def main(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        if not standalone_mode:
+            return super().main(args, prog_name, standalone_mode=False, **extra)
+        try:
+            code = super().main(args, prog_name, standalone_mode=False, **extra)
+        except click.exceptions.NoArgsIsHelpError as error:
+            error.show()
+            raise SystemExit(2) from None
+        except click.UsageError as error:
+            path = error.ctx.command_path if error.ctx else self.name
+            fail(f"{error.format_message()} See `{path} --help`.", status=2)
+        except click.ClickException as error:
+            fail(error.format_message())
+        except click.Abort:
+            fail("interrupted; run the same command again to go on")
+        raise SystemExit(code if isinstance(code, int) else 0)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (SynthError, DetectError, PipelineError) as error:
+            fail(str(error))
+        except KeyboardInterrupt:
+            fail("interrupted; run the same command again to go on")
+        except BrokenPipeError:
+            # The reader of our output left (`| head`); there is nobody to tell.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(1) from None
+        except MemoryError:
+            fail("out of memory; use fewer --jobs, or smaller inputs")
+        except OSError as error:
+            where = f"{error.filename}: " if error.filename else ""
+            fail(f"{where}{error.strerror or error}")
+
+
+def fail(message: str, status: int = 1) -> NoReturn:
+    """Print one line on stderr and leave."""
+    line = " ".join(message.split())
+    click.echo(f"{Path(sys.argv[0]).name}: {line}", err=True)
+    raise SystemExit(status)
+
+
+def emit_json(value: Any) -> None:
+    """Print one JSON object on stdout."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def progress_bar(total: int | None, desc: str, unit: str = "image") -> tqdm[Any]:
+    """A bar with rate and remaining time on stderr, silent when that is no terminal."""
+    return tqdm(
+        total=total, desc=desc, unit=f" {unit}", file=sys.stderr, disable=not sys.stderr.isatty()
+    )
+
+
+def progress(
+    items: Iterable[Item], total: int | None, desc: str, unit: str = "image"
+) -> Iterable[Item]:
+    """Show a `progress_bar` while `items` are gone through."""
+    with progress_bar(total, desc, unit) as bar:
+        for item in items:
+            yield item
+            bar.update()
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The ``--json`` flag that every command has."""
+    return click.option(
+        "--json", "as_json", is_flag=True, help="One JSON object on stdout, all else on stderr."
+    )(command)

@@ -1,0 +1,488 @@
+"""The command `synth`: from frames to a data set."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import click
+
+from pipelines.build import (
+    Backend,
+    BuildResult,
+    Plan,
+    Pool,
+    Progress,
+    execute,
+    prepare,
+    prepare_transfer,
+    prepare_turns,
+)
+from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
+from pipelines.config import load_config
+from pipelines.noise import sample_files
+from pipelines.store import replace_file, verify
+from synth import __version__
+from synth.dataset import open_dataset
+from synth.errors import DatasetError
+from synth.noise.bank import load_bank
+from synth.noise.sampling import SamplingRule
+
+_EXAMPLES = {"max_content_width": 100}
+_POSITIVE = click.IntRange(min=1)
+_SIDE = click.IntRange(1, 65536)
+_NON_NEGATIVE = click.FloatRange(min=0)
+
+
+class _NoiseFile(click.ParamType):
+    """A path that ends in ``.npz``."""
+
+    name = "file.npz"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        if Path(value).suffix != ".npz":
+            self.fail(f"{value} must end in .npz", param, ctx)
+        return Path(value)
+
+
+class _Turns(click.ParamType):
+    """Quarter turns as ``0,1,2,3``."""
+
+    name = "turns"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        if isinstance(value, tuple):
+            return value
+        turns = tuple(value.split(","))
+        if not turns or len(set(turns)) != len(turns) or not set(turns) <= {"0", "1", "2", "3"}:
+            self.fail(f"{value!r} must name some of 0,1,2,3, each once", param, ctx)
+        return tuple(map(int, turns))
+
+
+def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option(
+        "--backend",
+        type=click.Choice(["threads", "processes"]),
+        default="threads",
+        show_default=True,
+        help="What the workers are.",
+    )(command)
+    return click.option(
+        "--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0, the default, for all."
+    )(command)
+
+
+@click.group(cls=ToolGroup, context_settings=_EXAMPLES)
+@click.version_option(__version__, prog_name="synth")
+def main() -> None:
+    """Synthesise labelled infrared small-target data from real or simulated frames."""
+
+
+@main.command("noise-sample")
+@click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=_NoiseFile(), help="The bank to write.")
+@click.option("--patch", type=_SIDE, default=32, show_default=True, help="Side of a patch, pixels.")
+@click.option("--stride", type=_POSITIVE, help="Step between windows; side by side by default.")
+@click.option("--max-var", type=_NON_NEGATIVE, default=50.0, show_default=True)
+@click.option("--min-mean", type=_NON_NEGATIVE, default=0.0, show_default=True)
+@click.option(
+    "--sequence", is_flag=True, help="The frames of each folder are one sequence of a fixed camera."
+)
+@click.option("--max-seq-var", type=_NON_NEGATIVE, default=50.0, show_default=True)
+@click.option("--max-seq-mean", type=_NON_NEGATIVE, default=50.0, show_default=True)
+@click.option("--limit", type=_POSITIVE, help="Keep a uniform sample of this many patches.")
+@click.option(
+    "--bits",
+    type=click.IntRange(1, 16),
+    help="Depth that the thresholds scale to, when the files are deeper than the data.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@json_option
+def noise_sample(
+    frames: tuple[Path, ...],
+    out: Path,
+    patch: int,
+    stride: int | None,
+    max_var: float,
+    min_mean: float,
+    sequence: bool,
+    max_seq_var: float,
+    max_seq_mean: float,
+    limit: int | None,
+    bits: int | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Sample noise patches from FRAMES, files and folders (searched recursively).
+
+    A window is kept when its variance is below --max-var and its mean above --min-mean, in DN of
+    8-bit data (they scale with the range of deeper data); in a --sequence, in every frame, and
+    when its variance and mean vary by no more than --max-seq-var and --max-seq-mean over time.
+
+    \b
+    Example: synth noise-sample backgrounds/ --out bank.npz --patch 32 --limit 2000
+    """
+    rule = SamplingRule(patch, stride, max_var, min_mean, max_seq_var, max_seq_mean, limit, bits)
+    with _bar("sample", "frame") as report:
+        bank = sample_files(frames, rule, sequence, seed=seed, progress=report)
+    replace_file(out, bank.to_bytes())
+    if as_json:
+        emit_json(
+            {
+                "out": str(out),
+                "patches": len(bank),
+                "side": bank.side,
+                "dtype": str(bank.patches.dtype),
+                "frames": len(set(bank.frame.tolist())),
+                "mean": float(bank.mean.mean()),
+                "var": float(bank.var.mean()),
+            }
+        )
+    else:
+        click.echo(
+            f"{out}: {len(bank):,} patches of {bank.side}x{bank.side} {bank.patches.dtype} from "
+            f"{len(set(bank.frame.tolist())):,} frames, mean variance {bank.var.mean():.1f} DN²"
+        )
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--noise", required=True, type=_NoiseFile(), help="The noise bank.")
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--mode", type=click.Choice(["mixup"]), default="mixup", show_default=True)
+@click.option(
+    "--ratio",
+    type=click.FloatRange(0, 1),
+    multiple=True,
+    default=(0.1,),
+    show_default=True,
+    help="Share of the noise; given several times, one is drawn for each image.",
+)
+@click.option(
+    "--gain",
+    type=click.FloatRange(min=0, min_open=True),
+    help="From the noise's DN to the images', where their depths differ.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val"]),
+    default="train",
+    show_default=True,
+    help="Test images are never synthesised from.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@_workers
+@json_option
+def transfer(
+    dataset: Path,
+    noise: Path,
+    out: Path,
+    mode: str,
+    ratio: tuple[float, ...],
+    gain: float | None,
+    split: str,
+    seed: int,
+    jobs: int,
+    backend: Backend,
+    as_json: bool,
+) -> None:
+    """Put noise on every image of a split of DATASET; outputs keep their ids.
+
+    The manifest tells which patch each output got (`noise_patch`).
+
+    \b
+    Example: synth transfer NUDT-SIRST --noise bank.npz --out noisy --mode mixup --ratio 0.1
+    """
+    pool = Pool(jobs, backend)
+    settings = NoiseSettings.model_validate({"mode": mode, "ratio": ratio, "gain": gain})
+    plan = prepare_transfer(open_dataset(dataset), load_bank(noise), settings, split, seed, pool)
+    _run(plan, out, pool, as_json)
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path))
+@click.option("--side", type=_SIDE, default=32, show_default=True, help="Side of the box, pixels.")
+@click.option(
+    "--turns",
+    type=_Turns(),
+    default="0,1,2,3",
+    show_default=True,
+    help="Quarter turns, counter-clockwise.",
+)
+@click.option("--mirror", is_flag=True, help="Mirror the box left to right before it is turned.")
+@click.option("--blend", type=click.Choice(["paste"]), default="paste", show_default=True)
+@click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
+@_workers
+@json_option
+def rotate(
+    dataset: Path,
+    out: Path,
+    side: int,
+    turns: tuple[int, ...],
+    mirror: bool,
+    blend: str,
+    split: str,
+    jobs: int,
+    backend: Backend,
+    as_json: bool,
+) -> None:
+    """Make negatives by turning the patch around every target of DATASET.
+
+    Outputs are called {id}_k{turns}_j{target}.
+
+    \b
+    Example: synth rotate noisy --out negatives --side 32 --turns 0,1,2,3 --mirror
+    """
+    pool = Pool(jobs, backend)
+    settings = NegativeSettings.model_validate(
+        {"side": side, "turns": turns, "mirror": mirror, "blend": blend}
+    )
+    _run(prepare_turns(open_dataset(dataset), settings, split, pool), out, pool, as_json)
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="The labelled set to start from.")
+@click.option(
+    "--noise",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="Frames, a folder of frames, or a bank; given several times, several types of noise.",
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Default: out/NAME.")
+@click.option("--seed", type=click.IntRange(min=0))
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
+@_workers
+@json_option
+def build(
+    config: Path,
+    data: Path | None,
+    noise: tuple[Path, ...],
+    out: Path | None,
+    seed: int | None,
+    overrides: tuple[str, ...],
+    jobs: int,
+    backend: Backend,
+    as_json: bool,
+) -> None:
+    """Build the data set that CONFIG describes.
+
+    A build that was interrupted goes on when the same command is run again, and ends with the
+    same bytes.
+
+    \b
+    Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
+    """
+    values = [*overrides]
+    if data is not None:
+        values.append("simulate=null")
+    if noise:
+        values.append(f"noise.sources={[str(path) for path in noise]!r}")
+    loaded = load_config(
+        config,
+        BuildConfig,
+        values,
+        data=None if data is None else str(data),
+        seed=seed,
+        defaults={"name": config.stem},
+    )
+    pool = Pool(jobs, backend)
+    started = time.perf_counter()
+    plan = prepare(loaded, pool)
+    _run(plan, out or Path("out") / loaded.name, pool, as_json, started)
+
+
+@main.command("verify")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+@json_option
+def verify_command(out: Path, jobs: int, as_json: bool) -> None:
+    """Test whether every file of a built set is as the build left it.
+
+    \b
+    Example: synth verify out/sirst5k
+    """
+    problems: list[str] = []
+    total = 0
+    with _bar("verify") as report:
+        for done, total, problem in verify(out, Pool(jobs).jobs):
+            report("verify", done, total)
+            if problem is not None:
+                problems.append(problem)
+    if as_json:
+        emit_json({"out": str(out), "intact": not problems, "outputs": total, "problems": problems})
+    for problem in problems[:20]:
+        click.echo(f"synth: {problem}", err=True)
+    if len(problems) > 20:
+        click.echo(f"synth: and {len(problems) - 20} more files", err=True)
+    if problems:
+        raise SystemExit(1)
+    if not as_json:
+        click.echo(f"{out}: intact, {total:,} outputs")
+
+
+@main.command("check")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+@json_option
+def check_command(dataset: Path, jobs: int, as_json: bool) -> None:
+    """Look for faults in the images, masks and lists of DATASET.
+
+    Exit status 1 when there is an error; warnings alone are 0.
+
+    \b
+    Example: synth check NUDT-SIRST
+    """
+    from synth.check import FAULTS, PairFindings, check_dataset
+
+    opened = open_dataset(dataset)
+    total = sum(map(len, opened.splits.values()))
+    pool = Pool(jobs)
+    with _bar("check") as bar:
+
+        def run(
+            work: Callable[[tuple[str, str]], PairFindings], items: Iterable[tuple[str, str]]
+        ) -> Iterator[PairFindings]:
+            for done, result in enumerate(pool.map(work, items), start=1):
+                bar("check", done, total)
+                yield result
+
+        found = check_dataset(opened, run)
+    if as_json:
+        emit_json(
+            {
+                "dataset": str(dataset),
+                "sound": found.sound,
+                "images": found.images,
+                "targets": found.targets,
+                "shapes": found.shapes,
+                "dtypes": found.dtypes,
+                "faults": [
+                    {
+                        "fault": fault.name,
+                        "severity": "error" if fault.error else "warning",
+                        "count": len(found.faults[fault.name]),
+                        "cases": found.faults[fault.name],
+                        "remedy": fault.remedy,
+                    }
+                    for fault in FAULTS
+                    if fault.name in found.faults
+                ],
+            }
+        )
+    else:
+        for split, count in found.images.items():
+            click.echo(f"{split:6} {count:7,} images {found.targets[split]:7,} targets")
+        common = sorted(found.shapes.items(), key=lambda item: -item[1])
+        sizes = ", ".join(f"{size} ({count:,})" for size, count in common[:3])
+        more = f" and {len(common) - 3} other sizes" if len(common) > 3 else ""
+        click.echo(f"sizes  {sizes}{more}; {', '.join(found.dtypes)}")
+        for fault in FAULTS:
+            cases = found.faults.get(fault.name)
+            if cases:
+                word = "error" if fault.error else "warning"
+                examples = ", ".join(cases[:3]) + (", …" if len(cases) > 3 else "")
+                click.echo(f"{word:7} {len(cases):6,}  {fault.name}: {examples} ({fault.remedy})")
+    if not found.sound:
+        worst = next(f for f in FAULTS if f.error and f.name in found.faults)
+        fail(f"{dataset}: {worst.name}: {found.faults[worst.name][0]}")
+    if not as_json:
+        click.echo(f"{dataset}: sound")
+
+
+@main.command()
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A .png file.")
+@click.option("--split", default="train", show_default=True, help="train, val, test or all.")
+@click.option("--count", type=_POSITIVE, default=24, show_default=True, help="Images on the sheet.")
+@click.option("--columns", type=_POSITIVE, default=6, show_default=True)
+@click.option(
+    "--cell", type=click.IntRange(32, 1024), default=192, show_default=True, help="Pixels a side."
+)
+@click.option("--ids", help="Ids to show, separated by commas, in place of an even selection.")
+@json_option
+def preview(
+    dataset: Path,
+    out: Path,
+    split: str,
+    count: int,
+    columns: int,
+    cell: int,
+    ids: str | None,
+    as_json: bool,
+) -> None:
+    """Draw a contact sheet of DATASET with its targets outlined.
+
+    \b
+    Example: synth preview out/demo --out sheet.png --count 24
+    """
+    from pipelines.preview import contact_sheet
+    from synth.frames import encode_png_colour
+
+    if out.suffix.lower() != ".png":
+        raise click.BadParameter(f"{out} must end in .png", param_hint="--out")
+    opened = open_dataset(dataset)
+    shown = tuple(ids.split(",")) if ids else _evenly(opened.ids(split), count)
+    if not shown:
+        raise DatasetError(dataset, f"has no image in its split {split!r}; choose another --split")
+    items = [(id_, *opened.read_pair(id_)) for id_ in shown]
+    sheet = contact_sheet(items, min(columns, len(items)), cell)
+    replace_file(out, encode_png_colour(sheet))
+    if as_json:
+        emit_json({"out": str(out), "ids": list(shown), "shape": list(sheet.shape[:2])})
+    else:
+        click.echo(f"{out}: {len(shown)} images of {dataset}")
+
+
+def _evenly(ids: tuple[str, ...], count: int) -> tuple[str, ...]:
+    """`count` ids spread evenly over a split, so that every part of a set is seen."""
+    if len(ids) <= count:
+        return ids
+    return tuple(ids[number * len(ids) // count] for number in range(count))
+
+
+def _run(plan: Plan, out: Path, pool: Pool, as_json: bool, started: float | None = None) -> None:
+    started = time.perf_counter() if started is None else started
+    with _bar("build") as report:
+        result = execute(plan, out, pool, report)
+    _tell(result, time.perf_counter() - started, as_json)
+
+
+def _tell(result: BuildResult, seconds: float, as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "out": str(result.out),
+                "counts": result.counts,
+                "made": result.made,
+                "seconds": round(seconds, 3),
+            }
+        )
+        return
+    counts = ", ".join(
+        f"{count:,} {name}" for name, count in result.counts.items() if name != "outputs"
+    )
+    total = result.counts["outputs"]
+    if result.made == 0 and total:
+        click.echo(f"{result.out}: is there already; {total:,} outputs ({counts})")
+        return
+    went_on = f", {result.made:,} of them now" if result.made < total else ""
+    click.echo(f"{result.out}: {total:,} outputs ({counts}) in {seconds:.1f} s{went_on}")
+
+
+@contextmanager
+def _bar(desc: str, unit: str = "image") -> Iterator[Progress]:
+    with progress_bar(None, desc, unit) as bar:
+
+        def report(stage: str, done: int, total: int) -> None:
+            if bar.total != total:
+                bar.total = total
+            if done > bar.n:
+                bar.update(done - bar.n)
+
+        yield cast(Progress, report)

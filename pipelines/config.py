@@ -1,0 +1,154 @@
+"""Typed configuration: YAML in, validated objects out.
+
+An unknown key is an error that suggests the right one; so is a key that is given twice.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipelines.errors import ConfigError
+
+Model = TypeVar("Model", bound="StrictModel")
+
+
+class StrictModel(BaseModel):
+    """Base of every configuration: no unknown keys, no change once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def load_config(
+    path: Path | str,
+    model: type[Model],
+    overrides: Sequence[str] = (),
+    *,
+    defaults: Mapping[str, Any] | None = None,
+    **values: Any,
+) -> Model:
+    """Read a YAML file into a configuration.
+
+    Parameters
+    ----------
+    path : Path or str
+    model : type
+        A `StrictModel`.
+    overrides : sequence of str
+        ``key=value`` or ``outer.inner=value``, the value in YAML; as given to ``--set``.
+    defaults : mapping, optional
+        Top-level keys for where the file has none.
+    **values
+        Top-level keys that replace the file's, where they are not None.
+
+    Raises
+    ------
+    ConfigError
+        The file is absent or no YAML mapping, or a key or value is wrong.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: is not a text file, so no configuration") from None
+    loaded = _parse(text, str(path))
+    if loaded is None:
+        loaded = {}
+    if not isinstance(loaded, dict):
+        raise ConfigError(f"{path}: must hold `key: value` lines")
+    loaded = {**(defaults or {}), **loaded}
+    for override in overrides:
+        _override(loaded, override)
+    loaded |= {key: value for key, value in values.items() if value is not None}
+    return validate(loaded, model, str(path))
+
+
+def validate(values: Mapping[str, Any], model: type[Model], where: str) -> Model:
+    """Turn plain values into a configuration; `where` begins the message of a `ConfigError`."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        problems = dict.fromkeys(_explain(problem, model) for problem in error.errors())
+        raise ConfigError(f"{where}: {'; '.join(problems)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without code and without repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(text: str, where: str) -> Any:
+    try:
+        # A subclass of SafeLoader: it builds plain values only.
+        return yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or "it cannot be parsed"
+        raise ConfigError(f"{where}{line}: is not valid YAML: {reason}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: is not valid YAML: {error}") from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {override}: must be key=value")
+    *outer, last = key.split(".")
+    for part in outer:
+        inner = values.get(part)
+        if inner is None:
+            inner = values[part] = {}
+        if not isinstance(inner, dict):
+            raise ConfigError(f"--set {override}: {part!r} holds a value, not keys")
+        values = inner
+    values[last] = _parse(text, f"--set {override}")
+
+
+def _explain(problem: Any, model: type[BaseModel]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(model, location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        return f"{key}: unknown key; {hint}"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[:1].lower() + message[1:]
+    if problem["type"] == "missing":
+        return f"{key}: is missing"
+    given = problem.get("input")
+    if isinstance(given, str | int | float | bool) and problem["type"] != "value_error":
+        message += f" (got {given!r})"
+    return f"{key}: {message}" if key else message
+
+
+def _fields_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
+    """Names of the keys that are known at a place in a configuration."""
+    for part in location:
+        field = model.model_fields.get(part)
+        if field is None:
+            return []
+        options = [field.annotation, *get_args(field.annotation)]
+        inner = [o for o in options if isinstance(o, type) and issubclass(o, BaseModel)]
+        if not inner:
+            return []
+        model = inner[0]
+    return list(model.model_fields)

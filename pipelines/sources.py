@@ -1,0 +1,247 @@
+"""Where labelled images come from: a data set on disk, or the simulator.
+
+Both give the build the same thing, a small `Pair` per image that any worker can load.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import cv2
+import numpy as np
+
+from pipelines.build_config import SimulationSettings
+from synth.dataset import Dataset, require_same_size
+from synth.frames import (
+    Frame,
+    Mask,
+    binarise,
+    decode_frame,
+    encode_png,
+    frame_shape,
+    read_bytes,
+)
+from synth.noise.sampling import NoiseFrame
+from synth.recipe import LabelledSource
+from synth.scenes import SimulatedFrame, simulate_frame
+from synth.seeds import generator
+from synth.sensor import Sensor, make_sensor
+from synth.targets import Target, find_targets
+
+
+@dataclass(frozen=True, slots=True)
+class PairFiles:
+    """The files of one pair as they go into a data set: bytes and suffix of each."""
+
+    image: bytes
+    image_suffix: str
+    mask: bytes
+    mask_suffix: str
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedPair:
+    """A pair decoded, beside its files.
+
+    A mask's file is the source's own where that holds nothing but 0 and 255, else the mask
+    written anew.
+    """
+
+    files: PairFiles
+    image: Frame
+    mask: Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What the plan needs to know of a pair.
+
+    `digest` is of the files, `pixels` (of the image's DN, where they were decoded) tells equal
+    images apart from equal files.
+    """
+
+    source: LabelledSource
+    digest: bytes
+    pixels: bytes | None
+
+
+class Pair(Protocol):
+    """One labelled image, wherever it is from."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+
+    def survey(self, held_out: bool) -> Survey:
+        """Look at the pair; the pixels of a held-out image are decoded too."""
+
+    def files(self) -> PairFiles:
+        """Its files byte for byte, whatever the mask's values."""
+
+    def load(self) -> LoadedPair:
+        """Its image and mask as arrays, and its files."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilePair:
+    """A pair of files of a data set."""
+
+    id: str
+    image_path: Path
+    mask_path: Path
+
+    def survey(self, held_out: bool) -> Survey:
+        """See `Pair`. Damage to the container is found here, before anything is built."""
+        files = self.files()
+        targets: tuple[Target, ...] = ()
+        pixels = None
+        if held_out:
+            image = decode_frame(files.image, self.image_path)
+            shape, pixels = (image.shape[0], image.shape[1]), pixel_digest(image)
+            require_same_size(self.mask_path, frame_shape(files.mask, self.mask_path), shape)
+        else:
+            mask = binarise(decode_frame(files.mask, self.mask_path))
+            shape = frame_shape(files.image, self.image_path)
+            require_same_size(self.mask_path, mask.shape, shape)
+            targets = tuple(find_targets(mask))
+        digest = hashlib.sha256(hashlib.sha256(files.image).digest())
+        digest.update(hashlib.sha256(files.mask).digest())
+        return Survey(LabelledSource(self.id, shape, targets), digest.digest(), pixels)
+
+    def files(self) -> PairFiles:
+        """See `Pair`."""
+        return PairFiles(
+            read_bytes(self.image_path),
+            self.image_path.suffix,
+            read_bytes(self.mask_path),
+            self.mask_path.suffix,
+        )
+
+    def load(self) -> LoadedPair:
+        """See `Pair`."""
+        files = self.files()
+        image = decode_frame(files.image, self.image_path)
+        values = decode_frame(files.mask, self.mask_path)
+        mask = binarise(values)
+        require_same_size(self.mask_path, mask.shape, image.shape)
+        if not np.array_equal(values, mask.view(np.uint8) * np.uint8(255)):
+            files = replace(files, mask=encode_png(mask), mask_suffix=".png")
+        return LoadedPair(files, image, mask)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedPair:
+    """A pair that the simulator makes, always the same for the same settings, seed and id."""
+
+    id: str
+    settings: SimulationSettings
+    seed: int
+
+    def survey(self, held_out: bool) -> Survey:
+        """See `Pair`."""
+        frame = _simulate(self.settings, self.seed, self.id, True)
+        height, width = frame.mask.shape
+        targets = () if held_out else tuple(find_targets(frame.mask))
+        pixels = pixel_digest(frame.image)
+        digest = hashlib.sha256(pixels + hashlib.sha256(frame.mask.tobytes()).digest()).digest()
+        return Survey(
+            LabelledSource(self.id, (height, width), targets), digest, pixels if held_out else None
+        )
+
+    def files(self) -> PairFiles:
+        """See `Pair`."""
+        return self.load().files
+
+    def load(self) -> LoadedPair:
+        """See `Pair`."""
+        frame = _simulate(self.settings, self.seed, self.id, True)
+        files = PairFiles(encode_png(frame.image), ".png", encode_png(frame.mask), ".png")
+        return LoadedPair(files, frame.image, frame.mask)
+
+
+@dataclass(frozen=True)
+class Source:
+    """All pairs of a source, by split.
+
+    `noise_frames` are frames to sample noise from when the user names none: the training images
+    without the surroundings of their targets, or target-free frames of the simulated camera.
+    """
+
+    name: str
+    splits: Mapping[str, tuple[Pair, ...]]
+    noise_frames: tuple[NoiseFrame, ...]
+
+
+def dataset_source(dataset: Dataset) -> Source:
+    """The pairs of a data set on disk."""
+    splits: dict[str, tuple[Pair, ...]] = {
+        split: tuple(FilePair(id_, dataset.image_path(id_), dataset.mask_path(id_)) for id_ in ids)
+        for split, ids in dataset.splits.items()
+    }
+
+    def wrap(id_: str) -> NoiseFrame:
+        def load() -> tuple[Frame, Mask]:
+            frame, mask = dataset.read_pair(id_)
+            return frame, _grown(mask)
+
+        return NoiseFrame(id_, load)
+
+    return Source(dataset.name, splits, tuple(wrap(id_) for id_ in dataset.ids("train")))
+
+
+def simulated_source(settings: SimulationSettings, seed: int) -> Source:
+    """The pairs of a simulated data set, ids ``000001`` and on, training first."""
+    ids = [f"{number:06d}" for number in range(1, settings.train + settings.test + 1)]
+    pairs = [SimulatedPair(id_, settings, seed) for id_ in ids]
+
+    def wrap(number: int) -> NoiseFrame:
+        name = f"noise/{number:04d}"
+        return NoiseFrame(name, lambda: (_simulate(settings, seed, name, False).image, None))
+
+    return Source(
+        "simulated",
+        {"train": tuple(pairs[: settings.train]), "test": tuple(pairs[settings.train :])},
+        tuple(wrap(number) for number in range(1, settings.noise_frames + 1)),
+    )
+
+
+def pixel_digest(image: Frame) -> bytes:
+    """SHA-256 of an image's depth, size and DN, whatever file format it came in."""
+    digest = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.digest()
+
+
+def _grown(mask: Mask, pixels: int = 2) -> Mask:
+    """A target's blur reaches beyond its label; noise is sampled clear of it."""
+    kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
+    return cv2.dilate(mask.view(np.uint8), kernel).view(np.bool_)
+
+
+@lru_cache(maxsize=8)
+def _camera(settings: SimulationSettings, seed: int) -> Sensor:
+    return make_sensor(
+        settings.shape,
+        generator(seed, "sensor"),
+        bits=settings.bits,
+        **settings.sensor.model_dump(),
+    )
+
+
+# A build looks at every simulated pair twice, to plan and to make; 256 pairs are some 32 MB.
+@lru_cache(maxsize=256)
+def _simulate(settings: SimulationSettings, seed: int, name: str, labelled: bool) -> SimulatedFrame:
+    rng = generator(seed, "frame", name)
+    kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
+    return simulate_frame(
+        kind,
+        _camera(settings, seed),
+        rng,
+        targets=settings.targets if labelled else (0, 0),
+        scr=settings.scr,
+    )

@@ -1,0 +1,382 @@
+"""The data set on disk: a staging directory that becomes the output in one rename.
+
+While a build runs its files lie in ``.<name>.partial`` beside the output. The manifest there is
+the record of completion: a line is appended when the files of an output are whole, so a build
+that was killed goes on after the last line whose files still have the right hash. No reader ever
+sees half a set.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines.errors import StoreError
+
+MANIFEST = "manifest.jsonl"
+DESCRIPTION = "dataset.json"
+NOISE = "noise.npz"
+IMAGES = "images"
+MASKS = "masks"
+
+_PLAN = ".plan.json"
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file in one go, in place of any other of its name.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written (disk full, read-only).
+    """
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        try:
+            done = os.write(handle, data)
+            while done < len(data):
+                done += os.write(handle, data[done:])
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise _write_error(path, error) from None
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file so that its name never shows a part of it.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written; what was there before is still there.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(str(partial), data)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise _write_error(path, error) from None
+    except StoreError as error:
+        partial.unlink(missing_ok=True)
+        raise StoreError(path, error.problem) from None
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def manifest_line(record: Mapping[str, Any]) -> bytes:
+    """One line of the manifest."""
+    return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def describe(description: Mapping[str, Any]) -> bytes:
+    """The bytes of ``dataset.json``: the description with the SHA-256 of itself as last key."""
+    body = json.dumps(description, indent=2, ensure_ascii=False)
+    whole = dict(description) | {"sha256": sha256(body.encode())}
+    return (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The description of an output that is there already, None when there is none.
+
+    Raises
+    ------
+    StoreError
+        The path is taken by something else, or by a set of another configuration; the message
+        names the first difference.
+    """
+    if not out.exists():
+        if out.is_symlink():
+            raise StoreError(out, "is a link to nothing; remove it, or choose another --out")
+        return None
+    if not out.is_dir():
+        raise StoreError(out, "is a file; choose another --out")
+    if not (out / DESCRIPTION).is_file():
+        if any(out.iterdir()):
+            raise StoreError(out, "is a folder with other files in it; choose another --out")
+        return None
+    found = read_description(out)
+    difference = _difference_of_builds(found, description)
+    if difference:
+        raise StoreError(
+            out, f"was built by another configuration: {difference}; choose another --out"
+        )
+    return found
+
+
+def read_description(out: Path) -> dict[str, Any]:
+    """Read ``dataset.json`` and test it against its own hash.
+
+    Raises
+    ------
+    StoreError
+        It is missing or was changed.
+    """
+    path = out / DESCRIPTION
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise StoreError(
+            path, f"cannot be read ({error.strerror}); the folder is not a built data set"
+        ) from None
+    try:
+        found = json.loads(data)
+        body = {key: value for key, value in found.items() if key != "sha256"}
+        intact = describe(body) == data
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        intact = False
+    if not intact:
+        raise StoreError(path, "was changed after the build; build the set again")
+    return dict(found)
+
+
+class Staging:
+    """The staging directory of one build; made by `staging`."""
+
+    def __init__(self, out: Path, place: Path) -> None:
+        self.out = out
+        self.place = place
+        self._manifest = os.open(
+            place / MANIFEST, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+        )
+
+    def completed(self, expected: Iterable[tuple[str, str]], threads: int) -> int:
+        """Number of outputs, from the first, that are whole; the rest of the manifest is cut off.
+
+        Parameters
+        ----------
+        expected : iterable of (id, split)
+            The outputs in the order of the plan.
+        threads : int
+            How many files are read at once.
+        """
+        with open(self._manifest, "rb", closefd=False) as stream:
+            stream.seek(0)
+            lines = stream.read().splitlines(keepends=True)
+        whole = 0
+        size = 0
+        with ThreadPoolExecutor(threads) as pool:
+            checks = pool.map(lambda line: _line_is_whole(self.place, line), lines)
+            for line, (found, problem), key in zip(lines, checks, expected, strict=False):
+                if problem or not line.endswith(b"\n") or found != key:
+                    break
+                whole += 1
+                size += len(line)
+        os.ftruncate(self._manifest, size)
+        return whole
+
+    def append(self, lines: bytes) -> None:
+        """Record outputs as complete."""
+        try:
+            done = os.write(self._manifest, lines)
+            while done < len(lines):
+                done += os.write(self._manifest, lines[done:])
+        except OSError as error:
+            raise _write_error(self.place / MANIFEST, error) from None
+
+    def publish(self, description: dict[str, Any], files: Mapping[str, bytes]) -> None:
+        """Write the lists and ``dataset.json``, then rename the directory to the output."""
+        os.fsync(self._manifest)
+        hashes = {name: sha256(data) for name, data in files.items()}
+        for name, data in files.items():
+            path = self.place / name
+            path.parent.mkdir(exist_ok=True)
+            write_file(str(path), data)
+        for name in (NOISE, MANIFEST):
+            if (self.place / name).exists():
+                hashes[name] = sha256((self.place / name).read_bytes())
+        whole = describe(description | {"files": dict(sorted(hashes.items()))})
+        write_file(str(self.place / DESCRIPTION), whole)
+        (self.place / _PLAN).unlink()
+        try:
+            self.place.rename(self.out)
+        except OSError as error:
+            raise StoreError(self.out, f"cannot be put in place ({error.strerror})") from None
+
+    def close(self) -> None:
+        """Close the manifest."""
+        os.close(self._manifest)
+
+
+@contextmanager
+def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
+    """Open the staging directory of an output, and keep other builds out of it.
+
+    What an interrupted build of the same description left is kept, anything else is cleared. An
+    error removes the directory; an interrupt (Ctrl-C, a killed process) leaves it for the next
+    run.
+
+    Raises
+    ------
+    StoreError
+        Another build is writing this output, or the place cannot be written.
+    """
+    place = out.parent / f".{out.name}.partial"
+    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    handle = -1
+    try:
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            place.mkdir(exist_ok=True)
+            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            raise _write_error(place, error) from None
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            made = []
+            raise StoreError(out, "is being built by another process; wait until it ends") from None
+        try:
+            opened = _open_staging(out, place, description)
+            try:
+                yield opened
+            finally:
+                opened.close()
+        except Exception:
+            shutil.rmtree(place, ignore_errors=True)
+            raise
+    except Exception:
+        for folder in made:
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+        raise
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
+    """Test every file of a built set against its hash.
+
+    Yields
+    ------
+    done, total : int
+        Progress in outputs.
+    problem : str or None
+        One line that names a file, for every file that is missing, changed, or not the build's.
+
+    Raises
+    ------
+    StoreError
+        ``dataset.json`` itself is missing or was changed.
+    """
+    description = read_description(out)
+    expected = {DESCRIPTION}
+    for name, wanted in description.get("files", {}).items():
+        expected.add(name)
+        problem = _file_problem(out / name, wanted)
+        if problem:
+            yield 0, 0, problem
+    try:
+        lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
+    except OSError:
+        lines = []
+    folders = {IMAGES, MASKS, *(str(Path(name).parent) for name in expected if "/" in name)}
+    with ThreadPoolExecutor(threads) as pool:
+        checks = pool.map(lambda line: (line, *_line_is_whole(out, line)), lines)
+        for done, (line, _, problem) in enumerate(checks, start=1):
+            try:
+                record = json.loads(line)
+                expected |= {record["image"], record["mask"]}
+            except (ValueError, KeyError, TypeError):
+                pass
+            yield done, len(lines), problem
+    for folder in sorted(folders):
+        if (out / folder).is_dir():
+            for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
+                if f"{folder}/{entry.name}" not in expected:
+                    problem = f"{out / folder / entry.name}: is not part of the build; remove it"
+                    yield len(lines), len(lines), problem
+    for entry in sorted(os.scandir(out), key=lambda e: e.name):
+        if entry.name not in expected | folders:
+            problem = f"{out / entry.name}: is not part of the build; remove it"
+            yield len(lines), len(lines), problem
+
+
+def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Staging:
+    plan = json.dumps(description, sort_keys=True).encode()
+    try:
+        same = (place / _PLAN).read_bytes() == plan
+    except OSError:
+        same = False
+    try:
+        if not same:
+            for entry in place.iterdir():
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+            write_file(str(place / _PLAN), plan)
+        for folder in (IMAGES, MASKS):
+            (place / folder).mkdir(exist_ok=True)
+        return Staging(out, place)
+    except OSError as error:
+        raise _write_error(place, error) from None
+
+
+def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
+    """The (id, split) of a manifest line, and what is wrong with its files."""
+    try:
+        record = json.loads(line)
+        key = (record["id"], record["split"])
+        files = [
+            (record["image"], record["image_sha256"]),
+            (record["mask"], record["mask_sha256"]),
+        ]
+    except (ValueError, KeyError, TypeError):
+        return None, f"{root / MANIFEST}: holds a line that is not the build's"
+    for name, wanted in files:
+        problem = _file_problem(root / name, wanted)
+        if problem:
+            return key, problem
+    return key, None
+
+
+def _file_problem(path: Path, wanted: str) -> str | None:
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return f"{path}: is missing"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+    return None if sha256(data) == wanted else f"{path}: was changed after the build"
+
+
+def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
+    """What tells two builds apart; where their sources lie and what they run on does not."""
+    for key in ("format", "name", "configuration"):
+        difference = _difference(found.get(key), wanted.get(key), key)
+        if difference:
+            return difference
+    if found["source"]["fingerprint"] != wanted["source"]["fingerprint"]:
+        return "the source's images, masks or splits are not the same"
+    if found["noise"] != wanted["noise"]:
+        return "the noise bank is not the same"
+    return None
+
+
+def _difference(found: Any, wanted: Any, key: str) -> str | None:
+    """The first difference between two plain values, as words."""
+    if isinstance(found, dict) and isinstance(wanted, dict):
+        for name in sorted(found.keys() | wanted.keys()):
+            difference = _difference(found.get(name), wanted.get(name), f"{key}.{name}")
+            if difference:
+                return difference
+        return None
+    key = key.removeprefix("configuration.")
+    return None if found == wanted else f"{key} is {found!r} there and {wanted!r} here"
+
+
+def _write_error(path: Path | str, error: OSError) -> StoreError:
+    return StoreError(path, f"cannot be written ({error.strerror}); nothing was kept")

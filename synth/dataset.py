@@ -1,0 +1,249 @@
+"""Labelled sets on disk: find images, masks and splits in every public layout.
+
+Read without any setting:
+
+- ``images/`` and ``masks/`` (or one of the other names in `IMAGE_FOLDERS`, `MASK_FOLDERS`, as
+  ``IRSTD1k_Img`` and ``IRSTD1k_Label``), masks named as their image or with the suffix
+  ``_pixels0``, PNG, BMP, JPEG or TIFF;
+- splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>`` folder),
+  ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and ``test.txt``
+  beside the folders or in a subfolder that starts with ``idx``; no list at all means that every
+  image is for training.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from synth.errors import DatasetError
+from synth.frames import SUFFIXES, Frame, Mask, natural_key, read_frame, read_mask
+
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
+MASK_SUFFIX = "_pixels0"
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A labelled set: where its images and masks lie, and which ids are for what.
+
+    Attributes
+    ----------
+    root : Path
+        Its folder.
+    name : str
+        The folder's own name.
+    splits : mapping of str to tuple of str
+        Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
+    listed : bool
+        Whether a split list was found; without one every image is in ``train``.
+    images, masks : mapping of str to Path
+        Every image and mask file in the folders, by id; those in no split included.
+    """
+
+    root: Path
+    name: str
+    splits: Mapping[str, tuple[str, ...]]
+    listed: bool
+    images: Mapping[str, Path] = field(repr=False)
+    masks: Mapping[str, Path] = field(repr=False)
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Ids of one split, or of all for ``"all"``.
+
+        Raises
+        ------
+        DatasetError
+            The set has no such split.
+        """
+        if split == "all":
+            return tuple(id_ for name in SPLITS for id_ in self.splits.get(name, ()))
+        if split not in self.splits:
+            known = ", ".join(self.splits)
+            raise DatasetError(self.root, f"has no split {split!r}; it has {known}")
+        return self.splits[split]
+
+    def image_path(self, id_: str) -> Path:
+        """Path of an image; `DatasetError` for an id that has none."""
+        return self._path(self.images, id_, "image")
+
+    def mask_path(self, id_: str) -> Path:
+        """Path of a mask; `DatasetError` for an id that has none."""
+        return self._path(self.masks, id_, "mask")
+
+    def read_image(self, id_: str) -> Frame:
+        """Read an image: (H, W) uint8 or uint16, DN."""
+        return read_frame(self.image_path(id_))
+
+    def read_mask(self, id_: str) -> Mask:
+        """Read a mask: (H, W) bool."""
+        return read_mask(self.mask_path(id_))
+
+    def read_pair(self, id_: str) -> tuple[Frame, Mask]:
+        """Read an image and its mask, which must be of one size."""
+        image, mask = self.read_image(id_), self.read_mask(id_)
+        require_same_size(self.mask_path(id_), mask.shape, image.shape)
+        return image, mask
+
+    def _path(self, paths: Mapping[str, Path], id_: str, what: str) -> Path:
+        try:
+            return paths[id_]
+        except KeyError:
+            raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
+
+
+def require_same_size(
+    path: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]
+) -> None:
+    """Raise a `DatasetError` that names the mask when it is not of its image's size."""
+    if mask_shape != image_shape:
+        raise DatasetError(
+            path,
+            f"is {mask_shape[0]}x{mask_shape[1]} but its image is "
+            f"{image_shape[0]}x{image_shape[1]}; every mask must have its image's size",
+        )
+
+
+def open_dataset(path: Path | str) -> Dataset:
+    """Find the images, masks and splits of a labelled set; nothing is decoded.
+
+    Parameters
+    ----------
+    path : Path or str
+        The set's folder, in one of the layouts of this module.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DatasetError
+        The folder, its images or its masks are missing; a list names an id that is absent, that
+        has no mask, twice, in two splits, or with a path in it; two files share one id.
+    """
+    root = Path(path)
+    if not root.is_dir():
+        raise DatasetError(root, "is not a folder; give the data set's own folder")
+    images = _by_id(_subfolder(root, IMAGE_FOLDERS, "images"))
+    masks = {
+        id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file
+        for id_, file in _by_id(_subfolder(root, MASK_FOLDERS, "masks")).items()
+    }
+    lists = _find_lists(root)
+    splits: dict[str, tuple[str, ...]]
+    if lists:
+        splits = {name: _read_list(file, images) for name, file in lists.items()}
+        splits = {name: splits.get(name, ()) for name in SPLITS if name in splits or name != "val"}
+        _require_disjoint(splits, lists)
+    else:
+        splits = {"train": tuple(sorted(images, key=natural_key)), "test": ()}
+    for ids in splits.values():
+        for id_ in ids:
+            if id_ not in masks:
+                raise DatasetError(images[id_], "has no mask; add one, or take its id off the list")
+    return Dataset(root, root.resolve().name, splits, bool(lists), images, masks)
+
+
+def _subfolder(root: Path, names: Sequence[str], wanted: str) -> Path:
+    inside = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
+    for name in names:
+        if name in inside:
+            return inside[name]
+    raise DatasetError(root, f"has no folder of {wanted}; it is looked for as {', '.join(names)}")
+
+
+def _by_id(folder: Path) -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
+            continue
+        if file.stem in found:
+            raise DatasetError(file, f"shares its id with {found[file.stem].name}; remove one")
+        found[file.stem] = file
+    if not found:
+        raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)})")
+    return found
+
+
+def _find_lists(root: Path) -> dict[str, Path]:
+    """Find the list file of each split in the first layout that has any."""
+    folders = [child for child in sorted(root.iterdir()) if child.is_dir()]
+    ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
+    # Half and half is what every published table uses, so it goes before other ratios.
+    ratios.sort(key=lambda child: child.name != "50_50")
+    for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
+        lists = _lists_in(folder)
+        if lists:
+            return lists
+    if (root / "img_idx").is_dir():
+        return _named_lists(root / "img_idx", root.resolve().name)
+    return {}
+
+
+def _lists_in(folder: Path) -> dict[str, Path]:
+    names = {"train": ("train.txt", "trainval.txt"), "val": ("val.txt",), "test": ("test.txt",)}
+    lists = {
+        split: folder / name
+        for split, options in names.items()
+        for name in reversed(options)
+        if (folder / name).is_file()
+    }
+    # `trainval` holds `val` already.
+    if lists.get("train", folder).name == "trainval.txt":
+        lists.pop("val", None)
+    return lists
+
+
+def _named_lists(folder: Path, name: str) -> dict[str, Path]:
+    lists: dict[str, Path] = {}
+    for split in SPLITS:
+        files = sorted(folder.glob(f"{split}_*.txt"))
+        own = [file for file in files if file.stem == f"{split}_{name}"]
+        if len(files) > 1 and not own:
+            raise DatasetError(
+                folder,
+                f"has {len(files)} {split} lists and none is called {split}_{name}.txt; "
+                "keep one, or name the folder as the list",
+            )
+        if files:
+            lists[split] = (own or files)[0]
+    return lists
+
+
+def _read_list(file: Path, images: Mapping[str, Path]) -> tuple[str, ...]:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(file, f"cannot be read as a list of ids ({error})") from None
+    ids: list[str] = []
+    seen: set[str] = set()
+    for line in text.splitlines():
+        entry = line.strip()
+        if not entry:
+            continue
+        id_ = Path(entry).stem if Path(entry).suffix.lower() in SUFFIXES else entry
+        if "/" in entry or "\\" in entry or id_ in (".", ".."):
+            raise DatasetError(file, f"names {entry!r}; an id is a plain name without folders")
+        if id_ not in images:
+            raise DatasetError(file, f"names id {id_!r}, which has no image")
+        if id_ in seen:
+            raise DatasetError(file, f"names id {id_!r} twice; remove one of the lines")
+        seen.add(id_)
+        ids.append(id_)
+    return tuple(ids)
+
+
+def _require_disjoint(splits: Mapping[str, Sequence[str]], lists: Mapping[str, Path]) -> None:
+    home: dict[str, str] = {}
+    for name, ids in splits.items():
+        for id_ in ids:
+            if id_ in home:
+                raise DatasetError(
+                    lists[name], f"names id {id_!r}, which is in {home[id_]} too; keep it in one"
+                )
+            home[id_] = name

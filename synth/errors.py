@@ -1,0 +1,42 @@
+"""The errors that the data side raises: one line each, with the file and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class SynthError(Exception):
+    """Base of every error of the data side; its text is one line for a person."""
+
+
+class FrameError(SynthError):
+    """A file is not a frame or a mask that can be read or written.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    problem : str
+        What is wrong with it, and what to do.
+    """
+
+    def __init__(self, path: Path | str, problem: str) -> None:
+        super().__init__(f"{path}: {problem}")
+        self.path = Path(path)
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[FrameError], tuple[Path, str]]:
+        # Exceptions cross process borders; the default would call __init__ with one argument.
+        return type(self), (self.path, self.problem)
+
+
+class DatasetError(FrameError):
+    """A data set's folders, lists or pairs do not fit together."""
+
+
+class NoiseError(SynthError):
+    """Noise cannot be sampled, read, or put on an image of another bit depth."""
+
+
+class RecipeError(SynthError):
+    """A recipe asks for something that the data set cannot give."""

@@ -1,0 +1,329 @@
+"""One infrared frame or mask: from a file to an array of DN, and back.
+
+A frame in memory is ``uint8`` or ``uint16`` of shape (H, W), in DN; a mask is ``bool`` of shape
+(H, W). Colour files become grey by the luma of ITU-R Recommendation BT.601; alpha is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import FrameError
+
+Frame = NDArray[np.uint8] | NDArray[np.uint16]
+Mask = NDArray[np.bool_]
+
+SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# The up filter suits frames whose noise is small against the scene, and is the quickest of the
+# filters in zlib's run-length mode; OpenCV's own default adapts per row and gains nothing here.
+_PNG_OPTIONS = (
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_RLE,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_UP,
+)
+
+# What libraries print about a damaged file goes to the error that names it instead.
+if hasattr(cv2, "setLogLevel"):
+    cv2.setLogLevel(0)
+
+
+def read_frame(path: Path | str) -> Frame:
+    """Read one frame.
+
+    Parameters
+    ----------
+    path : Path or str
+        A PNG, BMP, TIFF or JPEG file, 8 or 16 bit, grey, palette, RGB or RGBA.
+
+    Returns
+    -------
+    (H, W) ndarray of uint8 or uint16
+        DN, in the file's own depth.
+
+    Raises
+    ------
+    FrameError
+        The file is absent, empty, damaged, of another type, or of another depth.
+    """
+    path = Path(path)
+    return decode_frame(read_bytes(path), path)
+
+
+def decode_frame(data: bytes, path: Path | str) -> Frame:
+    """Decode the bytes of an image file to a frame, as `read_frame`; `path` is for messages."""
+    return to_luma(decode_image(data, path))
+
+
+def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Decode the bytes of an image file without reducing it to grey.
+
+    Returns
+    -------
+    (H, W), (H, W, 3) or (H, W, 4) ndarray of uint8 or uint16
+        Colour in OpenCV's order, BGR or BGRA.
+
+    Raises
+    ------
+    FrameError
+        As `read_frame`.
+    """
+    if not data:
+        raise FrameError(path, "is empty; replace or remove it")
+    _check_container(data, path)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        image = None
+    if image is None:
+        raise FrameError(path, "is damaged: it cannot be decoded; replace or remove it")
+    if image.dtype not in (np.uint8, np.uint16):
+        raise FrameError(path, f"holds {image.dtype} values; frames are 8- or 16-bit unsigned")
+    return cast(Frame, image)
+
+
+def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
+    """Size (H, W) of the frame in the bytes of an image file.
+
+    The file's structure and checksums are tested as by `decode_frame`; a PNG is not decoded.
+
+    Raises
+    ------
+    FrameError
+        As `read_frame`.
+    """
+    if data.startswith(_PNG_SIGNATURE):
+        _check_png(data, path)
+        width, height = struct.unpack_from(">II", data, 16)
+        return height, width
+    height, width = decode_image(data, path).shape[:2]
+    return height, width
+
+
+def read_mask(path: Path | str) -> Mask:
+    """Read one mask; see `decode_mask`."""
+    path = Path(path)
+    return decode_mask(read_bytes(path), path)
+
+
+def decode_mask(data: bytes, path: Path | str) -> Mask:
+    """Decode the bytes of a mask file.
+
+    A value counts as target when it is more than half of its type's span (above 127 of 255);
+    a mask that holds nothing but 0 and 1 is taken at 1.
+
+    Returns
+    -------
+    (H, W) ndarray of bool
+
+    Raises
+    ------
+    FrameError
+        As `read_frame`.
+    """
+    return binarise(decode_frame(data, path))
+
+
+def binarise(values: Frame) -> Mask:
+    """Turn the DN of a mask file into booleans; see `decode_mask`."""
+    half = int(np.iinfo(values.dtype).max) // 2
+    if values.size and int(values.max()) == 1:
+        return values == 1
+    return values > half
+
+
+def to_luma(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Frame:
+    """Reduce an image in OpenCV's channel order to grey.
+
+    Luma of ITU-R BT.601, Y = 0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point with rounding
+    (the weights 19595, 38470, 7471 of 65536, as Pillow uses them), so equal channels keep
+    their value exactly.
+
+    Parameters
+    ----------
+    image : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) ndarray of uint8 or uint16
+        Grey, BGR or BGRA.
+
+    Returns
+    -------
+    (H, W) ndarray of the same dtype
+    """
+    if image.ndim == 2:
+        return image
+    channels = cv2.split(image)
+    if len(channels) < 3:
+        return cast(Frame, channels[0])
+    blue, green, red = channels[:3]
+    if cv2.norm(blue, green, cv2.NORM_INF) == 0 and cv2.norm(blue, red, cv2.NORM_INF) == 0:
+        return cast(Frame, blue)
+    weighted = (
+        red.astype(np.uint32) * np.uint32(19595)
+        + green.astype(np.uint32) * np.uint32(38470)
+        + blue.astype(np.uint32) * np.uint32(7471)
+        + np.uint32(1 << 15)
+    )
+    return (weighted >> np.uint32(16)).astype(image.dtype)
+
+
+def encode_png(image: Frame | Mask) -> bytes:
+    """Encode a frame or a mask as a grey PNG of its own depth; True becomes 255.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8, uint16 or bool
+
+    Returns
+    -------
+    bytes
+        The same bytes for the same array, always.
+    """
+    if image.dtype == np.bool_:
+        return encode_png_colour(image.view(np.uint8) * np.uint8(255))
+    return encode_png_colour(cast(Frame, image))
+
+
+def encode_png_colour(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
+    """Encode a grey (H, W) or BGR (H, W, 3) picture, for people to look at, as PNG."""
+    done, data = cv2.imencode(".png", image, _PNG_OPTIONS)
+    if not done:
+        raise ValueError(f"an array of shape {image.shape} and type {image.dtype} is no PNG image")
+    return data.tobytes()
+
+
+def write_frame(path: Path | str, image: Frame | Mask) -> None:
+    """Write a frame or a mask as PNG.
+
+    Raises
+    ------
+    FrameError
+        The path does not end in ``.png``.
+    OSError
+        The file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix.lower() != ".png":
+        raise FrameError(path, "frames are written as PNG; name the file .png")
+    path.write_bytes(encode_png(image))
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a file whole; a file that is absent or unreadable is a `FrameError`."""
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise FrameError(path, "no such file") from None
+    except IsADirectoryError:
+        raise FrameError(path, "is a folder, not an image file") from None
+    except OSError as error:
+        raise FrameError(path, f"cannot be read ({error.strerror})") from None
+    if not data:
+        raise FrameError(path, "is empty; replace or remove it")
+    return data
+
+
+def find_frames(paths: Iterable[Path | str]) -> list[Path]:
+    """List the frame files among `paths`: files as given, folders searched recursively.
+
+    Returns
+    -------
+    list of Path
+        In the order of `paths`; within a folder in natural order (``S2_9`` before ``S2_10``).
+
+    Raises
+    ------
+    FrameError
+        A path does not exist, or a folder holds no frame.
+    """
+    found: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            inside = sorted(_walk(path), key=lambda p: natural_key(p.relative_to(path).as_posix()))
+            if not inside:
+                raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")
+            found += inside
+        elif path.exists():
+            found.append(path)
+        else:
+            raise FrameError(path, "no such file or folder")
+    return found
+
+
+def group_by_folder(paths: Sequence[Path]) -> list[list[Path]]:
+    """Group frame files by the folder that they lie in, folders in order of first appearance."""
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(path.parent, []).append(path)
+    return list(groups.values())
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sort key that orders runs of digits by value: ``a2`` before ``a10``."""
+    return tuple(
+        (0, int(part)) if part.isdigit() else (1, part)
+        for part in re.split(r"([0-9]+)", name)
+        if part
+    )
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for path in folder.rglob("*"):
+        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
+            yield path
+
+
+def _check_container(data: bytes, path: Path | str) -> None:
+    """Find damage before the decoder does: some decoders fill in what is missing, silently."""
+    if data.startswith(_PNG_SIGNATURE):
+        _check_png(data, path)
+    elif data.startswith(b"\xff\xd8\xff"):
+        if b"\xff\xd9" not in data[-64:]:
+            raise FrameError(path, "is truncated: the JPEG file has no end; replace or remove it")
+    elif data.startswith((b"II*\0", b"MM\0*")):
+        _check_tiff(data, path)
+    elif data.startswith(b"BM"):
+        if len(data) < 6 or len(data) < struct.unpack_from("<I", data, 2)[0]:
+            raise FrameError(path, "is truncated: the BMP file has no end; replace or remove it")
+    else:
+        raise FrameError(path, "is not a PNG, TIFF, BMP or JPEG image, whatever its name says")
+
+
+def _check_png(data: bytes, path: Path | str) -> None:
+    view = memoryview(data)
+    at = len(_PNG_SIGNATURE)
+    while at + 12 <= len(data):
+        (length,) = struct.unpack_from(">I", data, at)
+        kind = data[at + 4 : at + 8]
+        end = at + 12 + length
+        if end > len(data):
+            break
+        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
+            raise FrameError(path, "is damaged: a PNG checksum is wrong; replace or remove it")
+        if kind == b"IEND":
+            return
+        at = end
+    raise FrameError(path, "is truncated: the PNG file has no end; replace or remove it")
+
+
+def _check_tiff(data: bytes, path: Path | str) -> None:
+    order = "<" if data[:2] == b"II" else ">"
+    try:
+        (first,) = struct.unpack_from(order + "I", data, 4)
+        (entries,) = struct.unpack_from(order + "H", data, first)
+        (following,) = struct.unpack_from(order + "I", data, first + 2 + 12 * entries)
+    except struct.error:
+        raise FrameError(
+            path, "is truncated: the TIFF file has no end; replace or remove it"
+        ) from None
+    if following:
+        raise FrameError(path, "holds several pages; write them as single frames into a folder")

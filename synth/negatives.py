@@ -1,0 +1,60 @@
+"""Challenging negatives: turn the patch around a target, in image and mask alike."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from synth.frames import Frame, Mask
+from synth.targets import Box
+
+
+def turn_patch(
+    image: Frame, mask: Mask, box: Box, quarter_turns: int, mirror: bool = False
+) -> tuple[Frame, Mask]:
+    """Turn a square patch of an image and of its mask in place of itself.
+
+    "Negative augmentation" of Lu et al. (TGRS 2024): the patch is first mirrored left to right
+    when `mirror` is set (the published box of side 32), then turned counter-clockwise.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    mask : (H, W) ndarray of bool
+    box : tuple of int
+        Half-open (top, left, bottom, right), square, inside the image.
+    quarter_turns : int
+        Number of 90° turns, any sign.
+    mirror : bool
+        Mirror left to right before turning.
+
+    Returns
+    -------
+    image, mask : copies of the inputs with the patch turned
+
+    Raises
+    ------
+    ValueError
+        The box is not square or leaves the image, or the sizes differ.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    >>> turn_patch(image, image > 2, (0, 0, 2, 2), 1)[0]
+    array([[1, 3],
+           [0, 2]], dtype=uint8)
+    """
+    top, left, bottom, right = box
+    if image.shape != mask.shape:
+        raise ValueError(f"image of shape {image.shape} and mask of shape {mask.shape}")
+    if bottom - top != right - left or bottom <= top:
+        raise ValueError(f"box {box} is not square")
+    if top < 0 or left < 0 or bottom > image.shape[0] or right > image.shape[1]:
+        raise ValueError(f"box {box} leaves the image of shape {image.shape}")
+    window = (slice(top, bottom), slice(left, right))
+    image, mask = image.copy(), mask.copy()
+    for array in (image, mask):
+        patch = array[window]
+        # The turned patch is a view of the pixels that it replaces, so it is copied first.
+        array[window] = np.rot90(np.fliplr(patch) if mirror else patch, quarter_turns).copy()
+    return image, mask

@@ -1,0 +1,174 @@
+"""The noise bank: patches of real frames with where they came from."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from synth.errors import NoiseError
+from synth.frames import Frame
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseBank:
+    """Noise patches and their origin, one entry a patch.
+
+    Attributes
+    ----------
+    patches : (N, side, side) ndarray of uint8 or uint16
+        DN, in the frames' own depth.
+    frame : (N,) ndarray of str
+        The frame that the patch was cut from, relative to the folder that was sampled.
+    row, col : (N,) ndarray of int32
+        The patch's first pixel in that frame.
+    mean, var : (N,) ndarray of float64
+        Mean (DN) and population variance (DN²) of the patch.
+    kind : (N,) ndarray of int32
+        Type of noise: which of the joined banks (or cameras) the patch is from, from 0.
+    """
+
+    patches: NDArray[np.uint8] | NDArray[np.uint16]
+    frame: NDArray[np.str_]
+    row: NDArray[np.int32]
+    col: NDArray[np.int32]
+    mean: NDArray[np.float64]
+    var: NDArray[np.float64]
+    kind: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.patches)
+
+    @property
+    def side(self) -> int:
+        """Side of a patch in pixels."""
+        return int(self.patches.shape[1])
+
+    def members(self) -> list[NDArray[np.intp]]:
+        """Indices of the patches of each kind."""
+        return [np.flatnonzero(self.kind == kind) for kind in np.unique(self.kind)]
+
+    def to_bytes(self) -> bytes:
+        """The bank as an ``.npz`` file; the same bytes for the same bank."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
+        return buffer.getvalue()
+
+    def save(self, path: Path | str) -> None:
+        """Write the bank as an ``.npz`` file; `NoiseError` for another suffix."""
+        path = Path(path)
+        if path.suffix != ".npz":
+            raise NoiseError(f"{path}: a noise bank is an .npz file; name it so")
+        path.write_bytes(self.to_bytes())
+
+
+def load_bank(path: Path | str) -> NoiseBank:
+    """Read a bank; nothing in the file is executed (no pickle).
+
+    A file with ``patches`` alone is taken too; what it does not tell is filled in.
+
+    Parameters
+    ----------
+    path : Path or str
+        An ``.npz`` file.
+
+    Returns
+    -------
+    NoiseBank
+
+    Raises
+    ------
+    NoiseError
+        The file is absent, damaged, or not a bank.
+    """
+    path = Path(path)
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            found = {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise NoiseError(f"{path}: no such file") from None
+    except OSError as error:
+        raise NoiseError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except (ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, MemoryError):
+        raise NoiseError(
+            f"{path}: is not a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
+        ) from None
+    patches = found.get("patches")
+    if patches is None or patches.dtype not in (np.uint8, np.uint16):
+        raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
+    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.size:
+        raise NoiseError(f"{path}: `patches` has shape {patches.shape}; it must be (N, side, side)")
+    bank = make_bank(patches)
+    columns = {}
+    for column in fields(NoiseBank)[1:]:
+        default = getattr(bank, column.name)
+        values = found.get(column.name, default)
+        wanted = "US" if column.name == "frame" else "iuf"
+        if values.shape != default.shape or values.dtype.kind not in wanted:
+            raise NoiseError(f"{path}: `{column.name}` must have one entry for every patch")
+        columns[column.name] = values.astype(values.dtype if wanted == "US" else default.dtype)
+    return NoiseBank(patches, **columns)
+
+
+def make_bank(
+    patches: Frame,
+    frame: Sequence[str] | None = None,
+    row: ArrayLike | None = None,
+    col: ArrayLike | None = None,
+) -> NoiseBank:
+    """Put patches and their origin into a bank; mean and variance are computed here.
+
+    Parameters
+    ----------
+    patches : (N, side, side) ndarray of uint8 or uint16
+    frame, row, col : (N,) array-like, optional
+        Origin of each patch; empty names and zeros where it is not known.
+    """
+    count = len(patches)
+    flat = patches.reshape(count, -1)
+    return NoiseBank(
+        patches=patches,
+        frame=np.asarray(frame if frame is not None else [""] * count, dtype=np.str_),
+        row=np.asarray(row if row is not None else np.zeros(count), np.int32),
+        col=np.asarray(col if col is not None else np.zeros(count), np.int32),
+        mean=flat.mean(axis=1, dtype=np.float64),
+        var=flat.var(axis=1, dtype=np.float64),
+        kind=np.zeros(count, np.int32),
+    )
+
+
+def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
+    """Join banks to one; each keeps its type of noise as `NoiseBank.kind`.
+
+    Raises
+    ------
+    NoiseError
+        The banks differ in depth or in the side of their patches.
+    """
+    first = banks[0]
+    for bank in banks[1:]:
+        if bank.patches.dtype != first.patches.dtype:
+            raise NoiseError(
+                f"noise of {bank.patches.dtype} and of {first.patches.dtype} cannot be mixed; "
+                "build with sources of one depth"
+            )
+        if bank.side != first.side:
+            raise NoiseError(
+                f"noise patches of side {bank.side} and of side {first.side} cannot be mixed; "
+                "sample the banks with one --patch"
+            )
+    kinds, offset = [], 0
+    for bank in banks:
+        kinds.append(bank.kind + offset)
+        offset += int(bank.kind.max()) + 1
+    joined = {
+        f.name: np.concatenate([getattr(bank, f.name) for bank in banks])
+        for f in fields(NoiseBank)
+        if f.name != "kind"
+    }
+    return NoiseBank(**joined, kind=np.concatenate(kinds).astype(np.int32))

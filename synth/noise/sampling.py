@@ -1,0 +1,323 @@
+"""Noise sampling: which windows of real frames go into the bank (Lu et al., TGRS 2024)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import NoiseError
+from synth.frames import Frame, Mask
+from synth.noise.bank import NoiseBank, make_bank
+from synth.seeds import generator
+
+# A bank lives in memory; past this it is a mistake in the stride, not a wish.
+MAX_BANK_BYTES = 2 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingRule:
+    """Which windows are noise.
+
+    Thresholds are in DN of 8-bit data (DN² for variances) and scale with the range of deeper
+    data, (2^bits − 1) / 255.
+
+    Attributes
+    ----------
+    side : int
+        Side of the square windows, pixels.
+    stride : int or None
+        Step between windows, pixels; None for windows side by side.
+    max_var, min_mean : float
+        A window is kept when its population variance is below `max_var` and its mean above
+        `min_mean`, in a sequence in every frame.
+    max_seq_var, max_seq_mean : float
+        In a sequence: the variance over the frames of the window's variance, and of its mean,
+        may be at most this.
+    limit : int or None
+        Keep a uniform sample of this many of the windows that pass.
+    bits : int or None
+        Depth that the thresholds scale to; None for the whole depth of the files.
+    """
+
+    side: int = 32
+    stride: int | None = None
+    max_var: float = 50.0
+    min_mean: float = 0.0
+    max_seq_var: float = 50.0
+    max_seq_mean: float = 50.0
+    limit: int | None = None
+    bits: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseFrame:
+    """A frame to sample from: its name in the bank, and how to get it.
+
+    `load` returns the frame and, where the frame has targets, the mask of the pixels that no
+    window may touch.
+    """
+
+    name: str
+    load: Callable[[], tuple[Frame, Mask | None]]
+
+
+def window_statistics(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and population variance of every square window, at every position.
+
+    Parameters
+    ----------
+    frame : (H, W) ndarray of uint8 or uint16
+    side : int
+        Side of the windows, at most min(H, W).
+
+    Returns
+    -------
+    mean, var : (H - side + 1, W - side + 1) ndarray of float64
+        DN and DN²; entry (r, c) belongs to the window whose first pixel is (r, c). Sums are exact
+        integers as long as they stay below 2^53 (16-bit windows up to side 1448).
+    """
+    total, squares = _window_sums(frame, side)
+    mean = total / side**2
+    return mean, squares / side**2 - mean**2
+
+
+def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int = 0) -> NoiseBank:
+    """Sample noise patches from single, independent frames.
+
+    Parameters
+    ----------
+    frames : iterable of NoiseFrame
+    rule : SamplingRule
+    seed : int
+        Decides which windows stay when there are more than ``rule.limit``.
+
+    Returns
+    -------
+    NoiseBank
+        In the order of the frames, then rows, then columns.
+
+    Raises
+    ------
+    NoiseError
+        No window passes, frames of different depth, or a bank beyond the memory bound.
+    """
+    sample = _Sample(rule, seed)
+    for source in frames:
+        frame, targets = source.load()
+        if min(frame.shape) < rule.side:
+            sample.skip(source.name)
+            continue
+        passed = _passes(frame, rule)
+        if targets is not None:
+            passed &= _free_of(targets, rule.side)
+        sample.add(source.name, frame, passed)
+    return sample.to_bank()
+
+
+def sample_sequences(
+    sequences: Iterable[Sequence[NoiseFrame]], rule: SamplingRule, *, seed: int = 0
+) -> NoiseBank:
+    """Sample noise patches from sequences of a fixed camera.
+
+    A window is kept when it passes the single-frame rule in every frame and is steady over the
+    sequence: variance over the frames of its variance at most ``max_seq_var``, of its mean at
+    most ``max_seq_mean``. A window that is kept gives one patch from every frame.
+
+    Parameters
+    ----------
+    sequences : iterable of sequences of NoiseFrame
+        Frames of one sequence have one shape. They are read twice, one at a time.
+    rule : SamplingRule
+    seed : int
+
+    Raises
+    ------
+    NoiseError
+        A sequence of fewer than two frames (it would pass every test over time), frames of
+        different shape, or as `sample_noise`.
+    """
+    sample = _Sample(rule, seed)
+    for sequence in sequences:
+        if len(sequence) < 2:
+            raise NoiseError(
+                f"{sequence[0].name}: is a sequence of one frame, which nothing can be said of "
+                "over time; give more frames, or sample without --sequence"
+            )
+        steady = _steady_windows(sequence, rule)
+        for source in sequence:
+            sample.add(source.name, source.load()[0], steady)
+    return sample.to_bank()
+
+
+def _window_sums(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    height, width = frame.shape
+    if not 1 <= side <= min(height, width):
+        raise ValueError(f"a window of side {side} does not fit a frame of {height}x{width} pixels")
+    inside = (slice(height - side + 1), slice(width - side + 1))
+    size, first = (side, side), (0, 0)
+    total = cv2.boxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
+    squares = cv2.sqrBoxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
+    return cast(NDArray[np.float64], total), cast(NDArray[np.float64], squares)
+
+
+def _passes(frame: Frame, rule: SamplingRule) -> NDArray[np.bool_]:
+    """Which windows pass in this frame; compared as integers, so without rounding."""
+    total, squares = _window_sums(frame, rule.side)
+    count = rule.side**2
+    scale = _scale(frame, rule)
+    # n Σx² − (Σx)² < v n²  is  var < v
+    spread = squares * count
+    spread -= total * total
+    return (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
+
+
+def _scale(frame: Frame, rule: SamplingRule) -> float:
+    bits = rule.bits if rule.bits is not None else 8 * frame.dtype.itemsize
+    return float(2**bits - 1) / 255.0
+
+
+def _free_of(targets: Mask, side: int) -> NDArray[np.bool_]:
+    total, _ = _window_sums(targets.view(np.uint8), side)
+    return total == 0
+
+
+def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:
+    """Windows that pass in every frame and whose statistics hardly move (Welford's update)."""
+    passed: NDArray[np.bool_] | None = None
+    means: list[NDArray[np.float64]] = []
+    sums: list[NDArray[np.float64]] = []
+    scale = 1.0
+    for number, source in enumerate(sequence, start=1):
+        frame, targets = source.load()
+        if min(frame.shape) < rule.side:
+            return np.zeros((0, 0), bool)
+        statistics = window_statistics(frame, rule.side)
+        here = _passes(frame, rule)
+        if targets is not None:
+            here &= _free_of(targets, rule.side)
+        if passed is None:
+            passed, scale = here, _scale(frame, rule)
+            means = [np.zeros(here.shape) for _ in statistics]
+            sums = [np.zeros(here.shape) for _ in statistics]
+        elif here.shape != passed.shape:
+            raise NoiseError(
+                f"{source.name}: differs in size from its sequence's first frame, "
+                f"{sequence[0].name}; keep one sequence in a folder"
+            )
+        else:
+            passed &= here
+        for mean, total, value in zip(means, sums, statistics, strict=True):
+            step = value - mean
+            mean += step / number
+            total += step * (value - mean)
+    assert passed is not None
+    var_of_mean, var_of_var = (total / len(sequence) for total in sums)
+    passed &= var_of_mean <= rule.max_seq_mean * scale**2
+    passed &= var_of_var <= rule.max_seq_var * scale**4
+    return passed
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Windows that passed in one frame, with the priority that decides who stays in a sample."""
+
+    frame: int
+    row: NDArray[np.intp]
+    col: NDArray[np.intp]
+    priority: NDArray[np.float64]
+    patches: Frame
+
+    def where(self, stay: NDArray[np.bool_]) -> _Found:
+        return _Found(
+            self.frame, self.row[stay], self.col[stay], self.priority[stay], self.patches[stay]
+        )
+
+
+class _Sample:
+    """The windows kept so far.
+
+    With a limit it is a bottom-k sample: every window that passes draws a priority, and the
+    `limit` least ones stay. So memory is bounded, and every window has the same chance.
+    """
+
+    def __init__(self, rule: SamplingRule, seed: int) -> None:
+        self._rule = rule
+        self._seed = seed
+        self._names: list[str] = []
+        self._kept: list[_Found] = []
+        self._count = 0
+        self._bound = np.inf
+
+    def skip(self, name: str) -> None:
+        """Note a frame that is smaller than a window."""
+        self._names.append(name)
+
+    def add(self, name: str, frame: Frame, passed: NDArray[np.bool_]) -> None:
+        """Cut the windows that passed in a frame, or those of them that may still stay."""
+        number = len(self._names)
+        self._names.append(name)
+        side, limit, step = self._rule.side, self._rule.limit, self._rule.stride or self._rule.side
+        on_grid = np.ascontiguousarray(passed[::step, ::step])
+        chosen = np.flatnonzero(on_grid)
+        priority = np.zeros(len(chosen))
+        if limit is not None:
+            priority = generator(self._seed, "noise", name, str(number)).random(len(chosen))
+            below = np.flatnonzero(priority <= self._bound)
+            chosen, priority = chosen[below], priority[below]
+        if not len(chosen):
+            return
+        if limit is not None and len(chosen) > limit:
+            stay = np.sort(np.argpartition(priority, limit)[:limit])
+            chosen, priority = chosen[stay], priority[stay]
+        row, col = np.unravel_index(chosen, on_grid.shape)
+        row, col = row * step, col * step
+        self._require_room(len(chosen), frame.itemsize)
+        patches = np.lib.stride_tricks.sliding_window_view(frame, (side, side))[row, col]
+        self._kept.append(_Found(number, row, col, priority, cast(Frame, patches)))
+        self._count += len(chosen)
+        # Pruning costs a pass over all that is kept, so it waits until there is enough to drop.
+        if limit is not None and self._count > 2 * limit:
+            self._prune(limit)
+
+    def to_bank(self) -> NoiseBank:
+        """The bank of what stayed; `NoiseError` when nothing passed."""
+        if self._rule.limit is not None and self._count > self._rule.limit:
+            self._prune(self._rule.limit)
+        if not self._kept:
+            first = self._names[0] if self._names else "none"
+            raise NoiseError(
+                f"no window of side {self._rule.side} passes in {len(self._names)} frames "
+                f"({first} …); raise --max-var, or take a smaller --patch"
+            )
+        depths = {str(found.patches.dtype) for found in self._kept}
+        if len(depths) > 1:
+            raise NoiseError(
+                f"frames of {' and '.join(sorted(depths))}; sample each depth by itself"
+            )
+        return make_bank(
+            cast(Frame, np.concatenate([found.patches for found in self._kept])),
+            [self._names[found.frame] for found in self._kept for _ in found.row],
+            np.concatenate([found.row for found in self._kept]),
+            np.concatenate([found.col for found in self._kept]),
+        )
+
+    def _prune(self, limit: int) -> None:
+        priority = np.concatenate([found.priority for found in self._kept])
+        self._bound = float(np.partition(priority, limit - 1)[limit - 1])
+        pruned = [found.where(found.priority <= self._bound) for found in self._kept]
+        self._kept = [found for found in pruned if len(found.row)]
+        self._count = sum(len(found.row) for found in self._kept)
+
+    def _require_room(self, more: int, itemsize: int) -> None:
+        count = self._count + more
+        size = count * self._rule.side**2 * itemsize
+        if size > MAX_BANK_BYTES:
+            raise NoiseError(
+                f"{count:,} windows and more pass, a bank of over {size / 2**30:.1f} GiB; "
+                "keep a sample with --limit, or take a larger --stride"
+            )

@@ -1,0 +1,270 @@
+"""What to make: a recipe and the targets become one spec per output, before any pixel is touched.
+
+A spec is plain data. Its record is what the manifest keeps, and all that is needed, with the
+source and the bank, to make the output again (`synth.realise`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import RecipeError
+from synth.noise.bank import NoiseBank
+from synth.seeds import generator
+from synth.targets import Target
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseChoice:
+    """Which noise an output gets: the patch's index in the bank, and its share of the mix."""
+
+    patch: int
+    ratio: float
+    mode: str = "mixup"
+
+
+@dataclass(frozen=True, slots=True)
+class TurnChoice:
+    """Which target patch is turned, and how; see `synth.negatives.turn_patch`."""
+
+    target: int
+    side: int
+    quarter_turns: int
+    mirror: bool
+    blend: str = "paste"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """One output to make from one source: noise first, then a turn, as published."""
+
+    id: str
+    source: str
+    noise: NoiseChoice | None = None
+    turn: TurnChoice | None = None
+
+    def record(self) -> dict[str, Any]:
+        """The choices as the keys of a manifest line."""
+        line: dict[str, Any] = {"id": self.id, "source": self.source}
+        if self.noise is not None:
+            line |= {
+                "mode": self.noise.mode,
+                "noise_patch": self.noise.patch,
+                "ratio": self.noise.ratio,
+            }
+        if self.turn is not None:
+            line |= {
+                "target": self.turn.target,
+                "side": self.turn.side,
+                "quarter_turns": self.turn.quarter_turns,
+                "mirror": self.turn.mirror,
+                "blend": self.turn.blend,
+            }
+        return line
+
+    @classmethod
+    def from_record(cls, line: dict[str, Any]) -> Spec:
+        """Read the choices back from a manifest line.
+
+        Raises
+        ------
+        RecipeError
+            A key is missing.
+        """
+        try:
+            noise = turn = None
+            if "noise_patch" in line:
+                noise = NoiseChoice(line["noise_patch"], line["ratio"], line["mode"])
+            if "target" in line:
+                keys = ("target", "side", "quarter_turns", "mirror", "blend")
+                turn = TurnChoice(*(line[key] for key in keys))
+            return cls(line["id"], line["source"], noise, turn)
+        except KeyError as error:
+            raise RecipeError(f"a manifest line lacks {error}; it is not from a build") from None
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseRule:
+    """How an output gets its noise: one of the ratios, one of the bank's patches.
+
+    With several types of noise in the bank, first a type is drawn, then one of its patches, so
+    a camera with many frames does not crowd out the others.
+    """
+
+    ratios: tuple[float, ...]
+
+    def draw(
+        self, rng: np.random.Generator, kinds: Sequence[NDArray[np.intp]], used: Set[int]
+    ) -> NoiseChoice:
+        """Draw ratio and patch, none of the patches in `used`."""
+        ratio = self.ratios[int(rng.integers(len(self.ratios)))]
+        open_kinds = list(kinds)
+        if used:
+            taken = np.fromiter(used, np.intp, len(used))
+            open_kinds = [np.setdiff1d(kind, taken, assume_unique=True) for kind in kinds]
+            open_kinds = [kind for kind in open_kinds if len(kind)]
+            if not open_kinds:
+                raise RecipeError(
+                    f"the noise bank holds {len(used)} patches and a target is to be repeated with "
+                    "more; ask for fewer negatives, or sample more noise"
+                )
+        kind = open_kinds[int(rng.integers(len(open_kinds)))]
+        return NoiseChoice(int(kind[int(rng.integers(len(kind)))]), ratio)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Which negatives to make.
+
+    Attributes
+    ----------
+    side : int
+        Side of the box around a target, pixels.
+    turns : tuple of int
+        Quarter turns, counter-clockwise; one negative for each and every target.
+    mirror : bool
+        Mirror the box left to right before it is turned.
+    count : int or None
+        Number of negatives; None for each turn of every target once. Fewer are a seeded choice;
+        more repeat targets, chosen by seed, each time with another noise patch.
+    noise : NoiseRule or None
+        None leaves the images as they are.
+    """
+
+    side: int = 32
+    turns: tuple[int, ...] = (0, 1, 2, 3)
+    mirror: bool = False
+    count: int | None = None
+    noise: NoiseRule | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledSource:
+    """A source image as the plan sees it: its size and its targets, no pixels."""
+
+    id: str
+    shape: tuple[int, int]
+    targets: tuple[Target, ...]
+
+
+def plan_negatives(
+    recipe: Recipe,
+    sources: Sequence[LabelledSource],
+    bank: NoiseBank | None,
+    *,
+    seed: int,
+    taken_ids: Iterable[str] | None = None,
+) -> list[Spec]:
+    """Decide every negative.
+
+    First come the turns of every target in the order of sources, targets and turns, once each;
+    what ``recipe.count`` asks beyond them are repeats, chosen without replacement in rounds.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    sources : sequence of LabelledSource
+        Training images.
+    bank : NoiseBank or None
+        Needed when the recipe has noise.
+    seed : int
+    taken_ids : iterable of str, optional
+        Ids of the images that the negatives come to lie beside. When all are numbers of one
+        width the negatives continue them; otherwise, and without any, a negative is called
+        ``{source}_k{turns}_j{target}``, a repeat ``…_r{round}``.
+
+    Returns
+    -------
+    list of Spec
+        In the order of their ids' numbers.
+
+    Raises
+    ------
+    RecipeError
+        No target to turn, a box larger than an image, or more repeats than the bank has patches.
+    """
+    combinations = [
+        (source, target, turn)
+        for source in sources
+        for target in source.targets
+        for turn in recipe.turns
+    ]
+    for source in sources:
+        if source.targets and recipe.side > min(source.shape):
+            raise RecipeError(
+                f"a box of side {recipe.side} is larger than image {source.id!r} "
+                f"({source.shape[0]}x{source.shape[1]}); take a smaller side"
+            )
+    wanted = len(combinations) if recipe.count is None else recipe.count
+    if wanted and not combinations:
+        raise RecipeError("no training image has a target, so there is nothing to turn")
+    if wanted > len(combinations) and recipe.noise is None:
+        raise RecipeError(
+            f"{wanted} negatives are asked for, but {len(combinations)} turns of targets are all "
+            "there are without noise to tell repeats apart"
+        )
+    taken = set(taken_ids or ())
+    first_number = _first_number(taken)
+    kinds = bank.members() if bank is not None else []
+    used: dict[int, set[int]] = {}
+    specs: list[Spec] = []
+    for number, (which, round_) in enumerate(_rounds(len(combinations), wanted, seed)):
+        source, target, turn = combinations[which]
+        if first_number is not None:
+            start, width = first_number
+            id_ = f"{start + number:0{width}d}"
+        else:
+            id_ = f"{source.id}_k{turn}_j{target.index}" + (f"_r{round_}" if round_ else "")
+        if id_ in taken:
+            raise RecipeError(f"the data set has an image called {id_!r} already; rename it")
+        noise = None
+        if recipe.noise is not None:
+            before = used.setdefault(which, set())
+            noise = recipe.noise.draw(generator(seed, "negative", id_), kinds, before)
+            before.add(noise.patch)
+        specs.append(
+            Spec(
+                id_,
+                source.id,
+                noise,
+                TurnChoice(target.index, recipe.side, turn, recipe.mirror),
+            )
+        )
+    return specs
+
+
+def plan_transfer(rule: NoiseRule, ids: Sequence[str], bank: NoiseBank, *, seed: int) -> list[Spec]:
+    """Decide the noise of every image; outputs keep their ids."""
+    kinds = bank.members()
+    return [
+        Spec(id_, id_, rule.draw(generator(seed, "transfer", id_), kinds, frozenset()))
+        for id_ in ids
+    ]
+
+
+def _rounds(available: int, wanted: int, seed: int) -> Iterable[tuple[int, int]]:
+    """Yield (combination, round) for every negative; only the last round is a choice."""
+    round_ = 0
+    while wanted > 0:
+        if wanted >= available and round_ == 0:
+            chosen = np.arange(available)
+        else:
+            order = generator(seed, "round", str(round_)).permutation(available)
+            chosen = np.sort(order[:wanted])
+        for which in chosen:
+            yield int(which), round_
+        wanted -= len(chosen)
+        round_ += 1
+
+
+def _first_number(taken: set[str]) -> tuple[int, int] | None:
+    """First free number and the width of the numbers, when every id is a number of one width."""
+    widths = {len(id_) for id_ in taken}
+    if len(widths) != 1 or not all(id_.isascii() and id_.isdigit() for id_ in taken):
+        return None
+    return max(int(id_) for id_ in taken) + 1, widths.pop()

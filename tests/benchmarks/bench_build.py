@@ -1,0 +1,135 @@
+"""How far a build is from the floor: the same arrays, in memory, encoded and written.
+
+Both run in turn, each in its own process, into fresh directories, with the same number of workers.
+The build is timed as a whole command, start of the interpreter included; the floor is timed inside
+its process, from the first array to the last file.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+import cv2
+import numpy as np
+
+from synth.dataset import open_dataset
+from synth.frames import encode_png, read_frame, read_mask
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+@click.group()
+def main() -> None:
+    """Time builds against the floor."""
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--data", required=True, type=click.Path(path_type=Path))
+@click.option("--noise", required=True, type=click.Path(path_type=Path))
+@click.option("--place", default=None, type=click.Path(path_type=Path), help="Where to write.")
+@click.option("--jobs", default=2, show_default=True)
+@click.option("--runs", default=3, show_default=True)
+@click.option("--negatives", default=(4199, 20000), multiple=True, show_default=True)
+def compare(
+    config: Path,
+    data: Path,
+    noise: Path,
+    place: Path | None,
+    jobs: int,
+    runs: int,
+    negatives: tuple[int, ...],
+) -> None:
+    """Median wall times, ratios in pairs, peak memory, and the cost of an output."""
+    cost = {}
+    with tempfile.TemporaryDirectory(dir=place) as scratch:
+        for count in negatives:
+            out = Path(scratch) / "built"
+            builds, floors, ratios, peaks = [], [], [], []
+            for run in range(runs + 1):
+                shutil.rmtree(out, ignore_errors=True)
+                command = [
+                    sys.executable, "-m", "pipelines.cli", "build", str(config),
+                    "--data", str(data), "--noise", str(noise), "--out", str(out),
+                    "--jobs", str(jobs), "--set", f"negatives.count={count}",
+                ]  # fmt: skip
+                started = time.perf_counter()
+                peak = _run_and_measure(command)
+                build = time.perf_counter() - started
+                floor = _floor(out, Path(scratch) / "floor", jobs)
+                if run:  # the first pair warms the page cache
+                    builds.append(build)
+                    floors.append(floor)
+                    ratios.append(build / floor)
+                    peaks.append(peak)
+            outputs = len(open_dataset(out).ids("all"))
+            cost[count] = statistics.median(builds) / outputs
+            click.echo(
+                f"{count:6} negatives, {outputs} outputs, {jobs} workers: "
+                f"build {statistics.median(builds):.2f} s, "
+                f"floor {statistics.median(floors):.2f} s, "
+                f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}), "
+                f"{1e3 * cost[count]:.2f} ms an output, peak {max(peaks):.0f} MB"
+            )
+
+
+@main.command()
+@click.argument("built", type=click.Path(path_type=Path))
+@click.argument("place", type=click.Path(path_type=Path))
+@click.argument("jobs", type=int)
+def floor(built: Path, place: Path, jobs: int) -> None:
+    """Encode and write the arrays of a built set; print the seconds that took."""
+    cv2.setNumThreads(1)
+    dataset = open_dataset(built)
+    arrays = [
+        (id_, read_frame(dataset.image_path(id_)), np.packbits(read_mask(dataset.mask_path(id_))))
+        for id_ in dataset.ids("all")
+    ]
+
+    def write(item: tuple[str, np.ndarray, np.ndarray]) -> None:
+        id_, image, bits = item
+        mask = np.unpackbits(bits, count=image.size).reshape(image.shape).astype(bool)
+        (place / "images" / f"{id_}.png").write_bytes(encode_png(image))
+        (place / "masks" / f"{id_}.png").write_bytes(encode_png(mask))
+
+    (place / "images").mkdir(parents=True)
+    (place / "masks").mkdir()
+    started = time.perf_counter()
+    with ThreadPoolExecutor(jobs) as pool:
+        for _ in pool.map(write, arrays, chunksize=32):
+            pass
+    click.echo(json.dumps({"seconds": time.perf_counter() - started}))
+
+
+def _floor(built: Path, place: Path, jobs: int) -> float:
+    command = [sys.executable, __file__, "floor", str(built), str(place), str(jobs)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT)
+    shutil.rmtree(place)
+    return float(json.loads(done.stdout)["seconds"])
+
+
+def _run_and_measure(command: list[str]) -> float:
+    """Run a command; return the peak resident memory of its largest process in MB."""
+    code = (
+        "import resource, subprocess, sys; subprocess.run(sys.argv[1:], check=True,"
+        " stdout=subprocess.DEVNULL);"
+        " print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", code, *command],
+        check=True, capture_output=True, text=True, cwd=_ROOT,
+    )  # fmt: skip
+    return float(done.stdout) / 1024
+
+
+if __name__ == "__main__":
+    main()
