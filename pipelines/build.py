@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
 import cv2
-import joblib
 import numpy as np
 
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.errors import StoreError
 from pipelines.noise import gather_noise
+from pipelines.pool import Backend, Pool
 from pipelines.sources import (
     FilePair,
     Pair,
@@ -52,14 +52,10 @@ from synth.realise import realise
 from synth.recipe import Spec, plan_negatives, plan_transfer
 from synth.targets import Target, find_targets
 
-Backend = Literal["threads", "processes"]
 Progress = Callable[[str, int, int], None]
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 # Outputs that go to a worker at a time: enough to hide the hand-over, few enough for a smooth bar.
 _OUTPUTS_PER_TASK = 48
-_JOBLIB_NAMES = {"threads": "threading", "processes": "loky"}
 
 
 @dataclass(frozen=True)
@@ -175,7 +171,7 @@ def prepare(config: BuildConfig, pool: Pool) -> Plan:
     forbidden = _forbidden(surveys)
     bank = None
     if config.noise is not None:
-        bank = gather_noise(config.noise, source, forbidden, seed=config.seed)
+        bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
     specs = plan_negatives(
         config.negatives.recipe(config.noise.noise_rule() if config.noise else None),
         [found.source for found in surveys["train"]],
@@ -257,34 +253,6 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
         _check_listing(plan, stage)
         stage.publish(plan.description, _lists(plan))
     return BuildResult(out, counts, made)
-
-
-class Pool:
-    """Workers over joblib; results come in the order of the tasks.
-
-    Threads are the default: OpenCV, NumPy, hashing and files release the interpreter's lock, and
-    nothing has to be started or copied.
-    """
-
-    def __init__(self, jobs: int = 0, backend: Backend = "threads") -> None:
-        self.jobs = jobs if jobs > 0 else joblib.cpu_count()
-        self.backend = backend
-
-    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Apply `work` to every item."""
-        # Workers are the parallelism; OpenCV's own threads would only get in their way.
-        cv2.setNumThreads(1)
-        if self.jobs == 1:
-            yield from map(work, items)
-            return
-        run = joblib.Parallel(
-            n_jobs=self.jobs,
-            backend=_JOBLIB_NAMES[self.backend],
-            return_as="generator",
-            pre_dispatch="4*n_jobs",
-            batch_size=1,
-        )
-        yield from run(joblib.delayed(work)(item) for item in items)
 
 
 def survey(source: Source, pool: Pool) -> dict[str, list[Survey]]:

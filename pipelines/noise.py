@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from pipelines.build_config import NoiseSettings
+from pipelines.pool import Pool
 from pipelines.sources import Source, pixel_digest
 from synth.errors import DatasetError, NoiseError
 from synth.frames import Frame, Mask, find_frames, group_by_folder, read_frame
@@ -14,7 +16,12 @@ from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_
 
 
 def gather_noise(
-    settings: NoiseSettings, source: Source, forbidden: frozenset[bytes], *, seed: int
+    settings: NoiseSettings,
+    source: Source,
+    forbidden: frozenset[bytes],
+    *,
+    seed: int,
+    jobs: int = 1,
 ) -> NoiseBank:
     """Get the noise bank of a build.
 
@@ -27,6 +34,8 @@ def gather_noise(
     forbidden : frozenset of bytes
         Pixel hashes of the test images; a frame among them is refused.
     seed : int
+    jobs : int
+        Threads that read ahead.
 
     Raises
     ------
@@ -37,7 +46,7 @@ def gather_noise(
     """
     rule = settings.sampling_rule()
     if not settings.sources:
-        return sample_noise(source.noise_frames, rule, seed=seed)
+        return sample_noise(_read_ahead(source.noise_frames, jobs), rule, seed=seed)
     banks = []
     for path in settings.sources:
         if path.suffix == ".npz":
@@ -50,7 +59,7 @@ def gather_noise(
         for group in groups:
             frames = [_frame(file, base, forbidden) for file in group]
             try:
-                banks.append(sample_frames(frames, rule, settings.sequence, seed=seed))
+                banks.append(sample_frames(frames, rule, settings.sequence, seed=seed, jobs=jobs))
             except NoiseError as error:
                 raise NoiseError(f"{path}: {error}") from None
     return join_banks(banks)
@@ -87,14 +96,30 @@ def sample_files(
 
 
 def sample_frames(
-    frames: list[tuple[Path, NoiseFrame]], rule: SamplingRule, sequence: bool, *, seed: int
+    frames: list[tuple[Path, NoiseFrame]],
+    rule: SamplingRule,
+    sequence: bool,
+    *,
+    seed: int,
+    jobs: int = 1,
 ) -> NoiseBank:
     """Sample frames; as a sequence, the frames of each folder are one."""
     if not sequence:
-        return sample_noise((frame for _, frame in frames), rule, seed=seed)
+        return sample_noise(_read_ahead([frame for _, frame in frames], jobs), rule, seed=seed)
     of = dict(frames)
     folders = group_by_folder([file for file, _ in frames])
     return sample_sequences(([of[file] for file in folder] for folder in folders), rule, seed=seed)
+
+
+def _read_ahead(frames: Sequence[NoiseFrame], jobs: int) -> Iterator[NoiseFrame]:
+    """The same frames, loaded by threads while earlier ones are scored."""
+    loads = Pool(jobs, "threads").map(lambda frame: frame.load(), frames)
+    for frame, loaded in zip(frames, loads, strict=True):
+        yield NoiseFrame(frame.name, partial(_given, loaded))
+
+
+def _given(loaded: tuple[Frame, Mask | None]) -> tuple[Frame, Mask | None]:
+    return loaded
 
 
 def _frame(

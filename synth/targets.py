@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -54,16 +54,17 @@ def label_targets(mask: Mask) -> tuple[int, NDArray[np.int32]]:
     labels : (H, W) ndarray of int32
         0 for background, 1 to `count` for the components.
     """
-    found = cv2.connectedComponents(mask.view(np.uint8), connectivity=8, ltype=cv2.CV_32S)
-    count, labels = found[0] - 1, cast(NDArray[np.int32], found[1])
-    if count > 1:
-        inside = labels[mask]
-        # OpenCV scans blocks of 2 x 2 pixels, so its numbers need not follow the raster.
-        _, first = np.unique(inside, return_index=True)
-        rank = np.zeros(count + 1, np.int32)
-        rank[inside[np.sort(first)]] = np.arange(1, count + 1)
-        labels = rank[labels]
-    return count, labels
+    components = _components(mask)
+    rank = np.zeros(len(components.order) + 1, np.int32)
+    rank[components.order] = np.arange(1, len(rank))
+    labels = np.zeros(mask.shape, np.int32)
+    height, width = components.labels.shape
+    window = (
+        slice(components.top, components.top + height),
+        slice(components.left, components.left + width),
+    )
+    labels[window] = rank[components.labels]
+    return len(components.order), labels
 
 
 def find_targets(mask: Mask) -> list[Target]:
@@ -86,19 +87,14 @@ def find_targets(mask: Mask) -> list[Target]:
     >>> [(t.row, t.col, t.area, t.box) for t in find_targets(mask)]
     [(3, 5, 2, (2, 5, 4, 6))]
     """
-    count, labels = label_targets(mask)
-    if not count:
-        return []
-    rows, cols = np.nonzero(mask)
-    of = labels[rows, cols] - 1
-    order = np.argsort(of, kind="stable")
-    starts = np.searchsorted(of[order], np.arange(count + 1))
+    components = _components(mask)
     targets = []
-    for index in range(count):
-        member = order[starts[index] : starts[index + 1]]
-        r, c = rows[member], cols[member]
-        area = len(member)
-        row_sum, col_sum = int(r.sum()), int(c.sum())
+    for index, label in enumerate(components.order):
+        left, top, width, height, area = components.stats[label].tolist()
+        # OpenCV gives means; times the area they are whole numbers but for rounding.
+        col_sum, row_sum = np.rint(components.means[label] * area).astype(np.int64).tolist()
+        top, left = top + components.top, left + components.left
+        row_sum, col_sum = row_sum + area * components.top, col_sum + area * components.left
         targets.append(
             Target(
                 index=index,
@@ -106,7 +102,7 @@ def find_targets(mask: Mask) -> list[Target]:
                 col=(2 * col_sum + area) // (2 * area),
                 centroid=(row_sum / area, col_sum / area),
                 area=area,
-                box=(int(r.min()), int(c.min()), int(r.max()) + 1, int(c.max()) + 1),
+                box=(top, left, top + height, left + width),
             )
         )
     return targets
@@ -180,3 +176,43 @@ def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> flo
     contrast = abs(float(patch[own].mean()) - float(background.mean()))
     clutter = float(background.std())
     return contrast / clutter if clutter > 0 else float("inf")
+
+
+class _Components(NamedTuple):
+    """OpenCV's labelling of the part of a mask that holds all of its targets.
+
+    `order` has the labels in raster order of the components' first pixels.
+    """
+
+    top: int
+    left: int
+    order: list[int]
+    labels: NDArray[np.int32]
+    stats: NDArray[np.int32]
+    means: NDArray[np.float64]
+
+
+def _components(mask: Mask) -> _Components:
+    pixels = mask.view(np.uint8)
+    # Labelling costs by the pixel, and targets are few and small.
+    left, top, width, height = cv2.boundingRect(pixels)
+    count, labels, stats, means = cv2.connectedComponentsWithStats(
+        pixels[top : top + max(height, 1), left : left + max(width, 1)],
+        connectivity=8,
+        ltype=cv2.CV_32S,
+    )
+
+    def first_pixel(label: int) -> tuple[int, int]:
+        x, y, w = stats[label, :3]
+        return int(y), int(x + np.argmax(labels[y, x : x + w] == label))
+
+    # OpenCV scans blocks of 2 x 2 pixels, so its own order need not follow the raster.
+    order = sorted(range(1, count), key=first_pixel)
+    return _Components(
+        top,
+        left,
+        order,
+        cast(NDArray[np.int32], labels),
+        cast(NDArray[np.int32], stats),
+        cast(NDArray[np.float64], means),
+    )

@@ -11,10 +11,8 @@ from typing import Any, cast
 import click
 
 from pipelines.build import (
-    Backend,
     BuildResult,
     Plan,
-    Pool,
     Progress,
     execute,
     prepare,
@@ -25,6 +23,7 @@ from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
 from pipelines.config import load_config
 from pipelines.noise import sample_files
+from pipelines.pool import Backend, Pool
 from pipelines.store import replace_file, verify
 from synth import __version__
 from synth.dataset import open_dataset

@@ -63,18 +63,16 @@ def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -
             "give the gain from the noise's DN to the image's (--gain), or noise of the same depth"
         )
     precise = np.float32 if image.dtype == np.uint8 else np.float64
-    mixed = resize_patch(patch, image.shape, precise)
-    mixed *= precise(ratio if gain is None else ratio * gain)
-    mixed += image * precise(1.0 - ratio)
-    mixed += precise(0.5 + _TIE)
+    # Share and rounding go onto the small patch: resizing is linear and keeps constants.
+    share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
+    mixed = resize_patch(share + precise(0.5 + _TIE), image.shape)
+    mixed += np.multiply(image, 1.0 - ratio, dtype=precise)
     if gain is not None:
         np.clip(mixed, 0, np.iinfo(image.dtype).max, out=mixed)
     return cast(Frame, mixed.astype(image.dtype))
 
 
-def resize_patch(
-    patch: Frame, shape: tuple[int, ...], dtype: type[np.floating] = np.float64
-) -> NDArray[np.floating]:
+def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
     """Resize a patch bilinearly, pixel centres at half integers, edges repeated.
 
     Where it shrinks, the triangle filter is widened by the factor (antialiasing), as Pillow and
@@ -82,26 +80,23 @@ def resize_patch(
 
     Parameters
     ----------
-    patch : (h, w) ndarray of uint8 or uint16
+    patch : (h, w) ndarray of float32 or float64
     shape : tuple of int
         (H, W) of the result.
-    dtype : numpy floating type
-        Of the result and of the arithmetic.
 
     Returns
     -------
-    (H, W) ndarray of `dtype`
+    (H, W) ndarray of the patch's dtype
     """
     height, width = shape
-    values = patch.astype(dtype)
     if patch.shape == (height, width):
-        return values
+        return patch.copy()
     if patch.shape[0] <= height and patch.shape[1] <= width:
-        enlarged = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+        enlarged = cv2.resize(patch, (width, height), interpolation=cv2.INTER_LINEAR)
         return cast(NDArray[np.floating], enlarged)
     rows = _triangle_weights(patch.shape[0], height)
     cols = _triangle_weights(patch.shape[1], width)
-    return (rows @ values @ cols.T).astype(dtype)
+    return (rows @ patch @ cols.T).astype(patch.dtype)
 
 
 @lru_cache(maxsize=64)

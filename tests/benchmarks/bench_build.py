@@ -21,10 +21,12 @@ import click
 import cv2
 import numpy as np
 
+from pipelines.store import write_file
 from synth.dataset import open_dataset
-from synth.frames import encode_png, read_frame, read_mask
+from synth.frames import encode_png, read_frame
 
 _ROOT = Path(__file__).resolve().parents[2]
+_BUILD = [sys.executable, "-m", "pipelines.cli", "build"]
 
 
 @click.group()
@@ -34,16 +36,16 @@ def main() -> None:
 
 @main.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--data", required=True, type=click.Path(path_type=Path))
-@click.option("--noise", required=True, type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="Simulated frames by default.")
+@click.option("--noise", type=click.Path(path_type=Path), help="The data's own frames by default.")
 @click.option("--place", default=None, type=click.Path(path_type=Path), help="Where to write.")
 @click.option("--jobs", default=2, show_default=True)
 @click.option("--runs", default=3, show_default=True)
 @click.option("--negatives", default=(4199, 20000), multiple=True, show_default=True)
 def compare(
     config: Path,
-    data: Path,
-    noise: Path,
+    data: Path | None,
+    noise: Path | None,
     place: Path | None,
     jobs: int,
     runs: int,
@@ -52,16 +54,20 @@ def compare(
     """Median wall times, ratios in pairs, peak memory, and the cost of an output."""
     cost = {}
     with tempfile.TemporaryDirectory(dir=place) as scratch:
+        out = Path(scratch) / "built"
+        if data is None:
+            data = Path(scratch) / "simulated"
+            _simulate(data)
         for count in negatives:
-            out = Path(scratch) / "built"
             builds, floors, ratios, peaks = [], [], [], []
             for run in range(runs + 1):
                 shutil.rmtree(out, ignore_errors=True)
                 command = [
-                    sys.executable, "-m", "pipelines.cli", "build", str(config),
-                    "--data", str(data), "--noise", str(noise), "--out", str(out),
+                    *_BUILD, str(config), "--data", str(data), "--out", str(out),
                     "--jobs", str(jobs), "--set", f"negatives.count={count}",
                 ]  # fmt: skip
+                if noise is not None:
+                    command += ["--noise", str(noise)]
                 started = time.perf_counter()
                 peak = _run_and_measure(command)
                 build = time.perf_counter() - started
@@ -91,15 +97,14 @@ def floor(built: Path, place: Path, jobs: int) -> None:
     cv2.setNumThreads(1)
     dataset = open_dataset(built)
     arrays = [
-        (id_, read_frame(dataset.image_path(id_)), np.packbits(read_mask(dataset.mask_path(id_))))
+        (id_, read_frame(dataset.image_path(id_)), read_frame(dataset.mask_path(id_)))
         for id_ in dataset.ids("all")
     ]
 
     def write(item: tuple[str, np.ndarray, np.ndarray]) -> None:
-        id_, image, bits = item
-        mask = np.unpackbits(bits, count=image.size).reshape(image.shape).astype(bool)
-        (place / "images" / f"{id_}.png").write_bytes(encode_png(image))
-        (place / "masks" / f"{id_}.png").write_bytes(encode_png(mask))
+        id_, image, mask = item
+        write_file(f"{place}/images/{id_}.png", encode_png(image))
+        write_file(f"{place}/masks/{id_}.png", encode_png(mask))
 
     (place / "images").mkdir(parents=True)
     (place / "masks").mkdir()
@@ -108,6 +113,15 @@ def floor(built: Path, place: Path, jobs: int) -> None:
         for _ in pool.map(write, arrays, chunksize=32):
             pass
     click.echo(json.dumps({"seconds": time.perf_counter() - started}))
+
+
+def _simulate(data: Path) -> None:
+    """As many frames as NUDT-SIRST has, of its size."""
+    command = [
+        *_BUILD, "configs/demo.yaml", "--out", str(data), "--set", "negatives.count=0",
+        "--set", "simulate.train=663", "--set", "simulate.test=664",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)
 
 
 def _floor(built: Path, place: Path, jobs: int) -> float:

@@ -1,0 +1,116 @@
+"""The configuration of a training run: what `detect train CONFIG` reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from detect.recipe import Augment, Compute, Optimiser, Recipe, Schedule
+from pipelines.config import StrictModel
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class AugmentSettings(StrictModel):
+    """What happens to training images; see `detect.recipe.Augment`."""
+
+    crop: Annotated[int, Field(ge=16, le=4096)] = 256
+    target_share: Share = 0.5
+    fill: Literal["mirror", "zero"] = "mirror"
+    mirror: Literal["none", "horizontal", "both"] = "both"
+    transpose: bool = True
+    scale: tuple[Positive, Positive] = (1.0, 1.0)
+    blur: NonNegative = 0.0
+    gain: NonNegative = 0.0
+    offset: NonNegative = 0.0
+    noise: NonNegative = 0.0
+
+    @model_validator(mode="after")
+    def _range(self) -> AugmentSettings:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError("scale: the smaller number comes first")
+        return self
+
+
+class OptimiserSettings(StrictModel):
+    """What turns gradients into weights; see `detect.recipe.Optimiser`."""
+
+    name: Literal["adamw", "adam", "adagrad"] = "adamw"
+    lr: Positive = 3e-3
+    weight_decay: NonNegative = 0.01
+
+
+class ScheduleSettings(StrictModel):
+    """The learning rate over the steps; see `detect.recipe.Schedule`."""
+
+    name: Literal["constant", "cosine", "onecycle"] = "onecycle"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    min_lr: NonNegative = 1e-6
+
+
+class ComputeSettings(StrictModel):
+    """Where and how the arithmetic runs; see `detect.recipe.Compute`."""
+
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
+    devices: Count = 1
+    strategy: Literal["auto", "ddp"] = "auto"
+    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    channels_last: bool = True
+
+
+class TrainConfig(StrictModel):
+    """One training run: where the data are, where the run goes, and a `detect.recipe.Recipe`."""
+
+    data: Path | None = None
+    out: Path | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    network: str = "small"
+    in_channels: Literal[1, 3] = 1
+    normalisation: Literal["frame", "dataset", "imagenet"] = "frame"
+    loss: Literal["soft_iou", "soft_iou_bce"] = "soft_iou_bce"
+    batch: Count = 16
+    epochs: Count | None = None
+    steps: Count | None = None
+    epoch_steps: Count | None = None
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    augment: AugmentSettings = AugmentSettings()
+    optimiser: OptimiserSettings = OptimiserSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+    compute: ComputeSettings = ComputeSettings()
+
+    @field_validator("network")
+    @classmethod
+    def _known_network(cls, name: str) -> str:
+        # Here, so that reading a configuration's type does not load torch.
+        from detect.errors import ModelError
+        from detect.models import require_known
+
+        try:
+            return require_known(name)
+        except ModelError as error:
+            raise ValueError(str(error)) from None
+
+    @model_validator(mode="after")
+    def _one_length(self) -> TrainConfig:
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("give the length of the run as one of `epochs` and `steps`")
+        return self
+
+    def recipe(self) -> Recipe:
+        """Make the plain record that `detect.train` works from."""
+        settings = {name: getattr(self, name) for name in Recipe.__dataclass_fields__}
+        return Recipe(
+            **settings
+            | {
+                "augment": Augment(**self.augment.model_dump()),
+                "optimiser": Optimiser(**self.optimiser.model_dump()),
+                "schedule": Schedule(**self.schedule.model_dump()),
+                "compute": Compute(**self.compute.model_dump()),
+            }
+        )
