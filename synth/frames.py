@@ -189,13 +189,17 @@ def encode_png(image: Frame | Mask) -> bytes:
         The same bytes for the same array, always.
     """
     if image.dtype == np.bool_:
-        return encode_png_colour(image.view(np.uint8) * np.uint8(255))
-    return encode_png_colour(cast(Frame, image))
+        return _encode(image.view(np.uint8) * np.uint8(255), _PNG_OPTIONS)
+    return _encode(cast(Frame, image), _PNG_OPTIONS)
 
 
-def encode_png_colour(image: NDArray[np.uint8] | NDArray[np.uint16]) -> bytes:
-    """Encode a grey (H, W) or BGR (H, W, 3) picture, for people to look at, as PNG."""
-    done, data = cv2.imencode(".png", image, _PNG_OPTIONS)
+def encode_picture(picture: NDArray[np.uint8]) -> bytes:
+    """Encode a grey (H, W) or BGR (H, W, 3) picture, for people to look at, as a small PNG."""
+    return _encode(picture, (cv2.IMWRITE_PNG_COMPRESSION, 9))
+
+
+def _encode(image: Frame, options: Sequence[int]) -> bytes:
+    done, data = cv2.imencode(".png", image, options)
     if not done:
         raise ValueError(f"an array of shape {image.shape} and type {image.dtype} is no PNG image")
     return data.tobytes()

@@ -421,7 +421,7 @@ def preview(
     Example: synth preview out/demo --out sheet.png --count 24
     """
     from pipelines.preview import contact_sheet
-    from synth.frames import encode_png_colour
+    from synth.frames import encode_picture
 
     if out.suffix.lower() != ".png":
         raise click.BadParameter(f"{out} must end in .png", param_hint="--out")
@@ -431,7 +431,7 @@ def preview(
         raise DatasetError(dataset, f"has no image in its split {split!r}; choose another --split")
     items = [(id_, *opened.read_pair(id_)) for id_ in shown]
     sheet = contact_sheet(items, min(columns, len(items)), cell)
-    replace_file(out, encode_png_colour(sheet))
+    replace_file(out, encode_picture(sheet))
     if as_json:
         emit_json({"out": str(out), "ids": list(shown), "shape": list(sheet.shape[:2])})
     else:

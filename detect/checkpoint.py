@@ -1,0 +1,146 @@
+"""A run directory: what it belongs to, and the whole state of a run that was stopped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from detect.errors import TrainingError
+from detect.files import PART, read_tensors, write_json, write_tensors
+
+_STATE = "checkpoint.safetensors"
+_RUN = "run.json"
+
+
+@dataclass
+class Progress:
+    """How far a run has come.
+
+    Attributes
+    ----------
+    step : int
+        Steps done.
+    loss_sum : float
+        Of the steps since the last validation.
+    best : dict or None
+        Scores on the held-out part, at the validation whose weights are the best so far.
+    history : list of dict
+        One entry a validation.
+    """
+
+    step: int = 0
+    loss_sum: float = 0.0
+    best: dict[str, Any] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
+    """Make a run directory, or enter one that belongs to the same run.
+
+    Parameters
+    ----------
+    out : Path
+        The directory.
+    identity : mapping
+        Everything that decides the result, as JSON.
+
+    Raises
+    ------
+    TrainingError
+        The directory belongs to another run (the message names the first difference), or holds
+        something else.
+    """
+    path = out / _RUN
+    for rest in out.glob(f".*{PART}"):
+        rest.unlink()
+    wanted = dict(_flatten(json.loads(json.dumps(identity))))
+    if not path.exists():
+        if out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
+            raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(path, identity)
+        return
+    try:
+        present = dict(_flatten(json.loads(path.read_text(encoding="utf-8"))))
+    except (ValueError, AttributeError):
+        raise TrainingError(f"{path}: is damaged; remove {out} or choose another --out") from None
+    for key in [*wanted, *present]:
+        if wanted.get(key) != present.get(key):
+            raise TrainingError(
+                f"{out}: belongs to a run with {key}={_short(present.get(key))}, not "
+                f"{_short(wanted.get(key))}; choose another --out, or remove it"
+            )
+
+
+def save_state(
+    out: Path,
+    progress: Progress,
+    network: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> None:
+    """Write everything that the next step depends on, whole or not at all."""
+    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
+    if averaged is not network:
+        tensors |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
+    for index, state in optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
+    write_tensors(out / _STATE, tensors, {"progress": vars(progress)})
+
+
+def load_state(
+    out: Path, network: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer
+) -> Progress:
+    """Read what `save_state` wrote into the modules; a run without a checkpoint starts at 0.
+
+    Raises
+    ------
+    WeightsError
+        The checkpoint is damaged.
+    """
+    path = out / _STATE
+    if not path.exists():
+        return Progress()
+    tensors, details = read_tensors(path)
+    network.load_state_dict(_under(tensors, "network."))
+    if averaged is not network:
+        averaged.load_state_dict(_under(tensors, "averaged."))
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for name, value in _under(tensors, "optimiser.").items():
+        index, key = name.split(".", 1)
+        like = parameters[int(index)]
+        # In the parameter's memory order, as the optimiser itself would have made it.
+        same = value.shape == like.shape
+        value = torch.empty_like(like).copy_(value) if same else value
+        state.setdefault(int(index), {})[key] = value
+    fresh = optimiser.state_dict()
+    optimiser.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
+    return Progress(**details["progress"])
+
+
+def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def _flatten(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."

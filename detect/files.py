@@ -1,0 +1,73 @@
+"""Files that are whole or absent: what a killed program leaves is never half a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from detect.errors import WeightsError
+
+PART = ".part"
+"""How the name of a file ends that is being written; a killed program may leave one."""
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file under another name, and give it its own in one step."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], details: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON object beside them as one safetensors file, whole or not at all.
+
+    The same content gives the same bytes.
+    """
+    # One metadata entry, since safetensors does not keep the order of several.
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_whole(path, save(plain, metadata={"detect": json.dumps(details)}))
+
+
+def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read a file of `write_tensors`.
+
+    Raises
+    ------
+    WeightsError
+        The file is absent, damaged, of another format, or of another program.
+    """
+    if not path.is_file():
+        raise WeightsError(path, "no such file")
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            path, f"is not a safetensors file, or is damaged ({str(error).splitlines()[0]})"
+        ) from None
+    try:
+        details = json.loads(metadata["detect"])
+    except (KeyError, ValueError):
+        raise WeightsError(
+            path, "does not say which network it belongs to; give a file that detect train wrote"
+        ) from None
+    return tensors, details

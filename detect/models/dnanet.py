@@ -1,0 +1,142 @@
+"""DNA-Net: a dense nested U-Net with channel and spatial attention in every block.
+
+B. Li et al., "Dense Nested Attention Network for Infrared Small Target Detection", IEEE
+Transactions on Image Processing 32, 2023, arXiv 2106.00487. The attention is CBAM (S. Woo et
+al., ECCV 2018). Built to the publication's parameter count: 4.697 M with ResNet-18 blocks and
+three input channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detect.models.network import Network
+
+
+class DNANet(Network):
+    """Five scales, each with a chain of nodes that see their row, the scale below and above.
+
+    Node (i, j) sits at scale i (1/2^i of the image's side) and joins all earlier nodes of its
+    scale, node (i+1, j−1) enlarged and, for j > 0, node (i−1, j) reduced (section III.B of the
+    paper). The last node of every scale is enlarged and joined for the final map (III.C).
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image.
+    blocks : sequence of 4 int
+        Blocks per node at scales 1 to 4: 1 1 1 1, 2 2 2 2 and 3 4 6 3 are the publication's
+        ResNet-10, -18 and -34. Nodes of scale 0 have one block.
+    residual : bool
+        Residual blocks; False gives the VGG variant.
+    widths : sequence of 5 int
+        Channels at each scale.
+    """
+
+    multiple = 16
+
+    def __init__(
+        self,
+        in_channels: int,
+        blocks: Sequence[int],
+        residual: bool = True,
+        widths: Sequence[int] = (16, 32, 64, 128, 256),
+    ) -> None:
+        super().__init__()
+        self.nodes = nn.ModuleDict()
+        depths = (1, *blocks)
+        last = len(widths) - 1
+        for diagonal in range(last + 1):
+            for j in range(diagonal + 1):
+                i = diagonal - j
+                if j == 0:
+                    entering = widths[i - 1] if i else in_channels
+                else:
+                    entering = widths[i] * j + widths[i + 1] + (widths[i - 1] if i else 0)
+                self.nodes[f"{i}_{j}"] = _node(entering, widths[i], depths[i], residual)
+        self.reduce = nn.ModuleList(nn.Conv2d(widths[i], widths[0], 1) for i in range(1, last + 1))
+        self.join = _node(widths[0] * (last + 1), widths[0], 1, residual)
+        self.heads = nn.ModuleList(nn.Conv2d(widths[0], 1, 1) for _ in range(last))
+        self.last = last
+
+    def segment(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return four maps of logits: after nodes (0, 1), (0, 2), (0, 3), and the final one."""
+        x: dict[tuple[int, int], Tensor] = {}
+        for diagonal in range(self.last + 1):
+            for j in range(diagonal + 1):
+                i = diagonal - j
+                if j == 0:
+                    entering = F.max_pool2d(x[i - 1, 0], 2) if i else image
+                else:
+                    parts = [x[i, k] for k in range(j)] + [_resize(x[i + 1, j - 1], 2)]
+                    if i:
+                        parts.append(_resize(x[i - 1, j], 0.5))
+                    entering = torch.cat(parts, 1)
+                x[i, j] = self.nodes[f"{i}_{j}"](entering)
+        ends = [
+            _resize(reduce(x[i, self.last - i]), 2**i) for i, reduce in enumerate(self.reduce, 1)
+        ]
+        final = self.join(torch.cat([*reversed(ends), x[0, self.last]], 1))
+        supervised = [*(x[0, j] for j in range(1, self.last)), final]
+        return tuple(head(features) for head, features in zip(self.heads, supervised, strict=True))
+
+
+class _Block(nn.Module):
+    """Two convolutions, channel attention, spatial attention, and a shortcut when residual."""
+
+    def __init__(self, entering: int, width: int, residual: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(entering, width, 3, padding=1)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.channels = _ChannelAttention(width)
+        self.places = _SpatialAttention()
+        self.residual = residual
+        self.shortcut: nn.Module = nn.Identity()
+        if residual and entering != width:
+            self.shortcut = nn.Sequential(nn.Conv2d(entering, width, 1), nn.BatchNorm2d(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = self.places(self.channels(self.norm2(self.conv2(y))))
+        return F.relu(y + self.shortcut(x) if self.residual else y)
+
+
+class _ChannelAttention(nn.Module):
+    """Weigh channels by their mean and their maximum over the image (CBAM, section 3)."""
+
+    def __init__(self, width: int, reduction: int = 16) -> None:
+        super().__init__()
+        self.squeeze = nn.Conv2d(width, width // reduction, 1, bias=False)
+        self.excite = nn.Conv2d(width // reduction, width, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
+        weight = sum(self.excite(F.relu(self.squeeze(pooled))) for pooled in (mean, peak))
+        return x * torch.sigmoid(weight)
+
+
+class _SpatialAttention(nn.Module):
+    """Weigh pixels by the mean and the maximum of their channels (CBAM, section 3)."""
+
+    def __init__(self, side: int = 7) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(2, 1, side, padding=side // 2, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
+        return x * torch.sigmoid(self.conv(pooled))
+
+
+def _node(entering: int, width: int, depth: int, residual: bool) -> nn.Sequential:
+    first = _Block(entering, width, residual)
+    return nn.Sequential(first, *(_Block(width, width, residual) for _ in range(depth - 1)))
+
+
+def _resize(x: Tensor, factor: float) -> Tensor:
+    return F.interpolate(x, scale_factor=factor, mode="bilinear", align_corners=True)

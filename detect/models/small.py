@@ -1,0 +1,81 @@
+"""A small residual U-Net of our own, for processors without a graphics card.
+
+The first layer works at half the image's side on the four pixels of every 2 x 2 square as
+channels, the last puts four logits back as such a square (pixel shuffle: W. Shi et al., CVPR
+2016), so no pixel is averaged away, and no layer runs at full resolution, which is what makes a
+U-Net slow on a processor. About a third of a million parameters and 0.7 G multiply-accumulates
+at 256 x 256.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detect.models.network import Network
+
+# Share of target pixels before anything is learnt: a fresh network that says "no target" with
+# this confidence does not spend its first steps on unlearning one half everywhere.
+_PRIOR = 0.01
+
+
+class Small(Network):
+    """Residual U-Net between a pixel-unshuffle stem and a pixel-shuffle head.
+
+    Parameters
+    ----------
+    in_channels : int
+        Channels of the image.
+    widths : sequence of int
+        Channels at 1/2, 1/4, 1/8, ... of the image's side.
+    """
+
+    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (16, 32, 64, 64)) -> None:
+        super().__init__()
+        self.multiple = 2 ** len(widths)
+        self.stem = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
+        self.down = nn.ModuleList(
+            _Residual(entering, width)
+            for entering, width in zip((widths[0], *widths[:-1]), widths, strict=True)
+        )
+        self.up = nn.ModuleList(
+            _Residual(below + width, width)
+            for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
+        )
+        self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
+        nn.init.constant_(self.head.bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
+
+    def segment(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return one map of logits."""
+        x = self.stem(F.pixel_unshuffle(image, 2))
+        skips: list[Tensor] = []
+        for level, block in enumerate(self.down):
+            x = block(F.max_pool2d(x, 2) if level else x)
+            skips.append(x)
+        skips.pop()
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+            x = block(torch.cat([x, skips.pop()], 1))
+        return (F.pixel_shuffle(self.head(x), 2),)
+
+
+class _Residual(nn.Module):
+    """Two convolutions with batch normalisation, and a shortcut around them."""
+
+    def __init__(self, entering: int, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(entering, width, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module = (
+            nn.Identity() if entering == width else nn.Conv2d(entering, width, 1, bias=False)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)))
+        return F.relu(self.norm2(self.conv2(y)) + self.shortcut(x))

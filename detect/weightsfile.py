@@ -1,0 +1,98 @@
+"""A weights file: the network's tensors, its name, and how its input is normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from detect.errors import WeightsError
+from detect.files import read_tensors, write_tensors
+from detect.models import Network, build_model, model_names
+from detect.normalise import Normalisation
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What a weights file holds.
+
+    Attributes
+    ----------
+    network : str
+        A name of `detect.models.model_names`.
+    normalisation : Normalisation
+        Of the input; its channels are the network's.
+    tensors : mapping of str to Tensor
+        Parameters and buffers.
+    card : mapping
+        How they came about: recipe, scores on the held-out part, data, step, epoch.
+    """
+
+    network: str
+    normalisation: Normalisation
+    tensors: Mapping[str, Tensor]
+    card: Mapping[str, Any]
+
+    def build(self, path: Path) -> Network:
+        """Build the network with these weights; `path` is for messages.
+
+        Raises
+        ------
+        WeightsError
+            The tensors are not those of the network.
+        """
+        network = build_model(self.network, self.normalisation.channels)
+        try:
+            network.load_state_dict(dict(self.tensors))
+        except RuntimeError:
+            raise WeightsError(
+                path, f"its tensors are not those of the network {self.network!r}; train it again"
+            ) from None
+        return network
+
+
+def write_weights(path: Path, weights: Weights) -> None:
+    """Write a weights file, whole or not at all."""
+    details = {
+        "format": _FORMAT,
+        "network": weights.network,
+        "normalisation": asdict(weights.normalisation),
+        "card": dict(weights.card),
+    }
+    write_tensors(path, weights.tensors, details)
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a weights file.
+
+    Raises
+    ------
+    WeightsError
+        The file is absent, no safetensors file, of another program or version, or of a network
+        that this version does not have.
+    """
+    tensors, details = read_tensors(path)
+    try:
+        if details["format"] != _FORMAT:
+            raise WeightsError(
+                path, f"has format {details['format']}; this version reads {_FORMAT}"
+            )
+        rule = details["normalisation"]
+        weights = Weights(
+            network=details["network"],
+            normalisation=Normalisation(rule["kind"], tuple(rule["mean"]), tuple(rule["std"])),
+            tensors=tensors,
+            card=details["card"],
+        )
+    except (KeyError, TypeError):
+        raise WeightsError(
+            path, "is no weights file; give best.safetensors or last.safetensors of a run"
+        ) from None
+    if weights.network not in model_names():
+        raise WeightsError(path, f"is of the network {weights.network!r}, which is unknown here")
+    return weights

@@ -1,0 +1,79 @@
+"""Small labelled sets on disk, and the commands in-process."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from small_sets import Outcome, SmallSet, write_small_set
+
+from pipelines.cli.synth import main
+
+
+@pytest.fixture
+def make_set(tmp_path: Path) -> Callable[..., SmallSet]:
+    """Write a set into a folder below the test's own; keywords as `write_small_set`."""
+
+    def make(name: str = "source", **keywords: object) -> SmallSet:
+        return write_small_set(tmp_path / name, **keywords)  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def small_set(make_set: Callable[..., SmallSet]) -> SmallSet:
+    """Four training and two test pairs of 48x64 pixels, 8 bit."""
+    return make_set()
+
+
+@pytest.fixture
+def synth() -> Callable[..., Outcome]:
+    """Run a command of `synth` in this process; a traceback fails the test."""
+
+    def run(*arguments: object) -> Outcome:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
+def tree() -> Callable[[Path], dict[str, bytes]]:
+    """Read every file below a folder, by its relative path."""
+
+    def read(folder: Path) -> dict[str, bytes]:
+        return {
+            path.relative_to(folder).as_posix(): path.read_bytes()
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+
+    return read
+
+
+@pytest.fixture
+def mount_tmpfs(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
+    """Mount small memory disks, given their options; skip where that is not permitted."""
+    mounted: list[Path] = []
+
+    def mount(options: str) -> Path:
+        place = tmp_path / f"disk{len(mounted)}"
+        place.mkdir()
+        if shutil.which("mount") is None:
+            pytest.skip("there is no `mount` here")
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(place)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"a tmpfs cannot be mounted here ({done.stderr.strip()})")
+        mounted.append(place)
+        return place
+
+    yield mount
+    for place in mounted:
+        subprocess.run(["umount", "-l", str(place)], check=True)

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+import torch
+
+from detect.losses import LOSSES, soft_iou, soft_iou_bce
+
+
+def test_soft_iou_is_the_published_formula() -> None:
+    rng = np.random.default_rng(0)
+    logits, truth = rng.normal(size=(2, 1, 5, 6)), rng.random((2, 1, 5, 6)) < 0.3
+    p = 1 / (1 + np.exp(-logits))
+    expected = 1 - ((p * truth).sum() + 1) / (p.sum() + truth.sum() - (p * truth).sum() + 1)
+    given = soft_iou([torch.tensor(logits)], torch.tensor(truth, dtype=torch.float32))
+    assert given.item() == pytest.approx(expected, rel=1e-5)
+    bce = -np.where(truth, np.log(p), np.log(1 - p)).mean()
+    both = soft_iou_bce([torch.tensor(logits)], torch.tensor(truth, dtype=torch.float32))
+    assert both.item() == pytest.approx(expected + bce, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_deep_supervision_is_the_mean(name: str) -> None:
+    loss = LOSSES[name]
+    first, second = torch.randn(2, 2, 1, 4, 4)
+    truth = (torch.rand(2, 1, 4, 4) < 0.2).float()
+    mean = (loss([first], truth) + loss([second], truth)) / 2
+    torch.testing.assert_close(loss([first, second], truth), mean)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_perfect_answer_costs_nothing_and_low_precision_is_no_harm(name: str) -> None:
+    truth = (torch.rand(2, 1, 8, 8) < 0.2).float()
+    assert LOSSES[name]([(truth - 0.5).bfloat16() * 80], truth).item() == pytest.approx(0, abs=1e-5)

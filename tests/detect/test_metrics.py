@@ -1,0 +1,275 @@
+"""Metrics against the published walk, written anew on scikit-image's region properties."""
+
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.stats import mannwhitneyu
+from skimage.measure import label, regionprops
+
+from detect.metrics import Tally, measure
+
+NAMES = {"iou", "niou", "pd", "fa", "hiou", "precision", "recall", "f1", "auc"}
+
+
+@st.composite
+def masks(draw: Any, count: int = 2) -> tuple[np.ndarray, ...]:
+    """Masks of one shape with some blobs each, often close to one another."""
+    shape = draw(st.tuples(st.integers(1, 24), st.integers(1, 24)))
+    seed = draw(st.integers(0, 2**32 - 1))
+    rng = np.random.default_rng(seed)
+    share = draw(st.sampled_from([0.0, 0.03, 0.08, 0.2, 0.5]))
+    first = rng.random(shape) < share
+    result = [first]
+    for _ in range(count - 1):
+        shift = rng.integers(-2, 3, 2)
+        moved = np.roll(first, shift, (0, 1)) ^ (rng.random(shape) < share / 4)
+        result.append(moved)
+    return tuple(result)
+
+
+def regions(mask: np.ndarray) -> list[Any]:
+    return regionprops(label(mask, connectivity=2))
+
+
+def walk(found: np.ndarray, truth: np.ndarray, forget_area: bool) -> tuple[int, int, int]:
+    """Targets, matches and false pixels of the published walk."""
+    left = list(regions(found))
+    matched_areas, matches = [], 0
+    targets = regions(truth)
+    for target in targets:
+        for candidate in left:
+            gap = np.linalg.norm(np.subtract(target.centroid, candidate.centroid))
+            if gap < 3:
+                matches += 1
+                matched_areas.append(candidate.area)
+                left.remove(candidate)
+                break
+    false = [r.area for r in left if not (forget_area and r.area in matched_areas)]
+    return len(targets), matches, int(sum(false))
+
+
+@settings(max_examples=150, deadline=None)
+@given(pair=masks(), protocol=st.sampled_from(["basicirstd", "dnanet"]))
+def test_published_protocols_agree_with_the_published_walk(
+    pair: tuple[np.ndarray, ...], protocol: Any
+) -> None:
+    found, truth = pair
+    tally = measure(found, truth, protocol)
+    expected = walk(found, truth, forget_area=protocol == "dnanet")
+    assert (tally.targets, tally.matched, tally.false_pixels) == expected
+
+
+def best_assignment(allowed: np.ndarray, cost: np.ndarray) -> tuple[int, float]:
+    """Most pairs and their least cost, by trying every assignment."""
+    n, m = allowed.shape
+    best = (0, 0.0)
+    for columns in itertools.product(range(-1, m), repeat=n):
+        used = [c for c in columns if c >= 0]
+        if len(set(used)) < len(used) or not all(
+            allowed[r, c] for r, c in enumerate(columns) if c >= 0
+        ):
+            continue
+        best = min(best, (-len(used), sum(cost[r, c] for r, c in enumerate(columns) if c >= 0)))
+    return -best[0], best[1]
+
+
+@settings(max_examples=80, deadline=None)
+@given(pair=masks())
+def test_strict_is_the_best_assignment(pair: tuple[np.ndarray, ...]) -> None:
+    found, truth = pair
+    targets, candidates = regions(truth), regions(found)
+    if max(len(targets), len(candidates)) > 5:
+        return
+    gaps = np.array(
+        [[np.linalg.norm(np.subtract(t.centroid, c.centroid)) for c in candidates] for t in targets]
+    ).reshape(len(targets), len(candidates))
+    pairs, _ = best_assignment(gaps < 3, gaps)
+    tally = measure(found, truth, "strict")
+    assert tally.matched == pairs
+    areas = sorted(c.area for c in candidates)
+    spared = {
+        sum(areas) - sum(chosen) for chosen in itertools.combinations(areas, len(areas) - pairs)
+    }
+    assert sum(areas) - tally.false_pixels in spared
+
+
+def test_strict_takes_the_nearest_where_the_walk_takes_the_first() -> None:
+    truth, found = np.zeros((2, 9, 9), bool)
+    truth[4, 4] = True
+    found[2, 4:6] = True
+    found[4, 4] = True
+    found[3, 4] = False
+    assert measure(found, truth, "basicirstd").false_pixels == 1
+    assert measure(found, truth, "strict").false_pixels == 2
+
+
+def test_strict_finds_both_targets_where_the_walk_loses_one() -> None:
+    truth, found = np.zeros((2, 9, 9), bool)
+    truth[4, 4] = truth[5, 2] = True
+    found[3, 2] = found[4, 6] = True
+    # The first target takes the first component near it, the only one near the second target.
+    assert measure(found, truth, "basicirstd").matched == 1
+    assert measure(found, truth, "strict").matched == 2
+
+
+def test_three_pixels_are_too_far() -> None:
+    truth, found = np.zeros((2, 8, 8), bool)
+    truth[2, 2] = True
+    found[2, 5] = True
+    assert measure(found, truth).matched == 0
+    assert measure(found, np.roll(truth, 1, 1)).matched == 1
+
+
+def test_dnanet_forgets_a_false_alarm_of_a_matched_size() -> None:
+    truth, found = np.zeros((2, 32, 32), bool)
+    truth[4:6, 4:6] = found[4:6, 4:6] = found[20:22, 20:22] = True
+    assert measure(found, truth, "dnanet").scores()["fa"] == 0
+    assert measure(found, truth, "basicirstd").scores()["fa"] == 4 / 32**2
+
+
+@settings(max_examples=80, deadline=None)
+@given(pair=masks())
+def test_pixel_scores(pair: tuple[np.ndarray, ...]) -> None:
+    found, truth = pair
+    scores = measure(found, truth).scores()
+    both, either = (found & truth).sum(), (found | truth).sum()
+    assert scores["iou"] == scores["niou"] == (both / either if either else None)
+    assert scores["precision"] == (both / found.sum() if found.any() else None)
+    assert scores["recall"] == (both / truth.sum() if truth.any() else None)
+    assert scores["auc"] is None
+    assert set(scores) == NAMES
+
+
+def best_pairs_iou(found: np.ndarray, truth: np.ndarray) -> list[float]:
+    """Pairs of hIoU by trying every assignment, first by overlap, then by distance."""
+    targets, candidates = regions(truth), regions(found)
+    cells = [[set(map(tuple, r.coords)) for r in side] for side in (targets, candidates)]
+    overlap = {
+        (i, j): len(a & b) / len(a | b)
+        for (i, a), (j, b) in itertools.product(enumerate(cells[0]), enumerate(cells[1]))
+    }
+    # Components that share at least half of their union cannot share as much with a third one,
+    # but for ties at one half that need two components to fill the third.
+    first = {ij for ij, iou in overlap.items() if iou > 0.5}
+    ties = [ij for ij, iou in overlap.items() if iou == 0.5]
+    if ties:
+        return []
+    gap = {
+        (i, j): float(np.linalg.norm(np.subtract(targets[i].centroid, candidates[j].centroid)))
+        for i, j in overlap
+    }
+    rows = [i for i in range(len(targets)) if i not in {i for i, _ in first}]
+    cols = [j for j in range(len(candidates)) if j not in {j for _, j in first}]
+    best: tuple[int, float, list[tuple[int, int]]] = (0, 0.0, [])
+    for size in range(min(len(rows), len(cols)) + 1):
+        for chosen in itertools.combinations(rows, size):
+            for order in itertools.permutations(cols, size):
+                pairs = list(zip(chosen, order, strict=True))
+                if all(gap[p] < 3 for p in pairs):
+                    best = min(best, (-size, sum(gap[p] for p in pairs), pairs))
+    return [overlap[p] for p in [*sorted(first), *best[2]]]
+
+
+@settings(max_examples=60, deadline=None)
+@given(pair=masks())
+def test_hiou_is_precision_of_objects_times_their_overlap(pair: tuple[np.ndarray, ...]) -> None:
+    found, truth = pair
+    n, m = len(regions(truth)), len(regions(found))
+    if max(n, m) > 4:
+        return
+    expected = best_pairs_iou(found, truth)
+    tally = measure(found, truth)
+    if not expected:
+        return
+    assert tally.pairs == len(expected)
+    hiou = tally.scores()["hiou"]
+    objects = n + m - len(expected)
+    # Equal distances leave a choice, so the sum of overlaps is compared where there is none.
+    if tally.pair_iou_sum == pytest.approx(sum(expected)):
+        assert hiou == pytest.approx(len(expected) / objects * np.mean(expected))
+
+
+def test_hiou_prefers_overlap_to_distance() -> None:
+    truth, found = np.zeros((2, 16, 16), bool)
+    truth[4:6, 2:12] = True
+    found[4:6, 2:9] = True
+    found[8, 7] = True
+    tally = measure(found, truth)
+    assert tally.pairs == 1
+    assert tally.scores()["hiou"] == pytest.approx(1 / 2 * 14 / 20)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "basicirstd", "dnanet"])
+def test_images_without_targets_or_predictions(protocol: Any) -> None:
+    empty, some = np.zeros((2, 6, 6), bool)
+    some[2, 2] = True
+    nothing = measure(empty, empty, protocol).scores()
+    assert nothing["fa"] == 0
+    assert {k for k, v in nothing.items() if v is None} == NAMES - {"fa"}
+    lost = measure(empty, some, protocol).scores()
+    assert (lost["iou"], lost["pd"], lost["fa"], lost["hiou"]) == (0, 0, 0, 0)
+    false = measure(some, empty, protocol).scores()
+    assert (false["iou"], false["pd"], false["fa"], false["hiou"]) == (0, None, 1 / 36, 0)
+    # An image with nothing in it must not move the mean over images.
+    both = measure(some, some, protocol) + measure(empty, empty, protocol)
+    assert both.scores()["niou"] == 1
+
+
+@settings(max_examples=40, deadline=None)
+@given(first=masks(), second=masks())
+def test_tallies_add_up_in_any_order(
+    first: tuple[np.ndarray, ...], second: tuple[np.ndarray, ...]
+) -> None:
+    a, b = measure(*first), measure(*second)
+    assert (a + b).scores() == (b + a).scores() == (Tally() + a + b).scores()
+    both = sum((f & t).sum() for f, t in (first, second))
+    either = sum((f | t).sum() for f, t in (first, second))
+    assert (a + b).scores()["iou"] == (both / either if either else None)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    levels=hnp.arrays(np.uint8, (7, 9)),
+    truth=hnp.arrays(np.bool_, (7, 9)),
+)
+def test_auc_is_the_probability_that_a_target_pixel_scores_higher(
+    levels: np.ndarray, truth: np.ndarray
+) -> None:
+    probability = levels / 255
+    scores = measure(probability, truth).scores()
+    if truth.all() or not truth.any():
+        assert scores["auc"] is None
+        return
+    wins = mannwhitneyu(probability[truth], probability[~truth], method="asymptotic").statistic
+    assert scores["auc"] == pytest.approx(wins / (truth.sum() * (~truth).sum()))
+
+
+@settings(max_examples=40, deadline=None)
+@given(levels=hnp.arrays(np.uint8, (7, 9)), threshold=st.floats(0.01, 0.99))
+def test_roc_gives_the_rates_at_each_threshold(levels: np.ndarray, threshold: float) -> None:
+    truth = np.zeros(levels.shape, bool)
+    truth[:3] = True
+    probability = levels / 255
+    false_rate, true_rate, thresholds = measure(probability, truth).roc()
+    # The first threshold that is below every probability above `threshold` and none below it.
+    above = probability[probability > threshold]
+    if not above.size:
+        return
+    at = np.searchsorted(-thresholds, -(above.min() - 1e-3))
+    assert true_rate[at] == pytest.approx((probability > threshold)[truth].mean())
+    assert false_rate[at] == pytest.approx((probability > threshold)[~truth].mean())
+
+
+def test_threshold_is_exclusive() -> None:
+    probability = np.array([[0.5, 0.51]])
+    assert measure(probability, np.array([[True, True]])).both == 1
+
+
+def test_shapes_must_agree() -> None:
+    with pytest.raises(ValueError, match="cannot answer"):
+        measure(np.zeros((2, 3), bool), np.zeros((3, 2), bool))

@@ -1,0 +1,227 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from detect.errors import TrainingError, TrainingInterruptedError, WeightsError
+from detect.evaluate import evaluate
+from detect.files import read_tensors
+from detect.predict import load_detector
+from detect.recipe import Optimiser, Recipe
+from detect.train import Outcome
+from detect.train import train as train_any
+from detect.weightsfile import read_weights
+from synth.dataset import open_dataset
+
+MakeRecipe = Callable[..., Recipe]
+
+
+def train(*args: Any, **keywords: Any) -> Outcome:
+    outcome = train_any(*args, **keywords)
+    assert outcome is not None
+    return outcome
+
+
+def digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_training_finds_targets_that_it_never_saw(
+    tmp_path: Path, write_set: Callable[..., Path], make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(write_set(tmp_path / "set", train=16, test=6))
+    recipe = make_recipe(steps=80, epoch_steps=40, batch=8, average=0.9)
+    recipe = replace(recipe, optimiser=Optimiser("adamw", 3e-3, 0.01))
+    outcome = train(recipe, dataset, tmp_path / "run")
+    assert outcome.scores is not None
+    assert (outcome.training_images, outcome.validation_images) == (11, 5)
+    detector = load_detector(outcome.weights, "cpu")
+    scores = evaluate(detector, map(dataset.read_pair, dataset.ids("test"))).scores()
+    assert scores["iou"] is not None
+    assert scores["iou"] > 0.6
+
+
+def test_the_test_split_is_never_read(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    for id_ in dataset.ids("test"):
+        dataset.image_path(id_).write_bytes(b"no image")
+        dataset.mask_path(id_).write_bytes(b"no mask")
+    train(make_recipe(steps=2), dataset, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": Optimiser("adagrad", 0.05, 0.0), "network": "dnanet-vgg10", "in_channels": 3},
+        {"normalisation": "imagenet", "loss": "soft_iou", "average": 0.9},
+        {"normalisation": "dataset", "steps": None, "epochs": 2, "epoch_steps": None},
+        {"optimiser": Optimiser("adam", 1e-3, 0.0), "validation": 0.0},
+    ],
+)
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe, change: dict[str, object]
+) -> None:
+    dataset = open_dataset(tiny_set)
+    recipe = make_recipe(**change)
+    whole = train(recipe, dataset, tmp_path / "whole")
+
+    def stop_twice(steps: range) -> Iterable[int]:
+        for step in steps:
+            if step in (1, 4):
+                signal.raise_signal(signal.SIGINT)
+            yield step
+
+    lines: list[str] = []
+    for _ in range(2 if whole.steps > 4 else 1):
+        with pytest.raises(TrainingInterruptedError, match="run the same command again"):
+            train(recipe, dataset, tmp_path / "parts", watch=stop_twice)
+    parts = train(recipe, dataset, tmp_path / "parts", log=lines.append)
+    assert lines[0].startswith("resumed at step")
+    for name in ("last.safetensors", "checkpoint.safetensors", "history.json"):
+        assert digest(tmp_path / "parts" / name) == digest(tmp_path / "whole" / name)
+    assert digest(parts.weights) == digest(whole.weights)
+    assert parts.scores == whole.scores
+
+
+def test_a_run_that_was_killed_ends_as_one_that_was_not(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(steps=60, epoch_steps=6, average=0.9)
+    train(recipe, open_dataset(tiny_set), tmp_path / "whole")
+    program = (
+        "from pathlib import Path\nfrom detect.recipe import *\nfrom detect.train import train\n"
+        f"from synth.dataset import open_dataset\nimport torch\n"
+        f"torch.set_num_threads({torch.get_num_threads()})\n"
+        f"train({recipe!r}, open_dataset({str(tiny_set)!r}), Path({str(tmp_path / 'killed')!r}))\n"
+    )
+    root = Path(__file__).parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE
+    )
+    try:
+        give_up = time.monotonic() + 60
+        while not (tmp_path / "killed" / "checkpoint.safetensors").exists():
+            assert process.poll() is None
+            assert time.monotonic() < give_up
+            time.sleep(0.002)
+    finally:
+        process.kill()
+        process.communicate()
+    assert not (tmp_path / "killed" / "last.safetensors").exists()
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    for name in ("last.safetensors", "best.safetensors", "history.json"):
+        assert digest(tmp_path / "killed" / name) == digest(tmp_path / "whole" / name)
+
+
+def test_a_finished_run_is_only_reported(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    first = train(make_recipe(), open_dataset(tiny_set), tmp_path / "run")
+    before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+    (tmp_path / "run" / ".last.safetensors.123.part").write_bytes(b"left by a killed run")
+    assert train(make_recipe(), open_dataset(tiny_set), tmp_path / "run") == first
+    assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
+
+
+def test_a_run_of_another_configuration_is_refused(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    recipe = make_recipe(steps=1)
+    train(recipe, dataset, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"seed=3, not 4"):
+        train(replace(recipe, seed=4), dataset, tmp_path / "run")
+    wider = replace(recipe, augment=replace(recipe.augment, crop=48))
+    with pytest.raises(TrainingError, match=r"augment\.crop=32, not 48"):
+        train(wider, dataset, tmp_path / "run")
+    for id_ in dataset.ids("train")[:3]:
+        dataset.mask_path(id_).write_bytes(dataset.mask_path(dataset.ids("train")[3]).read_bytes())
+    with pytest.raises(TrainingError, match=r"data\.\w+="):
+        train(recipe, dataset, tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_left_alone(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "text.txt").write_text("mine")
+    with pytest.raises(TrainingError, match="is no run"):
+        train(make_recipe(), open_dataset(tiny_set), tmp_path / "notes")
+    assert [p.name for p in (tmp_path / "notes").iterdir()] == ["text.txt"]
+
+
+def test_fine_tuning_starts_from_the_given_weights(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    recipe = make_recipe(normalisation="dataset")
+    start = train(recipe, dataset, tmp_path / "first").weights
+    # A rate of almost nothing: what comes out must be what went in.
+    still = replace(recipe, optimiser=Optimiser("adam", 1e-12, 0.0), seed=9, steps=1)
+    tuned = read_weights(train(still, dataset, tmp_path / "tuned", init=start).weights)
+    given = read_weights(start)
+    assert tuned.normalisation == given.normalisation
+    for name, value in given.tensors.items():
+        if "norm" not in name:
+            torch.testing.assert_close(tuned.tensors[name], value)
+    for change in ({"network": "dnanet"}, {"normalisation": "frame"}, {"in_channels": 3}):
+        with pytest.raises(WeightsError, match=f"has {next(iter(change))}="):
+            train(make_recipe(**change), dataset, tmp_path / "other", init=start)
+
+
+def test_a_loss_that_explodes_is_reported(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    recipe = make_recipe(optimiser=Optimiser("adamw", 1e30, 0.0), steps=20)
+    with pytest.raises(TrainingError, match="lower optimiser"):
+        train(recipe, open_dataset(tiny_set), tmp_path / "run")
+
+
+def test_everything_on_disk_is_tensors_and_text(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    out = tmp_path / "run"
+    train(make_recipe(), open_dataset(tiny_set), out)
+    for path in out.iterdir():
+        if path.suffix == ".safetensors":
+            assert read_tensors(path)[0]
+        elif path.is_file():
+            json.loads(path.read_text())
+    card = read_weights(out / "best.safetensors").card
+    assert card["recipe"]["seed"] == 3
+    assert card["data"] == "set"
+    assert set(card["scores"]) > {"iou", "pd", "fa"}
+
+
+def test_training_works_outside_the_main_thread(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            train(make_recipe(steps=1), open_dataset(tiny_set), tmp_path / "run")
+        except BaseException as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert not failures

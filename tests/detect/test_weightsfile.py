@@ -1,0 +1,78 @@
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from detect.errors import WeightsError
+from detect.files import write_tensors, write_whole
+from detect.models import build_model
+from detect.normalise import Normalisation
+from detect.predict import load_detector
+from detect.weightsfile import Weights, read_weights, write_weights
+
+RULE = Normalisation("dataset", (100.5,), (17.25,))
+
+
+def save(path: Path, network: str = "small") -> Path:
+    write_weights(path, Weights(network, RULE, build_model("small").state_dict(), {"step": 3}))
+    return path
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    network = build_model("small")
+    weights = Weights("small", RULE, network.state_dict(), {"step": 3})
+    write_weights(tmp_path / "a", weights)
+    write_weights(tmp_path / "b", weights)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    read = read_weights(tmp_path / "a")
+    assert (read.network, read.normalisation, read.card) == ("small", RULE, {"step": 3})
+    rebuilt = read.build(tmp_path / "a").eval()
+    image = torch.randn(1, 1, 16, 16)
+    torch.testing.assert_close(rebuilt(image), network.eval()(image), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, 20000])
+def test_a_damaged_file_is_named(tmp_path: Path, keep: int) -> None:
+    path = save(tmp_path / "w.safetensors")
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(WeightsError, match=r"w\.safetensors: is not a safetensors file"):
+        load_detector(path)
+
+
+def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
+    torch.save({"weights": torch.ones(3)}, tmp_path / "w.pth")
+    with pytest.raises(WeightsError, match="is not a safetensors file"):
+        load_detector(tmp_path / "w.pth")
+
+
+def test_files_of_other_origin_are_named(tmp_path: Path) -> None:
+    save_file({"x": torch.ones(3)}, tmp_path / "foreign")
+    with pytest.raises(WeightsError, match="does not say which network"):
+        load_detector(tmp_path / "foreign")
+    write_tensors(tmp_path / "state", {"x": torch.ones(3)}, {"progress": {}})
+    with pytest.raises(WeightsError, match="is no weights file"):
+        load_detector(tmp_path / "state")
+    with pytest.raises(WeightsError, match="no such file"):
+        load_detector(tmp_path / "absent")
+    with pytest.raises(WeightsError, match="unknown here"):
+        load_detector(save(tmp_path / "new", network="later"))
+    with pytest.raises(WeightsError, match="not those of the network 'dnanet'"):
+        load_detector(save(tmp_path / "mixed", network="dnanet"))
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    write_whole(path, b"old")
+
+    def full(_: int) -> None:
+        raise OSError(28, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        write_whole(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

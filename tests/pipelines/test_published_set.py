@@ -1,0 +1,125 @@
+"""The published set, built from the real data: counts, bytes, and an independent recomputation."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.measure import label, regionprops
+
+from pipelines.build import build
+from pipelines.build_config import BuildConfig
+from pipelines.config import load_config
+from pipelines.store import verify
+from synth.dataset import open_dataset
+from tests.real_data import real_data
+
+_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture(scope="module")
+def source() -> Path:
+    return real_data("NUDT-SIRST")
+
+
+@pytest.fixture(scope="module")
+def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    config = load_config(
+        _CONFIGS / "sirst5k.yaml",
+        BuildConfig,
+        [f"noise.sources={real_data('IR-backgrounds')}"],
+        data=str(source),
+    )
+    out = tmp_path_factory.mktemp("published") / "sirst5k"
+    build(config, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def manifest(built: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (built / "manifest.jsonl").read_text().splitlines()]
+
+
+def test_counts_are_the_published_ones(built: Path) -> None:
+    dataset = open_dataset(built)
+    assert (len(dataset.ids("train")), len(dataset.ids("test"))) == (4862, 664)
+    negatives = dataset.ids("train")[663:]
+    assert (negatives[0], negatives[-1], len(negatives)) == ("001328", "005526", 4199)
+    assert len(list((built / "images").iterdir())) == len(list((built / "masks").iterdir())) == 5526
+
+
+def test_test_files_are_the_sources_own(built: Path, source: Path) -> None:
+    for id_ in open_dataset(source).ids("test"):
+        for folder in ("images", "masks"):
+            name = f"{folder}/{id_}.png"
+            assert (built / name).read_bytes() == (source / name).read_bytes()
+
+
+def test_first_negatives_are_the_four_turns_of_every_target(
+    manifest: list[dict[str, Any]], source: Path
+) -> None:
+    made = {line["id"]: line for line in manifest if "target" in line}
+    first = [made[f"{number:06d}"] for number in range(1328, 1328 + 3672)]
+    turns = Counter((line["source"], line["target"]) for line in first)
+    assert len(turns) == 918
+    assert set(turns.values()) == {4}
+    keys = {(line["source"], line["target"], line["quarter_turns"]) for line in first}
+    assert len(keys) == 3672
+    patches = {(line["source"], line["target"], line["quarter_turns"]): line for line in first}
+    for number in range(1328 + 3672, 5527):
+        line = made[f"{number:06d}"]
+        before = patches[line["source"], line["target"], line["quarter_turns"]]
+        assert line["noise_patch"] != before["noise_patch"]
+
+
+def test_negatives_can_be_recomputed_from_their_lines(
+    built: Path, source: Path, manifest: list[dict[str, Any]]
+) -> None:
+    """With nothing of this project: Pillow for the files and the resizing, skimage for targets."""
+    made = [line for line in manifest if "target" in line]
+    with np.load(built / "noise.npz") as bank:
+        patches = bank["patches"]
+    for line in np.random.default_rng(5).choice(np.array(made), 300, replace=False):
+        image = np.asarray(Image.open(source / "images" / f"{line['source']}.png").convert("L"))
+        mask = np.asarray(Image.open(source / "masks" / f"{line['source']}.png").convert("L")) > 127
+        patch = Image.fromarray(patches[line["noise_patch"]].astype(np.float32))
+        noise = np.asarray(patch.resize((256, 256), Image.Resampling.BILINEAR), np.float64)
+        # A share of a tenth in whole numbers, so that half up is the exact value's.
+        tenths = round(line["ratio"] * 10)
+        exact = tenths * np.rint(noise * 256).astype(np.int64)
+        exact += (10 - tenths) * 256 * image.astype(np.int64)
+        mixed = ((2 * exact + 2560) // 5120).astype(np.uint8)
+        region = regionprops(label(mask, connectivity=2))[line["target"]]
+        side = line["side"]
+        row, col = (int(np.floor(c + 0.5)) for c in region.centroid)
+        top = min(max(row - side // 2, 0), 256 - side)
+        left = min(max(col - side // 2, 0), 256 - side)
+        window = (slice(top, top + side), slice(left, left + side))
+        turned = mask.copy()
+        for array in (mixed, turned):
+            box = array[window][:, ::-1] if line["mirror"] else array[window]
+            array[window] = np.rot90(box, line["quarter_turns"]).copy()
+        np.testing.assert_array_equal(np.asarray(Image.open(built / line["image"])), mixed)
+        np.testing.assert_array_equal(
+            np.asarray(Image.open(built / line["mask"])), turned.astype(np.uint8) * 255
+        )
+
+
+def test_masks_keep_the_area_of_their_source(
+    built: Path, source: Path, manifest: list[dict[str, Any]]
+) -> None:
+    """A turn in place permutes the pixels of the box, so no target pixel is won or lost."""
+    originals, outputs = open_dataset(source), open_dataset(built)
+    areas = {id_: int(originals.read_mask(id_).sum()) for id_ in originals.ids("train")}
+    for line in manifest:
+        if "target" in line:
+            assert int(outputs.read_mask(line["id"]).sum()) == areas[line["source"]]
+
+
+def test_every_file_is_as_the_build_left_it(built: Path) -> None:
+    assert not [problem for _, _, problem in verify(built, 2) if problem]
