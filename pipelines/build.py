@@ -48,9 +48,9 @@ from synth.dataset import Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank, load_bank
-from synth.realise import realise
-from synth.recipe import Spec, plan_negatives, plan_transfer
-from synth.targets import Target, find_targets
+from synth.realise import realise_image, realise_mask
+from synth.recipe import Spec, TurnChoice, plan_negatives, plan_transfer
+from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]
 
@@ -396,40 +396,51 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
         )
     if group.copy:
         yield _copy(task, group, source.files)
-    targets: list[Target] | None = None
+    turns = any(spec.turn is not None for spec in group.specs)
+    targets = find_targets(source.mask) if turns else []
+    masks: dict[TurnChoice | None, _File] = {}
     for spec in group.specs:
-        if spec.turn is not None and targets is None:
-            targets = find_targets(source.mask)
         bank = _bank(task.place / NOISE) if spec.noise is not None else None
         try:
-            image, mask = realise(spec, source.image, source.mask, targets or (), bank, task.gain)
+            image = realise_image(spec, source.image, targets, bank, task.gain)
         except NoiseError as error:
             raise NoiseError(f"{_where(group.pair)}: {error}") from None
+        # A repeat has other noise but the mask of the turn that it repeats.
+        mask = masks.get(spec.turn)
+        if mask is None:
+            mask = _File(encode_png(realise_mask(spec, source.mask, targets)), ".png")
+            masks[spec.turn] = mask
         record = {"id": spec.id, "split": group.split} | spec.record()
-        yield _write_pair(
-            task.place, record, (encode_png(image), ".png"), (encode_png(mask), ".png")
-        )
+        yield _write_pair(task.place, record, _File(encode_png(image), ".png"), mask)
 
 
 def _copy(task: _Task, group: Group, files: PairFiles) -> bytes:
     record = {"id": group.pair.id, "split": group.split, "source": group.pair.id}
-    return _write_pair(
-        task.place, record, (files.image, files.image_suffix), (files.mask, files.mask_suffix)
-    )
+    image = _File(files.image, files.image_suffix)
+    return _write_pair(task.place, record, image, _File(files.mask, files.mask_suffix))
 
 
 def _where(pair: Pair) -> Path | str:
     return pair.image_path if isinstance(pair, FilePair) else pair.id
 
 
-def _write_pair(
-    place: Path, record: dict[str, Any], image: tuple[bytes, str], mask: tuple[bytes, str]
-) -> bytes:
-    for key, folder, (data, suffix) in (("image", IMAGES, image), ("mask", MASKS, mask)):
-        name = f"{folder}/{record['id']}{suffix}"
-        write_file(f"{place}/{name}", data)
+class _File:
+    """The bytes of an output's file, with their suffix and hash."""
+
+    __slots__ = ("data", "sha256", "suffix")
+
+    def __init__(self, data: bytes, suffix: str) -> None:
+        self.data = data
+        self.suffix = suffix
+        self.sha256 = sha256(data)
+
+
+def _write_pair(place: Path, record: dict[str, Any], image: _File, mask: _File) -> bytes:
+    for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
+        name = f"{folder}/{record['id']}{file.suffix}"
+        write_file(f"{place}/{name}", file.data)
         record[key] = name
-        record[f"{key}_sha256"] = sha256(data)
+        record[f"{key}_sha256"] = file.sha256
     return manifest_line(record)
 
 

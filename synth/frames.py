@@ -35,8 +35,7 @@ _PNG_OPTIONS = (
 )
 
 # What libraries print about a damaged file goes to the error that names it instead.
-if hasattr(cv2, "setLogLevel"):
-    cv2.setLogLevel(0)
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 def read_frame(path: Path | str) -> Frame:

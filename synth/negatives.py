@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar, cast
+
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.frames import Frame, Mask
 from synth.targets import Box
+
+Array = TypeVar("Array", bound=NDArray[Any])
 
 
 def turn_patch(
@@ -53,8 +58,11 @@ def turn_patch(
         raise ValueError(f"box {box} leaves the image of shape {image.shape}")
     window = (slice(top, bottom), slice(left, right))
     image, mask = image.copy(), mask.copy()
-    for array in (image, mask):
-        patch = array[window]
-        # The turned patch is a view of the pixels that it replaces, so it is copied first.
-        array[window] = np.rot90(np.fliplr(patch) if mirror else patch, quarter_turns).copy()
+    image[window] = turned(image[window], quarter_turns, mirror)
+    mask[window] = turned(mask[window], quarter_turns, mirror)
     return image, mask
+
+
+def turned(patch: Array, quarter_turns: int, mirror: bool) -> Array:
+    """A patch of an image or of a mask, mirrored and then turned; a copy. See `turn_patch`."""
+    return cast(Array, np.rot90(patch[:, ::-1] if mirror else patch, quarter_turns).copy())

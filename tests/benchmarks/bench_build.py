@@ -8,7 +8,7 @@ its process, from the first array to the last file.
 from __future__ import annotations
 
 import json
-import shutil
+import os
 import statistics
 import subprocess
 import sys
@@ -54,24 +54,26 @@ def compare(
     """Median wall times, ratios in pairs, peak memory, and the cost of an output."""
     cost = {}
     with tempfile.TemporaryDirectory(dir=place) as scratch:
-        out = Path(scratch) / "built"
         if data is None:
             data = Path(scratch) / "simulated"
             _simulate(data)
         for count in negatives:
             builds, floors, ratios, peaks = [], [], [], []
             for run in range(runs + 1):
-                shutil.rmtree(out, ignore_errors=True)
+                # Nothing is removed until the end: a file system looks for room in what was just
+                # freed, at several times the price of a fresh file.
+                out = Path(scratch) / f"built-{count}-{run}"
                 command = [
                     *_BUILD, str(config), "--data", str(data), "--out", str(out),
                     "--jobs", str(jobs), "--set", f"negatives.count={count}",
                 ]  # fmt: skip
                 if noise is not None:
                     command += ["--noise", str(noise)]
+                os.sync()  # what the run before left to write is not this one's to wait for
                 started = time.perf_counter()
                 peak = _run_and_measure(command)
                 build = time.perf_counter() - started
-                floor = _floor(out, Path(scratch) / "floor", jobs)
+                floor = _floor(out, Path(scratch) / f"floor-{count}-{run}", jobs)
                 if run:  # the first pair warms the page cache
                     builds.append(build)
                     floors.append(floor)
@@ -108,6 +110,7 @@ def floor(built: Path, place: Path, jobs: int) -> None:
 
     (place / "images").mkdir(parents=True)
     (place / "masks").mkdir()
+    os.sync()
     started = time.perf_counter()
     with ThreadPoolExecutor(jobs) as pool:
         for _ in pool.map(write, arrays, chunksize=32):
@@ -127,7 +130,6 @@ def _simulate(data: Path) -> None:
 def _floor(built: Path, place: Path, jobs: int) -> float:
     command = [sys.executable, __file__, "floor", str(built), str(place), str(jobs)]
     done = subprocess.run(command, check=True, capture_output=True, text=True, cwd=_ROOT)
-    shutil.rmtree(place)
     return float(json.loads(done.stdout)["seconds"])
 
 

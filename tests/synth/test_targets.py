@@ -47,6 +47,14 @@ def test_targets_are_the_regions_of_scikit_image(mask: NDArray[np.bool_]) -> Non
 
 
 @given(masks)
+@settings(max_examples=30, deadline=None)
+def test_views_of_a_mask_are_labelled_as_copies_are(mask: NDArray[np.bool_]) -> None:
+    for view in (mask.T, mask[::-1], mask[:, ::-1], mask[::2, ::2]):
+        assert find_targets(view) == find_targets(view.copy())
+        np.testing.assert_array_equal(label_targets(view)[1], label_targets(view.copy())[1])
+
+
+@given(masks)
 @settings(max_examples=100, deadline=None)
 def test_centres_are_exact_centroids_rounded_half_up(mask: NDArray[np.bool_]) -> None:
     labels = measure.label(mask, connectivity=2)

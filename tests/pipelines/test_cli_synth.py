@@ -1,0 +1,385 @@
+"""The commands: examples, JSON, exit statuses, and what each leaves on disk."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import cv2
+import numpy as np
+import pytest
+from small_sets import Outcome, SmallSet
+
+from pipelines.cli.synth import main
+from pipelines.store import manifest_line
+from synth.dataset import open_dataset
+from synth.frames import read_frame, read_mask
+from synth.noise.bank import load_bank
+from synth.noise.transfer import mixup
+from synth.targets import find_targets
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = sorted(main.commands)
+Synth = Callable[..., Outcome]
+
+
+@pytest.fixture
+def bank(small_set: SmallSet, tmp_path: Path, synth: Synth) -> Path:
+    """A bank of 8x8 patches of the set's own images."""
+    path = tmp_path / "bank.npz"
+    done = synth("noise-sample", small_set.root / "images", "--out", path, "--patch", 8)
+    assert done.status == 0, done.err
+    return path
+
+
+@pytest.fixture
+def config(small_set: SmallSet, tmp_path: Path) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"data: {small_set.root}\nnoise: {{patch: 8}}\nnegatives: {{side: 9}}\n")
+    return path
+
+
+def manifest(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+
+
+def only_json(outcome: Outcome) -> dict[str, Any]:
+    """The object on stdout, when there is nothing else."""
+    assert outcome.status == 0, outcome.err
+    found = json.loads(outcome.out)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_has_an_example_of_the_command(synth: Synth, command: str) -> None:
+    outcome = synth(command, "--help")
+    assert outcome.status == 0
+    assert f"Example: synth {command} " in outcome.out
+    assert outcome.err == ""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_speaks_json(command: str) -> None:
+    assert "--json" in [name for param in main.commands[command].params for name in param.opts]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_examples_name_options_that_exist(command: str) -> None:
+    text = main.commands[command].help or ""
+    words = text[text.index("Example: ") :].split()[3:]
+    known = {name for param in main.commands[command].params for name in param.opts}
+    assert {word for word in words if word.startswith("--")} <= known
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_option_of_a_command_is_in_its_help(synth: Synth, command: str) -> None:
+    shown = synth(command, "--help").out
+    for param in main.commands[command].params:
+        if isinstance(param, click.Option):
+            assert param.opts[0] in shown
+
+
+def test_help_lists_every_command(synth: Synth) -> None:
+    outcome = synth("--help")
+    assert outcome.status == 0
+    for command in COMMANDS:
+        assert f"\n  {command} " in outcome.out
+
+
+def test_the_published_commands_are_there() -> None:
+    assert {"noise-sample", "transfer", "rotate", "build", "check", "verify", "preview"} <= set(
+        COMMANDS
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("unknown",),
+        ("build",),
+        ("build", "a.yaml", "--unknown"),
+        ("build", "a.yaml", "--jobs", "-1"),
+        ("build", "a.yaml", "--jobs", "two"),
+        ("build", "a.yaml", "--backend", "mpi"),
+        ("build", "a.yaml", "--seed", "-1"),
+        ("noise-sample", "--out", "x.npz"),
+        ("noise-sample", "frames", "--out", "x.png"),
+        ("noise-sample", "frames", "--out", "x.npz", "--patch", "0"),
+        ("noise-sample", "frames", "--out", "x.npz", "--max-var", "-1"),
+        ("noise-sample", "frames", "--out", "x.npz", "--bits", "17"),
+        ("transfer", "set", "--noise", "x.npz"),
+        ("transfer", "set", "--noise", "x.npz", "--out", "o", "--ratio", "1.1"),
+        ("transfer", "set", "--noise", "x.npz", "--out", "o", "--gain", "0"),
+        ("transfer", "set", "--noise", "x.npz", "--out", "o", "--gain", "inf"),
+        ("transfer", "set", "--noise", "x.npz", "--out", "o", "--split", "test"),
+        ("rotate", "set", "--out", "o", "--turns", "0,4"),
+        ("rotate", "set", "--out", "o", "--turns", "1,1"),
+        ("rotate", "set", "--out", "o", "--turns", ""),
+        ("rotate", "set", "--out", "o", "--side", "0"),
+        ("preview", "set", "--out", "sheet.jpg"),
+        ("preview", "set", "--out", "sheet.png", "--cell", "3"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_status_2(
+    synth: Synth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    outcome = synth(*arguments)
+    assert outcome.status == 2
+    assert outcome.out == ""
+    assert outcome.err.count("\n") == 1
+    assert "--help`" in outcome.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_noise_sample_writes_a_bank(synth: Synth, small_set: SmallSet, tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bank.npz"
+    arguments = ("noise-sample", small_set.root / "images", "--out", path, "--patch", 8)
+    told = only_json(synth(*arguments, "--limit", 5, "--json"))
+    bank = load_bank(path)
+    assert (len(bank), bank.side) == (told["patches"], told["side"]) == (5, 8)
+    assert told["mean"] == pytest.approx(bank.mean.mean())
+    for name, row, col, patch in zip(bank.frame, bank.row, bank.col, bank.patches, strict=True):
+        frame = read_frame(small_set.root / "images" / str(name))
+        np.testing.assert_array_equal(patch, frame[row : row + 8, col : col + 8])
+    before = path.read_bytes()
+    assert synth(*arguments, "--limit", 5).status == 0
+    assert path.read_bytes() == before
+    assert synth(*arguments, "--limit", 5, "--seed", 1).status == 0
+    assert path.read_bytes() != before
+
+
+def test_noise_sample_of_a_sequence(synth: Synth, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "camera").mkdir()
+    for number in range(3):
+        frame = rng.normal(100, 2, (16, 16))
+        frame[:, 8:] += 30 * number
+        assert cv2.imwrite(str(tmp_path / "camera" / f"{number}.png"), frame.astype(np.uint8))
+    out = tmp_path / "bank.npz"
+    arguments = ("noise-sample", tmp_path / "camera", "--out", out, "--patch", 8)
+    assert only_json(synth(*arguments, "--json"))["patches"] == 12
+    # The right half drifts, so that over time only the left one is noise.
+    assert only_json(synth(*arguments, "--sequence", "--json"))["patches"] == 6
+    assert set(load_bank(out).col.tolist()) == {0}
+
+
+def test_transfer_keeps_ids_and_tells_the_patch(
+    synth: Synth, small_set: SmallSet, bank: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    arguments = ("transfer", small_set.root, "--noise", bank, "--out", out, "--ratio", 0.3)
+    told = only_json(synth(*arguments, "--json"))
+    assert told["counts"]["outputs"] == told["made"] == 4
+    patches = load_bank(bank).patches
+    records = manifest(out)
+    assert [record["id"] for record in records] == small_set.train
+    for record in records:
+        assert (record["source"], record["ratio"], record["mode"]) == (record["id"], 0.3, "mixup")
+        image = read_frame(small_set.image(record["id"]))
+        wanted = mixup(image, patches[record["noise_patch"]], 0.3)
+        np.testing.assert_array_equal(read_frame(out / record["image"]), wanted)
+        mask = read_mask(small_set.mask(record["id"]))
+        np.testing.assert_array_equal(read_mask(out / record["mask"]), mask)
+    assert open_dataset(out).ids("train") == tuple(small_set.train)
+    assert synth("verify", out).status == 0
+
+
+def test_transfer_draws_one_of_the_ratios(
+    synth: Synth, make_set: Callable[..., SmallSet], bank: Path, tmp_path: Path
+) -> None:
+    made = make_set("more", train=30, shapes=((16, 16),))
+    out = tmp_path / "out"
+    ratios = ("--ratio", 0.1, "--ratio", 0.5)
+    assert synth("transfer", made.root, "--noise", bank, "--out", out, *ratios).status == 0
+    assert {record["ratio"] for record in manifest(out)} == {0.1, 0.5}
+
+
+def test_rotate_names_what_was_done(synth: Synth, small_set: SmallSet, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ("rotate", small_set.root, "--out", out, "--side", 9, "--turns", "1,3", "--mirror")
+    told = only_json(synth(*arguments, "--json"))
+    targets = {id_: find_targets(read_mask(small_set.mask(id_))) for id_ in small_set.train}
+    wanted = [
+        f"{id_}_k{turns}_j{target.index}"
+        for id_ in small_set.train
+        for target in targets[id_]
+        for turns in (1, 3)
+    ]
+    assert sorted(path.stem for path in (out / "images").iterdir()) == sorted(wanted)
+    assert {path.suffix for path in (out / "images").iterdir()} == {".png"}
+    assert told["counts"]["negatives"] == len(wanted)
+    for record in manifest(out):
+        assert record["mirror"]
+        assert (record["side"], record["blend"]) == (9, "paste")
+        # A turn moves pixels and changes none.
+        source = read_frame(small_set.image(record["source"]))
+        made = read_frame(out / record["image"])
+        np.testing.assert_array_equal(np.sort(made, axis=None), np.sort(source, axis=None))
+    assert synth("verify", out).status == 0
+
+
+def test_build_tells_what_it_made(synth: Synth, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    told = only_json(synth("build", config, "--out", out, "--json"))
+    counts = told["counts"]
+    assert counts["outputs"] == counts["train"] + counts["test"] == told["made"]
+    assert counts["negatives"] == counts["train"] - 4
+    assert told["out"] == str(out)
+    again = only_json(synth("build", config, "--out", out, "--json"))
+    assert (again["made"], again["counts"]) == (0, counts)
+    assert "is there already" in synth("build", config, "--out", out).out
+
+
+def test_options_go_before_the_file(
+    synth: Synth, config: Path, small_set: SmallSet, bank: Path, tmp_path: Path
+) -> None:
+    options = ("--set", "negatives.count=3", "--noise", bank, "--seed", 7, "--jobs", 1)
+    out = tmp_path / "out"
+    assert synth("build", config, "--data", small_set.root, "--out", out, *options).status == 0
+    described = json.loads((out / "dataset.json").read_text())
+    assert described["configuration"]["seed"] == 7
+    assert described["configuration"]["negatives"]["count"] == 3
+    assert (out / "noise.npz").read_bytes() == bank.read_bytes()
+    assert described["name"] == "config"
+
+
+def test_data_takes_the_place_of_a_simulation(
+    synth: Synth, small_set: SmallSet, tmp_path: Path
+) -> None:
+    path = tmp_path / "demo.yaml"
+    path.write_text("simulate: {train: 3, test: 1}\nnoise: {patch: 8}\nnegatives: {side: 9}\n")
+    out = tmp_path / "out"
+    assert synth("build", path, "--data", small_set.root, "--out", out).status == 0
+    assert open_dataset(out).ids("test") == tuple(small_set.test)
+
+
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "a\\b", "a: b", "ä#", " a"])
+def test_noise_may_have_any_name(synth: Synth, config: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    folder.mkdir()
+    cv2.imwrite(str(tmp_path / "frame.png"), np.full((8, 8), 90, np.uint8))
+    (tmp_path / "frame.png").rename(folder / "frame.png")
+    outcome = synth("build", config, "--noise", folder, "--out", tmp_path / "out")
+    assert outcome.status == 0, outcome.err
+
+
+def test_the_default_place_is_named_after_the_configuration(
+    synth: Synth, config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert synth("build", config).status == 0
+    assert (tmp_path / "out" / "config" / "dataset.json").is_file()
+
+
+def test_verify_names_what_was_changed(synth: Synth, config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert synth("build", config, "--out", out).status == 0
+    assert only_json(synth("verify", out, "--json"))["intact"]
+    (out / "masks" / "001.png").unlink()
+    outcome = synth("verify", out)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err.count("\n") == 1
+    assert "masks/001.png: is missing" in outcome.err
+    outcome = synth("verify", out, "--json")
+    told = json.loads(outcome.out)
+    assert (outcome.status, told["intact"], len(told["problems"])) == (1, False, 1)
+
+
+def test_verify_finds_a_changed_line_of_the_manifest(
+    synth: Synth, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert synth("build", config, "--out", out).status == 0
+    records = manifest(out)
+    records[1]["ratio"] = 0.2
+    (out / "manifest.jsonl").write_bytes(b"".join(map(manifest_line, records)))
+    outcome = synth("verify", out)
+    assert outcome.status == 1
+    assert "manifest.jsonl: was changed after the build" in outcome.err
+
+
+def test_check_tells_faults_by_severity(synth: Synth, small_set: SmallSet) -> None:
+    assert only_json(synth("check", small_set.root, "--json"))["faults"] == []
+    cv2.imwrite(str(small_set.mask("001")), np.zeros((48, 64), np.uint8))
+    warned = only_json(synth("check", small_set.root, "--json"))
+    assert warned["sound"]
+    assert [(f["fault"], f["severity"], f["count"]) for f in warned["faults"]] == [
+        ("mask without target", "warning", 1)
+    ]
+    small_set.image("002").write_bytes(b"")
+    outcome = synth("check", small_set.root, "--json")
+    assert outcome.status == 1
+    assert outcome.err.count("\n") == 1
+    assert "002.png" in outcome.err
+    assert not json.loads(outcome.out)["sound"]
+
+
+@pytest.mark.parametrize(
+    ("options", "images", "size"),
+    [
+        (("--split", "train"), 4, (6 + 6 + 64 + 18, 4 * (64 + 6) + 6)),
+        (("--split", "all", "--columns", 3), 6, (6 + 2 * (6 + 64 + 18), 3 * (64 + 6) + 6)),
+        (("--count", 2), 2, (6 + 6 + 64 + 18, 2 * (64 + 6) + 6)),
+        (("--ids", "005,001"), 2, (6 + 6 + 64 + 18, 2 * (64 + 6) + 6)),
+    ],
+)
+def test_preview_draws_a_sheet_with_outlined_targets(
+    synth: Synth,
+    small_set: SmallSet,
+    tmp_path: Path,
+    options: tuple[object, ...],
+    images: int,
+    size: tuple[int, int],
+) -> None:
+    out = tmp_path / "sheet.png"
+    outcome = synth("preview", small_set.root, "--out", out, "--cell", 64, *options, "--json")
+    told = only_json(outcome)
+    sheet = cv2.imread(str(out), cv2.IMREAD_UNCHANGED)
+    assert len(told["ids"]) == images
+    assert sheet.shape == (*told["shape"], 3) == (*size, 3)
+    blue, green, red = cv2.split(sheet.astype(int))
+    boxes, _ = cv2.connectedComponents(
+        ((green > blue + 50) & (green > red + 50)).astype(np.uint8), connectivity=8
+    )
+    assert boxes - 1 >= images / 2
+
+
+def test_preview_refuses_what_is_not_there(
+    synth: Synth, small_set: SmallSet, tmp_path: Path
+) -> None:
+    out = tmp_path / "sheet.png"
+    for options in (("--split", "val"), ("--ids", "ghost")):
+        outcome = synth("preview", small_set.root, "--out", out, *options)
+        assert outcome.status == 1
+        assert outcome.err.count("\n") == 1
+        assert not out.exists()
+
+
+def test_a_module_run_is_the_command(config: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "pipelines.cli"]
+    done = subprocess.run(
+        [*command, "build", str(config), "--out", str(tmp_path / "out"), "--json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["out"] == str(tmp_path / "out")
+    assert done.stderr == ""
+    wrong = subprocess.run(
+        [*command, "build", str(tmp_path / "absent.yaml")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (wrong.returncode, wrong.stdout) == (1, "")
+    told = f"synth: {tmp_path}/absent.yaml: cannot be read (No such file or directory)\n"
+    assert wrong.stderr == told

@@ -1,0 +1,339 @@
+"""The data set on disk: whole or not there, and every changed byte is found."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import stat
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.errors import StoreError
+from pipelines.store import (
+    DESCRIPTION,
+    MANIFEST,
+    Staging,
+    describe,
+    finished,
+    manifest_line,
+    read_description,
+    replace_file,
+    sha256,
+    staging,
+    verify,
+    write_file,
+)
+
+Tree = Callable[[Path], dict[str, bytes]]
+
+
+def description(**changes: Any) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": "x",
+        "configuration": {"seed": 0, "noise": {"ratio": [0.1]}},
+        "source": {"name": "s", "fingerprint": "f"},
+        "noise": None,
+    } | changes
+
+
+def add_output(stage: Staging, id_: str, split: str = "train") -> None:
+    """Write the two files of an output and record it."""
+    record: dict[str, Any] = {"id": id_, "split": split}
+    for key, folder in (("image", "images"), ("mask", "masks")):
+        name, data = f"{folder}/{id_}.png", f"{key} of {id_}".encode()
+        write_file(str(stage.place / name), data)
+        record |= {key: name, f"{key}_sha256": sha256(data)}
+    stage.append(manifest_line(record))
+
+
+def build(out: Path, ids: tuple[str, ...] = ("a", "b"), **changes: Any) -> None:
+    with staging(out, description(**changes)) as stage:
+        for id_ in ids:
+            add_output(stage, id_)
+        stage.publish(description(**changes), {"50_50/train.txt": "\n".join(ids).encode()})
+
+
+def stop(out: Path, ids: tuple[str, ...], how: BaseException) -> None:
+    """Begin a build that ends by an exception after some outputs."""
+    with staging(out, description()) as stage:
+        for id_ in ids:
+            add_output(stage, id_)
+        raise how
+
+
+def problems(out: Path) -> list[str]:
+    return [problem for _, _, problem in verify(out, 2) if problem is not None]
+
+
+def test_nothing_shows_before_the_whole_does(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staging(out, description()) as stage:
+        add_output(stage, "a")
+        assert not out.exists()
+        stage.publish(description(), {})
+        assert out.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert problems(out) == []
+
+
+def test_an_error_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="here"):
+        stop(tmp_path / "new" / "folder" / "out", ("a",), RuntimeError("here"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_leaves_what_was_there_before(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(RuntimeError, match="here"):
+        stop(tmp_path / "out", ("a",), RuntimeError("here"))
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_an_interrupt_leaves_what_is_whole_for_the_next_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        stop(out, ("a",), KeyboardInterrupt())
+    assert not out.exists()
+    with staging(out, description()) as stage:
+        assert stage.completed([("a", "train"), ("b", "train")], 1) == 1
+
+
+def test_what_another_description_left_is_cleared(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        stop(out, ("a",), KeyboardInterrupt())
+    with staging(out, description(name="y")) as stage:
+        assert stage.completed([("a", "train")], 1) == 0
+        assert list((stage.place / "images").iterdir()) == []
+
+
+def truncate(place: Path) -> None:
+    os.truncate(place / "images" / "b.png", 3)
+
+
+def change(place: Path) -> None:
+    (place / "masks" / "b.png").write_bytes(b"mask of c")
+
+
+def remove(place: Path) -> None:
+    (place / "masks" / "b.png").unlink()
+
+
+def tear_line(place: Path) -> None:
+    lines = (place / MANIFEST).read_bytes().splitlines(keepends=True)
+    (place / MANIFEST).write_bytes(lines[0] + lines[1][:-1])
+
+
+def garble_line(place: Path) -> None:
+    lines = (place / MANIFEST).read_bytes().splitlines(keepends=True)
+    (place / MANIFEST).write_bytes(lines[0] + b"\0" * len(lines[1]) + b"\n" + lines[2])
+
+
+@pytest.mark.parametrize("tear", [truncate, change, remove, tear_line, garble_line])
+def test_a_build_goes_on_before_the_first_output_that_is_not_whole(
+    tmp_path: Path, tear: Callable[[Path], None], tree: Tree
+) -> None:
+    build(tmp_path / "wanted", ("a", "b", "c"))
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        stop(out, ("a", "b", "c"), KeyboardInterrupt())
+    tear(tmp_path / ".out.partial")
+    with staging(out, description()) as stage:
+        done = stage.completed([("a", "train"), ("b", "train"), ("c", "train")], 2)
+        assert done == 1
+        for id_ in ("b", "c"):
+            add_output(stage, id_)
+        stage.publish(description(), {"50_50/train.txt": b"a\nb\nc"})
+    assert tree(out) == tree(tmp_path / "wanted")
+
+
+def test_outputs_of_another_order_are_not_taken_for_whole(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        stop(tmp_path / "out", ("a",), KeyboardInterrupt())
+    with staging(tmp_path / "out", description()) as stage:
+        assert stage.completed([("b", "train")], 1) == 0
+        assert (stage.place / MANIFEST).read_bytes() == b""
+
+
+def test_a_second_build_into_one_place_is_told(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with staging(out, description()) as stage:
+        add_output(stage, "a")
+        with (
+            pytest.raises(StoreError, match="out: is being built by another process"),
+            staging(out, description()),
+        ):
+            pass
+        # The first one is not disturbed.
+        stage.publish(description(), {})
+    assert problems(out) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"configuration": {"seed": 1, "noise": {"ratio": [0.1]}}}, "seed is 0 there and 1 here"),
+        (
+            {"configuration": {"seed": 0, "noise": {"ratio": [0.2]}}},
+            r"noise\.ratio is \[0\.1\] there and \[0\.2\] here",
+        ),
+        ({"configuration": {"seed": 0, "noise": None}}, "noise is"),
+        ({"name": "y"}, "name is 'x' there and 'y' here"),
+        ({"source": {"name": "s", "fingerprint": "g"}}, "the source's images, masks or splits"),
+        ({"noise": {"patches": 3, "sha256": "h"}}, "the noise bank is not the same"),
+    ],
+)
+def test_a_finished_set_of_another_build_is_told_apart(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    build(tmp_path / "out")
+    with pytest.raises(StoreError, match=f"out: was built by another configuration: {words}"):
+        finished(tmp_path / "out", description(**changes))
+
+
+def test_versions_and_places_do_not_tell_builds_apart(tmp_path: Path) -> None:
+    build(tmp_path / "out", versions={"numpy": "1"})
+    wanted = description(versions={"numpy": "2"}, source={"name": "moved", "fingerprint": "f"})
+    assert finished(tmp_path / "out", wanted) is not None
+
+
+def test_a_place_that_is_free_is_not_finished(tmp_path: Path) -> None:
+    assert finished(tmp_path / "absent", description()) is None
+    (tmp_path / "empty").mkdir()
+    assert finished(tmp_path / "empty", description()) is None
+
+
+def test_an_empty_folder_may_become_the_set(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    build(tmp_path / "out")
+    assert problems(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("kind", ["file", "folder with files", "link to nothing"])
+def test_a_place_that_is_taken_is_refused(tmp_path: Path, kind: str) -> None:
+    out = tmp_path / "out"
+    if kind == "file":
+        out.touch()
+    elif kind == "folder with files":
+        out.mkdir()
+        (out / "notes.txt").touch()
+    else:
+        out.symlink_to(tmp_path / "absent")
+    with pytest.raises(StoreError, match=r"out: is .*choose another --out"):
+        finished(out, description())
+
+
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key != "sha256"), values, max_size=4))
+@settings(max_examples=40, deadline=None)
+def test_a_description_survives_its_file(
+    tmp_path_factory: pytest.TempPathFactory, body: Mapping[str, Any]
+) -> None:
+    folder = tmp_path_factory.mktemp("set")
+    (folder / DESCRIPTION).write_bytes(describe(body))
+    found = read_description(folder)
+    assert {key: value for key, value in found.items() if key != "sha256"} == body
+
+
+@given(st.data())
+@settings(max_examples=60, deadline=None)
+def test_a_changed_byte_of_a_description_is_found(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    raw = bytearray(describe(description()))
+    raw[data.draw(st.integers(0, len(raw) - 1))] ^= data.draw(st.integers(1, 255))
+    folder = tmp_path_factory.mktemp("set")
+    (folder / DESCRIPTION).write_bytes(raw)
+    with pytest.raises(StoreError, match=r"dataset\.json: was changed"):
+        read_description(folder)
+
+
+def test_a_changed_missing_or_additional_file_is_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(out)
+    (out / "images" / "a.png").write_bytes(b"other")
+    (out / "masks" / "b.png").unlink()
+    (out / "50_50" / "train.txt").write_text("a")
+    for extra in ("images/new.png", "50_50/val.txt", "notes.txt"):
+        (out / extra).touch()
+    found = sorted(problem.removeprefix(f"{out}/") for problem in problems(out))
+    assert [problem.split(":")[0] for problem in found] == sorted(
+        ["50_50/train.txt", "50_50/val.txt", "images/a.png", "images/new.png", "masks/b.png",
+         "notes.txt"]
+    )  # fmt: skip
+
+
+def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
+    build(tmp_path / "out")
+    (tmp_path / "out" / MANIFEST).unlink()
+    assert any("manifest.jsonl: is missing" in problem for problem in problems(tmp_path / "out"))
+
+
+def test_a_folder_that_is_no_set_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"dataset\.json: cannot be read"):
+        problems(tmp_path)
+
+
+def test_verify_reports_progress_to_the_end(tmp_path: Path) -> None:
+    build(tmp_path / "out", ("a", "b", "c"))
+    assert [step[:2] for step in verify(tmp_path / "out", 2)] == [(1, 3), (2, 3), (3, 3)]
+
+
+def test_manifest_lines_are_json_lines() -> None:
+    line = manifest_line({"id": "ä\n", "ratio": 0.1})
+    assert line.endswith(b"\n")
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"id": "ä\n", "ratio": 0.1}
+
+
+def test_a_replaced_file_makes_its_folder_and_leaves_no_part(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "bank.npz"
+    replace_file(path, b"one")
+    replace_file(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert list(path.parent.iterdir()) == [path]
+    assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444
+
+
+def test_a_file_that_cannot_be_replaced_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "bank.npz"
+    replace_file(path, b"one")
+
+    def full(handle: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(StoreError, match=r"/bank\.npz: cannot be written \(No space left"):
+            replace_file(path, b"two")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:7]))
+    write_file(str(tmp_path / "file"), bytes(range(100)))
+    assert (tmp_path / "file").read_bytes() == bytes(range(100))
+
+
+def test_a_store_error_survives_another_process() -> None:
+    import pickle
+
+    error = StoreError("out", "is a file")
+    assert str(pickle.loads(pickle.dumps(error))) == str(error) == "out: is a file"
