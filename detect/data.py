@@ -76,7 +76,8 @@ def read_labelled(dataset: Dataset, ids: Iterable[str]) -> LabelledFrames:
 def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide the training split into a part to train on and a part to choose the epoch with.
 
-    Images that were made from one another stay on one side: where the set has a
+    A set with a ``val`` list of its own has that part already, and it is taken as it is.
+    Otherwise images that were made from one another stay on one side: where the set has a
     ``manifest.jsonl``, the outputs of one ``source`` are one group. Groups are drawn until `share`
     of them is held out, and of a held-out group the original alone is used, so that the choice
     is made on real images.
@@ -103,6 +104,8 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
         raise TrainingError(f"{dataset.root}: its training split is empty; there is nothing to do")
     if not share:
         return ids, ()
+    if dataset.splits.get("val"):
+        return ids, dataset.ids("val")
     source = _sources(dataset)
     groups = {id_: source.get(id_, id_) for id_ in ids}
     originals = [id_ for id_ in ids if groups[id_] == id_]

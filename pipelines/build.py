@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -48,7 +49,7 @@ from synth.dataset import Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank, load_bank
-from synth.realise import realise_image, realise_mask
+from synth.realise import Realiser
 from synth.recipe import Spec, TurnChoice, plan_negatives, plan_transfer
 from synth.targets import find_targets
 
@@ -246,10 +247,11 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
         report("realise", done, total)
         if plan.bank is not None:
             write_file(str(stage.place / NOISE), plan.bank)
-        for lines in pool.map(_make_outputs, _tasks(plan, stage.place, done)):
-            stage.append(b"".join(lines))
-            done += len(lines)
-            report("realise", done, total)
+        with closing(pool.map(_make_outputs, _tasks(plan, stage.place, done))) as results:
+            for lines in results:
+                stage.append(b"".join(lines))
+                done += len(lines)
+                report("realise", done, total)
         _check_listing(plan, stage)
         stage.publish(plan.description, _lists(plan))
     return BuildResult(out, counts, made)
@@ -345,6 +347,7 @@ class _Task:
 
     place: Path
     groups: list[Group]
+    bank: str | None
     gain: float | None
     forbidden: frozenset[bytes]
 
@@ -353,11 +356,13 @@ def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
     """Cut what is left of the plan into tasks, in the order of the manifest."""
     waiting: list[Group] = []
     size = 0
+    bank = sha256(plan.bank) if plan.bank is not None else None
 
     def task() -> _Task:
         # Only training images are held against the hashes, which have to travel to processes.
         training = any(group.split == "train" for group in waiting)
-        return _Task(place, waiting, plan.gain, plan.forbidden if training else frozenset())
+        forbidden = plan.forbidden if training else frozenset()
+        return _Task(place, waiting, bank, plan.gain, forbidden)
 
     for group in plan.groups:
         length = group.copy + len(group.specs)
@@ -396,19 +401,20 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
         )
     if group.copy:
         yield _copy(task, group, source.files)
-    turns = any(spec.turn is not None for spec in group.specs)
-    targets = find_targets(source.mask) if turns else []
+    if not group.specs:
+        return
+    bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
+    made = Realiser(source.image, source.mask, find_targets(source.mask), bank, task.gain)
     masks: dict[TurnChoice | None, _File] = {}
     for spec in group.specs:
-        bank = _bank(task.place / NOISE) if spec.noise is not None else None
         try:
-            image = realise_image(spec, source.image, targets, bank, task.gain)
+            image = made.image(spec)
         except NoiseError as error:
             raise NoiseError(f"{_where(group.pair)}: {error}") from None
         # A repeat has other noise but the mask of the turn that it repeats.
         mask = masks.get(spec.turn)
         if mask is None:
-            mask = _File(encode_png(realise_mask(spec, source.mask, targets)), ".png")
+            mask = _File(encode_png(made.mask(spec)), ".png")
             masks[spec.turn] = mask
         record = {"id": spec.id, "split": group.split} | spec.record()
         yield _write_pair(task.place, record, _File(encode_png(image), ".png"), mask)
@@ -444,9 +450,10 @@ def _write_pair(place: Path, record: dict[str, Any], image: _File, mask: _File) 
     return manifest_line(record)
 
 
-# One bank a process: written once to the staging directory, so that no task carries it.
+# One bank a process: written once to the staging directory, so that no task carries it. Its hash
+# tells it from the bank of another build in the same place.
 @lru_cache(maxsize=1)
-def _bank(path: Path) -> NoiseBank:
+def _bank(path: Path, sha256: str) -> NoiseBank:
     return load_bank(path)
 
 

@@ -39,7 +39,7 @@ class SimulationSettings(StrictModel):
     bits: Annotated[int, Field(ge=8, le=16)] = 8
     kinds: Annotated[tuple[str, ...], Field(min_length=1)] = SCENE_KINDS
     targets: tuple[Count, Count] = (1, 3)
-    scr: tuple[float, float] = (2.0, 12.0)
+    scr: tuple[NonNegative, NonNegative] = (2.0, 12.0)
     sensor: SensorSettings = SensorSettings()
 
     @field_validator("kinds")

@@ -75,7 +75,11 @@ def validate(values: Mapping[str, Any], model: type[Model], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        problems = dict.fromkeys(_explain(problem, model) for problem in error.errors())
+        found = error.errors()
+        # A list without one valid item is also "too short"; that says nothing more.
+        inner = {problem["loc"][:-1] for problem in found}
+        found = [p for p in found if p["type"] != "too_short" or p["loc"] not in inner]
+        problems = dict.fromkeys(_explain(problem, model) for problem in found)
         raise ConfigError(f"{where}: {'; '.join(problems)}") from None
 
 
@@ -85,7 +89,7 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
         for key_node, _ in node.value:
-            key = key_node.value
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else id(key_node)
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"key {key!r} is given twice", key_node.start_mark

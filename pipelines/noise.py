@@ -90,9 +90,12 @@ def sample_files(
 
         return NoiseFrame(frame.name, load)
 
-    return sample_frames(
-        [(file, counted(frame)) for file, frame in frames], rule, sequence, seed=seed
-    )
+    try:
+        return sample_frames(
+            [(file, counted(frame)) for file, frame in frames], rule, sequence, seed=seed
+        )
+    except NoiseError as error:
+        raise NoiseError(f"{', '.join(map(str, paths))}: {error}") from None
 
 
 def sample_frames(

@@ -59,16 +59,17 @@ def replace_file(path: Path, data: bytes) -> None:
         It cannot be written; what was there before is still there.
     """
     partial = path.with_name(f".{path.name}.partial")
+    made = _missing_parents(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_file(str(partial), data)
         partial.replace(path)
-    except OSError as error:
+    except (OSError, StoreError) as error:
         partial.unlink(missing_ok=True)
+        _remove_empty(made)
+        if isinstance(error, StoreError):
+            raise StoreError(path, error.problem) from None
         raise _write_error(path, error) from None
-    except StoreError as error:
-        partial.unlink(missing_ok=True)
-        raise StoreError(path, error.problem) from None
 
 
 def sha256(data: bytes) -> str:
@@ -224,7 +225,7 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
         Another build is writing this output, or the place cannot be written.
     """
     place = out.parent / f".{out.name}.partial"
-    made = [folder for folder in (out.parent, *out.parent.parents) if not folder.exists()]
+    made = _missing_parents(out)
     handle = -1
     try:
         try:
@@ -248,11 +249,7 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
             shutil.rmtree(place, ignore_errors=True)
             raise
     except Exception:
-        for folder in made:
-            try:
-                folder.rmdir()
-            except OSError:
-                break
+        _remove_empty(made)
         raise
     finally:
         if handle >= 0:
@@ -323,6 +320,20 @@ def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Sta
         return Staging(out, place)
     except OSError as error:
         raise _write_error(place, error) from None
+
+
+def _missing_parents(path: Path) -> list[Path]:
+    """The folders above a path that are not there yet, from the inside out."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders that were made for nothing."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            break
 
 
 def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:

@@ -34,7 +34,7 @@ FAULTS = (
     Fault("equal image in train and test", True, "take it off one of the lists"),
     Fault("equal images in one split", False, "keep one of them"),
     Fault("image in no split", False, "add it to a list, or leave it out"),
-    Fault("grey mask", False, "nothing: values above half are taken as target"),
+    Fault("grey mask", False, "nothing: values above half, in {0, 1} masks 1, are taken as target"),
     Fault("mask without target", False, "nothing, if there is none"),
     Fault("target larger than small", False, f"more than {_LARGE_SHARE:.0%} of the image: look"),
     Fault("colour image", False, "nothing: luma is taken where channels differ"),
@@ -154,9 +154,10 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     if image.min() == image.max():
         faults.append(("constant image", f"{image_path.name}, {int(image.min())} DN"))
     mask = binarise(values)
-    if not np.isin(values, (0, np.iinfo(values.dtype).max)).all() and values.max() > 1:
-        levels = len(np.unique(values))
-        faults.append(("grey mask", f"{mask_path.name}, {levels} values"))
+    levels = np.unique(values)
+    if not set(levels.tolist()) <= {0, np.iinfo(values.dtype).max}:
+        words = "0 and 1" if levels.max() == 1 else f"{len(levels)} values"
+        faults.append(("grey mask", f"{mask_path.name}, {words}"))
     if mask.shape != image.shape:
         sizes = f"{mask.shape[0]}x{mask.shape[1]} for an image of {shape[0]}x{shape[1]}"
         faults.append(("mask of another size", f"{mask_path.name}, {sizes}"))

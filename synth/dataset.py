@@ -162,6 +162,10 @@ def _by_id(folder: Path) -> dict[str, Path]:
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
+        if not file.stem.isprintable() or file.stem != file.stem.strip():
+            raise DatasetError(
+                folder, f"has a file called {ascii(file.name)}, which no list can name; rename it"
+            )
         if file.stem in found:
             raise DatasetError(file, f"shares its id with {found[file.stem].name}; remove one")
         found[file.stem] = file

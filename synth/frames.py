@@ -25,13 +25,23 @@ Mask = NDArray[np.bool_]
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-# The up filter suits frames whose noise is small against the scene, and is the quickest of the
-# filters in zlib's run-length mode; OpenCV's own default adapts per row and gains nothing here.
-_PNG_OPTIONS = (
+# A noisy frame holds no repeats to look for: prediction and Huffman codes alone make it a fifth
+# smaller than OpenCV's default does, in the same time. A mask is nothing but repeats.
+_FRAME_OPTIONS = (
+    cv2.IMWRITE_PNG_COMPRESSION,
+    1,
+    cv2.IMWRITE_PNG_STRATEGY,
+    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
+    cv2.IMWRITE_PNG_FILTER,
+    cv2.IMWRITE_PNG_FILTER_PAETH,
+)
+_MASK_OPTIONS = (
+    cv2.IMWRITE_PNG_COMPRESSION,
+    1,
     cv2.IMWRITE_PNG_STRATEGY,
     cv2.IMWRITE_PNG_STRATEGY_RLE,
     cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_UP,
+    cv2.IMWRITE_PNG_FILTER_NONE,
 )
 
 # What libraries print about a damaged file goes to the error that names it instead.
@@ -188,8 +198,8 @@ def encode_png(image: Frame | Mask) -> bytes:
         The same bytes for the same array, always.
     """
     if image.dtype == np.bool_:
-        return _encode(image.view(np.uint8) * np.uint8(255), _PNG_OPTIONS)
-    return _encode(cast(Frame, image), _PNG_OPTIONS)
+        return _encode(image.view(np.uint8) * np.uint8(255), _MASK_OPTIONS)
+    return _encode(cast(Frame, image), _FRAME_OPTIONS)
 
 
 def encode_picture(picture: NDArray[np.uint8]) -> bytes:

@@ -8,7 +8,7 @@ from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
 from synth.negatives import turned
 from synth.noise.bank import NoiseBank
-from synth.noise.transfer import mixup
+from synth.noise.transfer import Mixer
 from synth.recipe import Spec
 from synth.targets import Target, target_box
 
@@ -49,42 +49,57 @@ def realise(
     RecipeError
         The target is not in the mask.
     """
-    made = realise_image(spec, image, targets, bank, gain)
-    return made, realise_mask(spec, mask, targets)
+    source = Realiser(image, mask, targets, bank, gain)
+    return source.image(spec), source.mask(spec)
 
 
-def realise_image(
-    spec: Spec,
-    image: Frame,
-    targets: Sequence[Target],
-    bank: NoiseBank | None = None,
-    gain: float | None = None,
-) -> Frame:
-    """The image of an output; see `realise`."""
-    if spec.noise is not None:
-        if bank is None or not 0 <= spec.noise.patch < len(bank):
-            raise NoiseError(f"output {spec.id}: noise patch {spec.noise.patch} is not in the bank")
-        image = mixup(image, bank.patches[spec.noise.patch], spec.noise.ratio, gain)
-    else:
-        image = image.copy()
-    _turn_in_place(spec, image, targets)
-    return image
+class Realiser:
+    """A source that many outputs are made from; parameters as `realise`.
 
+    What its outputs have in common is computed once.
+    """
 
-def realise_mask(spec: Spec, mask: Mask, targets: Sequence[Target]) -> Mask:
-    """The mask of an output; see `realise`. Noise does not touch it."""
-    mask = mask.copy()
-    _turn_in_place(spec, mask, targets)
-    return mask
+    def __init__(
+        self,
+        image: Frame,
+        mask: Mask,
+        targets: Sequence[Target],
+        bank: NoiseBank | None = None,
+        gain: float | None = None,
+    ) -> None:
+        self._image = image
+        self._mixer = Mixer(image)
+        self._mask = mask
+        self._targets = targets
+        self._bank = bank
+        self._gain = gain
 
+    def image(self, spec: Spec) -> Frame:
+        """The image of an output: (H, W), the source's dtype."""
+        noise, bank = spec.noise, self._bank
+        if noise is None:
+            image = self._image.copy()
+        elif bank is None or not 0 <= noise.patch < len(bank):
+            raise NoiseError(f"output {spec.id}: noise patch {noise.patch} is not in the bank")
+        else:
+            image = self._mixer.mix(bank.patches[noise.patch], noise.ratio, self._gain)
+        self._turn(spec, image)
+        return image
 
-def _turn_in_place(spec: Spec, array: Frame | Mask, targets: Sequence[Target]) -> None:
-    if spec.turn is None:
-        return
-    turn = spec.turn
-    if not 0 <= turn.target < len(targets):
-        raise RecipeError(f"output {spec.id}: source {spec.source} has no target {turn.target}")
-    height, width = array.shape
-    top, left, bottom, right = target_box(targets[turn.target], turn.side, (height, width))
-    patch = array[top:bottom, left:right]
-    patch[:] = turned(patch, turn.quarter_turns, turn.mirror)
+    def mask(self, spec: Spec) -> Mask:
+        """The mask of an output: (H, W) bool. Noise does not touch it."""
+        mask = self._mask.copy()
+        self._turn(spec, mask)
+        return mask
+
+    def _turn(self, spec: Spec, array: Frame | Mask) -> None:
+        """Turn the target's patch in place."""
+        turn = spec.turn
+        if turn is None:
+            return
+        if not 0 <= turn.target < len(self._targets):
+            raise RecipeError(f"output {spec.id}: source {spec.source} has no target {turn.target}")
+        height, width = array.shape
+        box = target_box(self._targets[turn.target], turn.side, (height, width))
+        patch = array[box[0] : box[2], box[1] : box[3]]
+        patch[:] = turned(patch, turn.quarter_turns, turn.mirror)

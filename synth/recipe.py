@@ -102,19 +102,22 @@ class NoiseRule:
         self, rng: np.random.Generator, kinds: Sequence[NDArray[np.intp]], used: Set[int]
     ) -> NoiseChoice:
         """Draw ratio and patch, none of the patches in `used`."""
-        ratio = self.ratios[int(rng.integers(len(self.ratios)))]
-        open_kinds = list(kinds)
-        if used:
-            taken = np.fromiter(used, np.intp, len(used))
-            open_kinds = [np.setdiff1d(kind, taken, assume_unique=True) for kind in kinds]
-            open_kinds = [kind for kind in open_kinds if len(kind)]
-            if not open_kinds:
-                raise RecipeError(
-                    f"the noise bank holds {len(used)} patches and a target is to be repeated with "
-                    "more; ask for fewer negatives, or sample more noise"
-                )
-        kind = open_kinds[int(rng.integers(len(open_kinds)))]
-        return NoiseChoice(int(kind[int(rng.integers(len(kind)))]), ratio)
+        if len(used) >= sum(map(len, kinds)):
+            raise RecipeError(
+                f"the noise bank holds {len(used)} patches and a target is to be repeated with "
+                "more; ask for fewer negatives, or sample more noise"
+            )
+        ratio = (
+            self.ratios[int(rng.integers(len(self.ratios)))]
+            if self.ratios[1:]
+            else (self.ratios[0])
+        )
+        while True:
+            kind = kinds[int(rng.integers(len(kinds)))] if kinds[1:] else kinds[0]
+            patch = int(kind[int(rng.integers(len(kind)))])
+            # Drawn until it is a new one: few patches of a bank are used for one turn.
+            if patch not in used:
+                return NoiseChoice(patch, ratio)
 
 
 @dataclass(frozen=True, slots=True)

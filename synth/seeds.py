@@ -28,6 +28,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     >>> int(generator(0, "negative", "001328").integers(1000))
     661
     """
-    digest = hashlib.sha256("\0".join(names).encode()).digest()
+    # Names of files may hold bytes that are no text, which Python keeps as lone surrogates.
+    digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).digest()
     key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
     return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))

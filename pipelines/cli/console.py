@@ -41,11 +41,11 @@ class ToolGroup(click.Group):
             raise SystemExit(2) from None
         except click.UsageError as error:
             path = error.ctx.command_path if error.ctx else self.name
-            fail(f"{error.format_message()} See `{path} --help`.", status=2)
+            fail(f"{error.format_message()} See `{path} --help`.", 2, prog_name)
         except click.ClickException as error:
-            fail(error.format_message())
+            fail(error.format_message(), 1, prog_name)
         except click.Abort:
-            fail("interrupted; run the same command again to go on")
+            fail("interrupted; run the same command again to go on", 1, prog_name)
         raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -66,10 +66,13 @@ class ToolGroup(click.Group):
             fail(f"{where}{error.strerror or error}")
 
 
-def fail(message: str, status: int = 1) -> NoReturn:
-    """Print one line on stderr and leave."""
+def fail(message: str, status: int = 1, program: str | None = None) -> NoReturn:
+    """Print one line on stderr, with the program's name, and leave."""
+    context = click.get_current_context(silent=True)
+    if program is None and context is not None:
+        program = context.find_root().info_name
     line = " ".join(message.split())
-    click.echo(f"{Path(sys.argv[0]).name}: {line}", err=True)
+    click.echo(f"{program or Path(sys.argv[0]).name}: {line}", err=True)
     raise SystemExit(status)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -34,7 +36,19 @@ from synth.noise.sampling import SamplingRule
 _EXAMPLES = {"max_content_width": 100}
 _POSITIVE = click.IntRange(min=1)
 _SIDE = click.IntRange(1, 65536)
-_NON_NEGATIVE = click.FloatRange(min=0)
+
+
+class _Finite(click.FloatRange):
+    """A number in a range; click's own lets nan and inf through."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return number
+
+
+_NON_NEGATIVE = _Finite(min=0)
 
 
 class _NoiseFile(click.ParamType):
@@ -155,7 +169,7 @@ def noise_sample(
 @click.option("--mode", type=click.Choice(["mixup"]), default="mixup", show_default=True)
 @click.option(
     "--ratio",
-    type=click.FloatRange(0, 1),
+    type=_Finite(0, 1),
     multiple=True,
     default=(0.1,),
     show_default=True,
@@ -163,7 +177,7 @@ def noise_sample(
 )
 @click.option(
     "--gain",
-    type=click.FloatRange(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True),
     help="From the noise's DN to the images', where their depths differ.",
 )
 @click.option(
@@ -281,7 +295,7 @@ def build(
     if data is not None:
         values.append("simulate=null")
     if noise:
-        values.append(f"noise.sources={[str(path) for path in noise]!r}")
+        values.append(f"noise.sources={json.dumps([str(path) for path in noise])}")
     loaded = load_config(
         config,
         BuildConfig,

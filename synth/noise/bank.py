@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -88,13 +87,13 @@ def load_bank(path: Path | str) -> NoiseBank:
     """
     path = Path(path)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
     except FileNotFoundError:
         raise NoiseError(f"{path}: no such file") from None
     except OSError as error:
         raise NoiseError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except (ValueError, EOFError, AttributeError, KeyError, zipfile.BadZipFile, MemoryError):
+    except Exception:  # zip, zlib and npy readers raise a dozen types on damaged bytes
         raise NoiseError(
             f"{path}: is not a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
         ) from None

@@ -55,21 +55,43 @@ def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -
     array([[105, 105],
            [105, 105]], dtype=uint8)
     """
-    if not 0.0 <= ratio <= 1.0:
-        raise ValueError(f"a mixing ratio is between 0 and 1, not {ratio}")
-    if gain is None and patch.dtype != image.dtype:
-        raise NoiseError(
-            f"noise of {patch.dtype} does not fit an image of {image.dtype}; "
-            "give the gain from the noise's DN to the image's (--gain), or noise of the same depth"
-        )
-    precise = np.float32 if image.dtype == np.uint8 else np.float64
-    # Share and rounding go onto the small patch: resizing is linear and keeps constants.
-    share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
-    mixed = resize_patch(share + precise(0.5 + _TIE), image.shape)
-    mixed += np.multiply(image, 1.0 - ratio, dtype=precise)
-    if gain is not None:
-        np.clip(mixed, 0, np.iinfo(image.dtype).max, out=mixed)
-    return cast(Frame, mixed.astype(image.dtype))
+    return Mixer(image).mix(patch, ratio, gain)
+
+
+class Mixer:
+    """An image that is mixed with many patches; see `mixup`.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+        DN.
+    """
+
+    def __init__(self, image: Frame) -> None:
+        self._image = image
+        self._precise = np.float32 if image.dtype == np.uint8 else np.float64
+        self._faded: dict[float, NDArray[np.floating]] = {}
+
+    def mix(self, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
+        """Mix one patch in; parameters, result and errors as `mixup`."""
+        image = self._image
+        if not 0.0 <= ratio <= 1.0:
+            raise ValueError(f"a mixing ratio is between 0 and 1, not {ratio}")
+        if gain is None and patch.dtype != image.dtype:
+            raise NoiseError(
+                f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
+                "from the noise's DN to the image's (--gain), or noise of the same depth"
+            )
+        # Share and rounding go onto the small patch: resizing is linear and keeps constants.
+        share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=self._precise)
+        noise = resize_patch(share + self._precise(_TIE), image.shape)
+        faded = self._faded.get(ratio)
+        if faded is None:
+            faded = np.multiply(image, 1.0 - ratio, dtype=self._precise)
+            self._faded = {ratio: faded}
+        depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
+        # Rounds to the nearest and clips to the range, in the one pass that adds.
+        return cast(Frame, cv2.add(faded, noise, dtype=depth))
 
 
 def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:

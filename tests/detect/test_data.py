@@ -25,6 +25,14 @@ def test_what_is_held_out_is_never_trained_on(tiny_set: Path) -> None:
     assert {hold_out(dataset, 0.3, seed)[1] for seed in range(9)} > {validation}
 
 
+def test_a_listed_validation_split_is_taken_as_it_is(tiny_set: Path) -> None:
+    lists = tiny_set / "50_50"
+    ids = (lists / "train.txt").read_text().split()
+    (lists / "train.txt").write_text("\n".join(ids[:4]))
+    (lists / "val.txt").write_text("\n".join(ids[4:]))
+    assert hold_out(open_dataset(tiny_set), 0.3, 0) == (tuple(ids[:4]), tuple(ids[4:]))
+
+
 def test_everything_made_from_a_held_out_source_is_held_out(
     tmp_path: Path, write_set: WriteSet
 ) -> None:

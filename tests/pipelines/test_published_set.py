@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from real_data import real_data
 from skimage.measure import label, regionprops
 
 from pipelines.build import build
@@ -17,7 +18,6 @@ from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
 from pipelines.store import verify
 from synth.dataset import open_dataset
-from tests.real_data import real_data
 
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
