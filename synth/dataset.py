@@ -164,7 +164,7 @@ def _by_id(folder: Path) -> dict[str, Path]:
             continue
         if not file.stem.isprintable() or file.stem != file.stem.strip():
             raise DatasetError(
-                folder, f"has a file called {ascii(file.name)}, which no list can name; rename it"
+                folder, f"has a file called {file.name!a}, which no list can name; rename it"
             )
         if file.stem in found:
             raise DatasetError(file, f"shares its id with {found[file.stem].name}; remove one")
