@@ -21,8 +21,10 @@ class View:
     ----------
     top, left, side : int
         The square window in pixels of the image; it may reach beyond the lower right border.
+    angle : float
+        Rotation about the window's centre in degrees, counter-clockwise.
     flip_rows, flip_cols, transpose : bool
-        Applied in this order.
+        Applied in this order, after the rotation.
     blur, noise : float
         σ in pixels, and in units of normalised frames; 0 is none.
     gain, offset : float
@@ -34,6 +36,7 @@ class View:
     top: int
     left: int
     side: int
+    angle: float
     flip_rows: bool
     flip_cols: bool
     transpose: bool
@@ -67,7 +70,7 @@ def choose_view(
     -------
     View
     """
-    u = rng.random(13)
+    u = rng.random(15)
     low, high = augment.scale
     side = max(1, round(augment.crop / (low + (high - low) * u[0])))
     room = [max(length - side, 0) for length in shape]
@@ -83,6 +86,7 @@ def choose_view(
         top=top,
         left=left,
         side=side,
+        angle=augment.rotation * (2 * u[14] - 1) if u[13] < 0.5 else 0.0,
         flip_rows=augment.mirror == "both" and u[5] < 0.5,
         flip_cols=augment.mirror != "none" and u[6] < 0.5,
         transpose=augment.transpose and u[7] < 0.5,
@@ -129,6 +133,8 @@ def take_view(
         truth = cv2.resize(truth.view(np.uint8), size, interpolation=cv2.INTER_NEAREST_EXACT).view(
             np.bool_
         )
+    if view.angle:
+        window, truth = _rotate(window, truth, view.angle, augment.fill)
     window, truth = _turn(window, view), _turn(truth, view)
     values: NDArray[Any] = window.astype(np.float32)
     if view.blur:
@@ -156,6 +162,20 @@ def _cut(array: NDArray[Any], view: View, fill: str) -> NDArray[Any]:
         mode = "symmetric" if fill == "mirror" else "constant"
         return np.pad(window, ((0, below), (0, right)), mode=mode)  # type: ignore[call-overload]
     return window
+
+
+def _rotate(
+    window: NDArray[Any], truth: Mask, angle: float, fill: str
+) -> tuple[NDArray[Any], Mask]:
+    """Rotate both about the centre; a pixel is target when most of it was."""
+    height, width = window.shape
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    border = cv2.BORDER_REFLECT if fill == "mirror" else cv2.BORDER_CONSTANT
+    turned, share = (
+        cv2.warpAffine(array, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=border)
+        for array in (window, truth.astype(np.float32))
+    )
+    return turned, share > 0.5
 
 
 def _turn(array: NDArray[Any], view: View) -> NDArray[Any]:

@@ -27,6 +27,8 @@ class Augment:
         turns and mirror images of a square.
     scale : tuple of float
         Enlargement, drawn between these; (1, 1) leaves the pixels as they are.
+    rotation : float
+        Half of the windows are rotated about their centre by up to ± this, in degrees.
     blur : float
         Half of the windows are blurred by a Gaussian of σ up to this, in pixels.
     gain : float
@@ -43,6 +45,7 @@ class Augment:
     mirror: Literal["none", "horizontal", "both"]
     transpose: bool
     scale: tuple[float, float]
+    rotation: float
     blur: float
     gain: float
     offset: float

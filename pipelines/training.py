@@ -25,6 +25,7 @@ class AugmentSettings(StrictModel):
     mirror: Literal["none", "horizontal", "both"] = "both"
     transpose: bool = True
     scale: tuple[Positive, Positive] = (1.0, 1.0)
+    rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     blur: NonNegative = 0.0
     gain: NonNegative = 0.0
     offset: NonNegative = 0.0
@@ -72,7 +73,7 @@ class TrainConfig(StrictModel):
     network: str = "small"
     in_channels: Literal[1, 3] = 1
     normalisation: Literal["frame", "dataset", "imagenet"] = "frame"
-    loss: Literal["soft_iou", "soft_iou_bce"] = "soft_iou_bce"
+    loss: Literal["soft_iou", "soft_iou_bce", "soft_iou_hard_bce"] = "soft_iou_bce"
     batch: Count = 16
     epochs: Count | None = None
     steps: Count | None = None

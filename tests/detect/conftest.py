@@ -72,6 +72,7 @@ def make_recipe() -> Callable[..., Recipe]:
             mirror="both",
             transpose=True,
             scale=(1.0, 1.0),
+            rotation=0.0,
             blur=0.0,
             gain=0.0,
             offset=0.0,

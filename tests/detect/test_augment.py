@@ -14,7 +14,7 @@ ZERO, ONE = np.zeros(1, np.float32), np.ones(1, np.float32)
 
 
 def plain(**changes: Any) -> Augment:
-    base = Augment(16, 0.0, "mirror", "both", True, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0)
+    base = Augment(16, 0.0, "mirror", "both", True, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
     return replace(base, **changes)
 
 
@@ -100,3 +100,31 @@ def test_channels_are_copies_of_one_grey_frame() -> None:
     three = np.zeros(3, np.float32), np.ones(3, np.float32)
     values, _ = take_view(augment, view, frame, frame > 9, *three)
     assert (values == values[:1]).all()
+
+
+def test_a_rotation_moves_image_and_mask_together_and_keeps_the_area() -> None:
+    rows, cols = np.mgrid[:64, :64]
+    mask = (abs(rows - 30) < 8) & (abs(cols - 36) < 5)
+    frame = mask * np.uint8(200)
+    augment = plain(crop=64, rotation=45.0)
+    angles, areas = [], []
+    for seed in range(60):
+        view = choose_view(augment, (64, 64), np.empty((0, 2)), np.random.default_rng(seed))
+        values, truth = take_view(augment, view, frame, mask, ZERO, ONE)
+        # 8-bit interpolation rounds, so a pixel that is half target may go either way.
+        clear = abs(values[0] - 100) > 3
+        np.testing.assert_array_equal((values[0] > 100)[clear], truth[clear])
+        angles.append(view.angle)
+        areas.append(truth.sum())
+    assert 15 < sum(angle == 0 for angle in angles) < 45
+    assert max(map(abs, angles)) <= 45
+    assert np.mean(areas) == pytest.approx(mask.sum(), rel=0.02)
+
+
+def test_a_rotation_is_counter_clockwise_about_the_centre() -> None:
+    frame = np.zeros((9, 9), np.uint8)
+    frame[4, 8] = 100
+    view = choose_view(plain(crop=9), (9, 9), np.empty((0, 2)), np.random.default_rng(0))
+    view = replace(view, angle=90.0, flip_rows=False, flip_cols=False, transpose=False)
+    values, _ = take_view(plain(crop=9), view, frame, frame > 0, ZERO, ONE)
+    assert np.unravel_index(values[0].argmax(), (9, 9)) == (0, 4)

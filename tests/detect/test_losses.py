@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.losses import LOSSES, soft_iou, soft_iou_bce
+from detect.losses import LOSSES, soft_iou, soft_iou_bce, soft_iou_hard_bce
 
 
 def test_soft_iou_is_the_published_formula() -> None:
@@ -30,3 +30,20 @@ def test_deep_supervision_is_the_mean(name: str) -> None:
 def test_a_perfect_answer_costs_nothing_and_low_precision_is_no_harm(name: str) -> None:
     truth = (torch.rand(2, 1, 8, 8) < 0.2).float()
     assert LOSSES[name]([(truth - 0.5).bfloat16() * 80], truth).item() == pytest.approx(0, abs=1e-5)
+
+
+def test_hard_cross_entropy_weighs_outlines_and_drops_the_easy_half() -> None:
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(2, 1, 7, 9))
+    truth = np.zeros((2, 1, 7, 9), bool)
+    truth[0, 0, 2:5, 3:6] = True
+    p = 1 / (1 + np.exp(-logits))
+    each = -np.where(truth, np.log(p), np.log(1 - p))
+    # The outline: every pixel of the 3 x 3 target but its middle, and the ring around it.
+    each[0, 0, 1:6, 2:7] *= 4
+    each[0, 0, 3, 4] /= 4
+    hardest = [np.sort(image.ravel())[::-1][: 63 // 2].mean() for image in each]
+    given_logits, given_truth = torch.tensor(logits), torch.tensor(truth, dtype=torch.float32)
+    expected = soft_iou([given_logits], given_truth).item() + np.mean(hardest)
+    given = soft_iou_hard_bce([given_logits], given_truth).item()
+    assert given == pytest.approx(expected, rel=1e-5)
