@@ -261,7 +261,8 @@ def survey(source: Source, pool: Pool) -> dict[str, list[Survey]]:
     """Look at every pair: sizes, targets, hashes; nothing that is damaged gets past here."""
     flat = [(pair, split) for split, pairs in source.splits.items() for pair in pairs]
     chunks = [flat[at : at + 64] for at in range(0, len(flat), 64)]
-    found = [result for chunk in pool.map(_survey_chunk, chunks) for result in chunk]
+    with closing(pool.map(_survey_chunk, chunks)) as results:
+        found = [result for chunk in results for result in chunk]
     surveys: dict[str, list[Survey]] = {split: [] for split in source.splits}
     for (_, split), result in zip(flat, found, strict=True):
         surveys[split].append(result)
@@ -373,8 +374,8 @@ def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
             specs = group.specs[done - group.copy :]
             group = Group(group.pair, group.split, False, specs)
             done = 0
-        for at in range(0, max(len(group.specs), 1), 4 * _OUTPUTS_PER_TASK):
-            part = group.specs[at : at + 4 * _OUTPUTS_PER_TASK]
+        for at in range(0, max(len(group.specs), 1), _OUTPUTS_PER_TASK):
+            part = group.specs[at : at + _OUTPUTS_PER_TASK]
             waiting.append(Group(group.pair, group.split, group.copy and at == 0, part))
             size += waiting[-1].copy + len(part)
             if size >= _OUTPUTS_PER_TASK:

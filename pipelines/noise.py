@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 
@@ -116,9 +117,9 @@ def sample_frames(
 
 def _read_ahead(frames: Sequence[NoiseFrame], jobs: int) -> Iterator[NoiseFrame]:
     """The same frames, loaded by threads while earlier ones are scored."""
-    loads = Pool(jobs, "threads").map(lambda frame: frame.load(), frames)
-    for frame, loaded in zip(frames, loads, strict=True):
-        yield NoiseFrame(frame.name, partial(_given, loaded))
+    with closing(Pool(jobs, "threads").map(lambda frame: frame.load(), frames)) as loads:
+        for frame, loaded in zip(frames, loads, strict=True):
+            yield NoiseFrame(frame.name, partial(_given, loaded))
 
 
 def _given(loaded: tuple[Frame, Mask | None]) -> tuple[Frame, Mask | None]:

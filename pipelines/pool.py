@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import cv2
@@ -40,30 +45,87 @@ class Pool:
         if self.jobs == 1:
             yield from map(work, items)
             return
-        stopped = threading.Event()
+        stop = threading.Event()
+
+        def attempt(item: Item) -> tuple[Result | None, Exception | None]:
+            # A thread sees the stop; what waits for a process is made all the same.
+            return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
 
         def feed() -> Iterator[Any]:
             for item in items:
-                if stopped.is_set():
+                if stop.is_set():
                     return
-                yield joblib.delayed(_attempt)(work, item)
+                if self.backend == "threads":
+                    yield joblib.delayed(attempt)(item)
+                else:
+                    yield joblib.delayed(_attempt_in_process)(os.getpid(), work, item)
 
-        results = joblib.Parallel(
+        run = joblib.Parallel(
             n_jobs=self.jobs,
             backend=_JOBLIB_NAMES[self.backend],
             return_as="generator",
             pre_dispatch="4*n_jobs",
             batch_size=1,
-        )(feed())
-        try:
-            for result, error in results:
-                if error is not None:
-                    raise error
-                yield result
-        finally:
-            stopped.set()
-            for _ in results:
-                pass
+        )
+        with _interrupts(stop) as interrupted:
+            # Workers that start while interrupts are ignored ignore them for good: the terminal
+            # sends Ctrl-C to them too, and it is for this process to end them in order.
+            with _ignored_interrupts():
+                results = run(feed())
+            try:
+                for result, error in results:
+                    if isinstance(error, _StoppedError):
+                        break
+                    if error is not None:
+                        raise error
+                    yield result
+            finally:
+                stop.set()
+                for _ in results:
+                    pass
+        if interrupted:
+            raise KeyboardInterrupt
+
+
+@contextmanager
+def _interrupts(stop: threading.Event) -> Iterator[list[int]]:
+    """Collect the first interrupt, and set `stop`; the second one acts at once.
+
+    Raised in the middle, it would leave workers inside a library while the interpreter ends,
+    which aborts the process.
+    """
+    caught: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield caught
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def catch(number: int, frame: object) -> None:
+        caught.append(number)
+        stop.set()
+        signal.signal(signal.SIGINT, before)
+
+    signal.signal(signal.SIGINT, catch)
+    try:
+        yield caught
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _ignored_interrupts() -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+class _StoppedError(Exception):
+    """In place of a result that nobody waits for any more."""
 
 
 def _attempt(
@@ -74,3 +136,22 @@ def _attempt(
         return work(item), None
     except Exception as error:
         return None, error
+
+
+def _attempt_in_process(
+    parent: int, work: Callable[[Item], Result], item: Item
+) -> tuple[Result, None] | tuple[None, Exception]:
+    _end_with(parent)
+    return _attempt(work, item)
+
+
+@lru_cache(maxsize=1)
+def _end_with(parent: int) -> None:
+    """End this worker process soon after its parent, which may be killed without a word."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

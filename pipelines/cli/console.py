@@ -18,11 +18,13 @@ from synth.errors import SynthError
 
 Item = TypeVar("Item")
 
+_INTERRUPTED = "interrupted; run the same command again to go on"
+
 
 class ToolGroup(click.Group):
     """A group of commands whose failures are one line on stderr and exit status 1.
 
-    Wrong usage is one line and exit status 2. A traceback is a bug.
+    Wrong usage is one line and exit status 2, an interrupt 130. A traceback is a bug.
     """
 
     def main(  # type: ignore[override]
@@ -45,7 +47,7 @@ class ToolGroup(click.Group):
         except click.ClickException as error:
             fail(error.format_message(), 1, prog_name)
         except click.Abort:
-            fail("interrupted; run the same command again to go on", 1, prog_name)
+            fail(_INTERRUPTED, 130, prog_name)
         raise SystemExit(code if isinstance(code, int) else 0)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -54,7 +56,7 @@ class ToolGroup(click.Group):
         except (SynthError, DetectError, PipelineError) as error:
             fail(str(error))
         except KeyboardInterrupt:
-            fail("interrupted; run the same command again to go on")
+            fail(_INTERRUPTED, 130)
         except BrokenPipeError:
             # The reader of our output left (`| head`); there is nobody to tell.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

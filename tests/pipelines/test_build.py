@@ -467,6 +467,52 @@ def test_a_build_that_is_killed_and_run_again_ends_with_the_same_bytes(
     assert not partial.parent.exists()
 
 
+def wait_for_outputs(process: subprocess.Popen[bytes], out: Path) -> None:
+    """Wait until a build has recorded its first outputs."""
+    manifest = out.parent / f".{out.name}.partial" / "manifest.jsonl"
+    while process.poll() is None and not (manifest.exists() and manifest.stat().st_size):
+        time.sleep(0.002)
+
+
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_an_interrupt_is_one_line_and_leaves_what_the_next_run_needs(
+    large_config: Path, tmp_path: Path, backend: str
+) -> None:
+    out = tmp_path / "out"
+    process = run_build(large_config, out, "--jobs", "2", "--backend", backend)
+    wait_for_outputs(process, out)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does, to the workers too
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.decode() == "synth: interrupted; run the same command again to go on\n"
+    left = (tmp_path / ".out.partial" / "manifest.jsonl").read_bytes().count(b"\n")
+    assert 0 < left < (1212 if backend == "threads" else 1213)
+    again = build(load_config(large_config, BuildConfig, defaults={"name": "large"}), out)
+    assert again.made == 1212 - left
+
+
+def _group_lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_workers_end_with_a_build_that_is_killed(large_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = run_build(
+        large_config, out, "--jobs", "2", "--backend", "processes", errors=subprocess.DEVNULL
+    )
+    wait_for_outputs(process, out)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 20
+    while _group_lives(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _group_lives(process.pid)
+
+
 def test_a_second_build_while_one_runs_is_told(large_config: Path, tmp_path: Path) -> None:
     out, partial = tmp_path / "out", tmp_path / ".out.partial" / "manifest.jsonl"
     first = run_build(large_config, out, "--jobs", "1")
