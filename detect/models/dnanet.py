@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from detect.models.blocks import attention_stage
 from detect.models.network import Network
 
 
@@ -57,9 +58,9 @@ class DNANet(Network):
                     entering = widths[i - 1] if i else in_channels
                 else:
                     entering = widths[i] * j + widths[i + 1] + (widths[i - 1] if i else 0)
-                self.nodes[f"{i}_{j}"] = _node(entering, widths[i], depths[i], residual)
+                self.nodes[f"{i}_{j}"] = attention_stage(entering, widths[i], depths[i], residual)
         self.reduce = nn.ModuleList(nn.Conv2d(widths[i], widths[0], 1) for i in range(1, last + 1))
-        self.join = _node(widths[0] * (last + 1), widths[0], 1, residual)
+        self.join = attention_stage(widths[0] * (last + 1), widths[0], 1, residual)
         self.heads = nn.ModuleList(nn.Conv2d(widths[0], 1, 1) for _ in range(last))
         self.last = last
 
@@ -83,59 +84,6 @@ class DNANet(Network):
         final = self.join(torch.cat([*reversed(ends), x[0, self.last]], 1))
         supervised = [*(x[0, j] for j in range(1, self.last)), final]
         return tuple(head(features) for head, features in zip(self.heads, supervised, strict=True))
-
-
-class _Block(nn.Module):
-    """Two convolutions, channel attention, spatial attention, and a shortcut when residual."""
-
-    def __init__(self, entering: int, width: int, residual: bool) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(entering, width, 3, padding=1)
-        self.norm1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.BatchNorm2d(width)
-        self.channels = _ChannelAttention(width)
-        self.places = _SpatialAttention()
-        self.residual = residual
-        self.shortcut: nn.Module = nn.Identity()
-        if residual and entering != width:
-            self.shortcut = nn.Sequential(nn.Conv2d(entering, width, 1), nn.BatchNorm2d(width))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x)))
-        y = self.places(self.channels(self.norm2(self.conv2(y))))
-        return F.relu(y + self.shortcut(x) if self.residual else y)
-
-
-class _ChannelAttention(nn.Module):
-    """Weigh channels by their mean and their maximum over the image (CBAM, section 3)."""
-
-    def __init__(self, width: int, reduction: int = 16) -> None:
-        super().__init__()
-        self.squeeze = nn.Conv2d(width, width // reduction, 1, bias=False)
-        self.excite = nn.Conv2d(width // reduction, width, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        mean, peak = x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True)
-        weight = sum(self.excite(F.relu(self.squeeze(pooled))) for pooled in (mean, peak))
-        return x * torch.sigmoid(weight)
-
-
-class _SpatialAttention(nn.Module):
-    """Weigh pixels by the mean and the maximum of their channels (CBAM, section 3)."""
-
-    def __init__(self, side: int = 7) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(2, 1, side, padding=side // 2, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        pooled = torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)
-        return x * torch.sigmoid(self.conv(pooled))
-
-
-def _node(entering: int, width: int, depth: int, residual: bool) -> nn.Sequential:
-    first = _Block(entering, width, residual)
-    return nn.Sequential(first, *(_Block(width, width, residual) for _ in range(depth - 1)))
 
 
 def _resize(x: Tensor, factor: float) -> Tensor:

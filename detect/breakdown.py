@@ -1,0 +1,134 @@
+"""Which targets are found: scores by their size, and by how far they stand out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.matching import Protocol, find_contacts, scan_components
+from detect.metrics import require_same_shape
+from synth.frames import Frame, Mask
+from synth.targets import find_targets, local_scr
+
+Quality = Literal["area", "scr"]
+
+EDGES: dict[Quality, tuple[float, ...]] = {
+    # Squares of 3, 5 and 7 pixels, and the 80 pixels (0.12% of 256 x 256) up to which SPIE calls
+    # a target small.
+    "area": (1, 10, 26, 50, 81),
+    "scr": (0, 1, 2, 4, 8),
+}
+"""Where the bins begin, in pixels and as a ratio; each ends where the next begins."""
+
+_COUNTS = ("targets", "matched", "pixels", "covered", "iou_sum")
+
+
+@dataclass(frozen=True)
+class Breakdown:
+    """Sums over the targets of one image, or of many, by bins.
+
+    Attributes
+    ----------
+    quality : {"area", "scr"}
+        What the bins are of.
+    sums : (B + 1, 5) ndarray of float64
+        Per bin: targets, those that are answered, their pixels, those of them that are predicted,
+        and the sum of the answered targets' IoU with their answer. The last row is of targets
+        whose quality is undefined: there is no background around them.
+    """
+
+    quality: Quality
+    sums: NDArray[np.float64]
+
+    def __add__(self, other: Breakdown) -> Breakdown:
+        if self.quality != other.quality:
+            raise ValueError(f"targets by {self.quality} and by {other.quality} do not add up")
+        return Breakdown(self.quality, self.sums + other.sums)
+
+    def rows(self) -> list[dict[str, float | None]]:
+        """List the bins that hold targets.
+
+        Returns
+        -------
+        list of dict
+            ``from`` and ``below`` bound the bin (``below`` is None for the last one, both are for
+            targets whose quality is undefined), ``targets`` counts. ``pd``: share of the targets
+            that are answered. ``recall``: share of the targets' pixels that are predicted.
+            ``iou``: mean over the answered targets of the overlap with their answer; None where
+            there are none.
+        """
+        starts = EDGES[self.quality]
+        bounds = [*zip(starts, [*starts[1:], None], strict=True), (None, None)]
+        rows: list[dict[str, float | None]] = []
+        for (start, end), sums in zip(bounds, self.sums.tolist(), strict=True):
+            targets, matched, pixels, covered, iou_sum = sums
+            if targets:
+                rows.append(
+                    {
+                        "from": start,
+                        "below": end,
+                        "targets": int(targets),
+                        "pd": matched / targets,
+                        "recall": covered / pixels,
+                        "iou": iou_sum / matched if matched else None,
+                    }
+                )
+        return rows
+
+
+def break_down(
+    prediction: Mask | NDArray[np.floating],
+    truth: Mask,
+    quality: Quality,
+    frame: Frame | None = None,
+    protocol: Protocol = "strict",
+    threshold: float = 0.5,
+) -> Breakdown:
+    """Sort the targets of one image into bins.
+
+    Parameters
+    ----------
+    prediction, truth, protocol, threshold
+        See `detect.metrics.measure`.
+    quality : {"area", "scr"}
+        Pixels of the target, or its `synth.targets.local_scr` in `frame`.
+    frame : (H, W) ndarray of uint8 or uint16, optional
+        Needed for ``scr``.
+
+    Returns
+    -------
+    Breakdown
+
+    Raises
+    ------
+    ValueError
+        Shapes differ, or ``scr`` is asked for without a frame.
+    """
+    require_same_shape(prediction, truth)
+    mask = prediction if prediction.dtype == np.bool_ else prediction > threshold
+    targets = scan_components(truth)
+    contacts = find_contacts(targets, scan_components(mask))
+    rows, cols = contacts.match(protocol)
+    # Raster order, like that of `find_targets`.
+    areas = targets.areas[contacts.targets]
+    if quality == "area":
+        values = areas.astype(np.float64)
+    elif frame is not None:
+        values = np.array([local_scr(frame, truth, target) for target in find_targets(truth)])
+    else:
+        raise ValueError("the signal-to-clutter ratio of a target needs its frame")
+    starts = EDGES[quality]
+    bins = np.searchsorted(starts, values, side="right") - 1
+    bins[np.isnan(values)] = len(starts)
+    columns = np.zeros((len(areas), len(_COUNTS)))
+    columns[:, 0] = 1
+    columns[rows, 1] = 1
+    columns[:, 2] = areas
+    columns[:, 3] = contacts.shared.sum(axis=1)
+    columns[rows, 4] = contacts.iou[rows, cols]
+    sums = np.zeros((len(starts) + 1, len(_COUNTS)))
+    np.add.at(sums, bins, columns)
+    return Breakdown(quality, sums)
