@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, cast
 
@@ -361,9 +361,10 @@ def check_command(dataset: Path, jobs: int, as_json: bool) -> None:
         def run(
             work: Callable[[tuple[str, str]], PairFindings], items: Iterable[tuple[str, str]]
         ) -> Iterator[PairFindings]:
-            for done, result in enumerate(pool.map(work, items), start=1):
-                bar("check", done, total)
-                yield result
+            with closing(pool.map(work, items)) as results:
+                for done, result in enumerate(results, start=1):
+                    bar("check", done, total)
+                    yield result
 
         found = check_dataset(opened, run)
     if as_json:
