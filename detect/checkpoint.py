@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from detect.errors import TrainingError
+from detect.errors import TrainingError, WeightsError
 from detect.files import PART, read_tensors, write_json, write_tensors
 
 _STATE = "checkpoint.safetensors"
@@ -40,7 +43,7 @@ class Progress:
     history: list[dict[str, Any]] = field(default_factory=list)
 
 
-def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
+def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
     """Make a run directory, or enter one that belongs to the same run.
 
     Parameters
@@ -50,22 +53,26 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
     identity : mapping
         Everything that decides the result, as JSON.
 
+    Returns
+    -------
+    ExitStack
+        The run is this process's until it is left.
+
     Raises
     ------
     TrainingError
-        The directory belongs to another run (the message names the first difference), or holds
-        something else.
+        The directory belongs to another run (the message names the first difference), holds
+        something else, or another process is training in it.
     """
     path = out / _RUN
-    for rest in out.glob(f".*{PART}"):
-        rest.unlink()
     wanted = dict(_flatten(json.loads(json.dumps(identity))))
     if not path.exists():
         if out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
             raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
+        lock = _lock(out)
         write_json(path, identity)
-        return
+        return lock
     try:
         present = dict(_flatten(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError):
@@ -76,6 +83,22 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> None:
                 f"{out}: belongs to a run with {key}={_short(present.get(key))}, not "
                 f"{_short(wanted.get(key))}; choose another --out, or remove it"
             )
+    return _lock(out)
+
+
+def _lock(out: Path) -> ExitStack:
+    """Keep other processes out until it is closed, and clear what a killed one left."""
+    lock = ExitStack()
+    directory = os.open(out, os.O_RDONLY)
+    lock.callback(os.close, directory)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise TrainingError(f"{out}: another process is training here; wait for it") from None
+    for rest in out.glob(f".*{PART}"):
+        rest.unlink()
+    return lock
 
 
 def save_state(
@@ -102,12 +125,27 @@ def load_state(
     Raises
     ------
     WeightsError
-        The checkpoint is damaged.
+        The checkpoint is damaged, or is not one of this run.
     """
     path = out / _STATE
     if not path.exists():
         return Progress()
     tensors, details = read_tensors(path)
+    try:
+        return _restore(tensors, details, network, averaged, optimiser)
+    except (RuntimeError, ValueError, KeyError, IndexError, TypeError):
+        raise WeightsError(
+            path, "is not a checkpoint of this run; remove it to start again"
+        ) from None
+
+
+def _restore(
+    tensors: Mapping[str, Tensor],
+    details: Mapping[str, Any],
+    network: nn.Module,
+    averaged: nn.Module,
+    optimiser: torch.optim.Optimizer,
+) -> Progress:
     network.load_state_dict(_under(tensors, "network."))
     if averaged is not network:
         averaged.load_state_dict(_under(tensors, "averaged."))

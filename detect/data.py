@@ -78,9 +78,9 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
 
     A set with a ``val`` list of its own has that part already, and it is taken as it is.
     Otherwise images that were made from one another stay on one side: where the set has a
-    ``manifest.jsonl``, the outputs of one ``source`` are one group. Groups are drawn until `share`
-    of them is held out, and of a held-out group the original alone is used, so that the choice
-    is made on real images.
+    ``manifest.jsonl``, the outputs of one ``source`` are one group. `share` of the groups is drawn,
+    and of each of them the original alone is used, so that the choice is made on real images, or
+    its first image where the set does not hold the original.
 
     Parameters
     ----------
@@ -107,18 +107,21 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
     if dataset.splits.get("val"):
         return ids, dataset.ids("val")
     source = _sources(dataset)
-    groups = {id_: source.get(id_, id_) for id_ in ids}
-    originals = [id_ for id_ in ids if groups[id_] == id_]
-    held = max(1, round(share * len(originals)))
-    if held >= len(set(groups.values())):
+    group_of = {id_: source.get(id_, id_) for id_ in ids}
+    judged: dict[str, str] = {}
+    for id_, group in group_of.items():
+        if group == id_ or group not in judged:
+            judged[group] = id_
+    held = max(1, round(share * len(judged)))
+    if held >= len(judged):
         raise TrainingError(
-            f"{dataset.root}: its training split comes from {len(set(groups.values()))} original "
+            f"{dataset.root}: its training split comes from {len(judged)} original "
             "image(s), too few to hold some out; set validation=0"
         )
     rng = np.random.default_rng((_HOLD_OUT, seed))
-    chosen = set(rng.permutation(np.array(originals, object))[:held])
-    training = tuple(id_ for id_ in ids if groups[id_] not in chosen)
-    return training, tuple(id_ for id_ in originals if id_ in chosen)
+    chosen = set(rng.permutation(np.array(list(judged), object))[:held])
+    training = tuple(id_ for id_ in ids if group_of[id_] not in chosen)
+    return training, tuple(id_ for id_ in ids if id_ in {judged[group] for group in chosen})
 
 
 def draw_batch(

@@ -19,7 +19,13 @@ PART = ".part"
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name, and give it its own in one step."""
+    """Write a file under another name, and give it its own in one step.
+
+    Raises
+    ------
+    OSError
+        It cannot be written; its `filename` is `path`.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
     try:
         with temporary.open("wb") as file:
@@ -27,6 +33,8 @@ def write_whole(path: Path, data: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -55,7 +63,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
         The file is absent, damaged, of another format, or of another program.
     """
     if not path.is_file():
-        raise WeightsError(path, "no such file")
+        raise WeightsError(path, "is not a file" if path.exists() else "no such file")
     try:
         with safe_open(path, framework="pt", device=device) as file:
             metadata = file.metadata() or {}

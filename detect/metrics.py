@@ -174,13 +174,15 @@ def measure(
     Raises
     ------
     ValueError
-        The two shapes differ.
+        The two shapes differ, or a probability is not between 0 and 1.
     """
     if prediction.shape != truth.shape:
         raise ValueError(f"a prediction of {prediction.shape} cannot answer {truth.shape}")
     if prediction.dtype == np.bool_:
         mask, levels = prediction.astype(np.bool_, copy=False), None
     else:
+        if prediction.size and not (prediction.min() >= 0 and prediction.max() <= 1):
+            raise ValueError("probabilities must lie between 0 and 1")
         mask, levels = np.greater(prediction, threshold), _histogram(prediction, truth)
     both, found, label = (int(np.count_nonzero(x)) for x in (mask & truth, mask, truth))
     union = found + label - both

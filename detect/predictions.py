@@ -18,9 +18,9 @@ def read_predictions(
 ) -> Iterator[tuple[Mask | NDArray[np.float64], Mask]]:
     """Pair the predictions in a folder with the labels of a data set, by id.
 
-    What the values mean is decided over the whole folder: masks where no image holds anything but
-    0 and 1, or 0 and the greatest value of its type (255 or 65535); else probabilities from 0 to
-    that greatest value.
+    What the values mean is decided over the whole folder: masks where every image holds nothing
+    but 0 and 1, or nothing but 0 and the greatest value of its type (255 or 65535); else
+    probabilities from 0 to that greatest value.
 
     Parameters
     ----------
@@ -39,7 +39,8 @@ def read_predictions(
     ------
     PredictionError
         The folder is absent, a prediction is missing, there are two of it, or it is not of its
-        image's size. Raised before the first pair, but for the sizes.
+        image's size; or no image of 16 bits holds more than 255, so that it is not clear what
+        counts as 1. Raised before the first pair, but for the sizes.
     """
     if not folder.is_dir():
         raise PredictionError(f"{folder}: no such folder; give the one that holds the predictions")
@@ -57,8 +58,17 @@ def read_predictions(
             raise PredictionError(
                 f"{folder / id_}.png: is missing; there must be a prediction for every image"
             )
-    ones = all(int(read_frame(files[id_]).max()) <= 1 for id_ in ids)
-    masks = ones or all(_is_mask(read_frame(files[id_])) for id_ in ids)
+    masks, deep = True, []
+    for id_ in ids:
+        image = read_frame(files[id_])
+        masks = masks and _is_mask(image)
+        if image.dtype == np.uint16:
+            deep.append(int(image.max()))
+    if 1 < max(deep, default=0) <= 255:
+        raise PredictionError(
+            f"{folder}: its 16-bit images hold nothing above 255; save them as 8-bit ones, or "
+            "stretch them to 65535"
+        )
     for id_ in ids:
         image, truth = read_frame(files[id_]), dataset.read_mask(id_)
         if image.shape != truth.shape:
@@ -70,4 +80,7 @@ def read_predictions(
 
 
 def _is_mask(image: Frame) -> bool:
-    return bool(((image == 0) | (image == np.iinfo(image.dtype).max)).all())
+    greatest = image.max()
+    return greatest in (0, 1, np.iinfo(image.dtype).max) and bool(
+        ((image == 0) | (image == greatest)).all()
+    )

@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,7 +102,8 @@ def train(
     Raises
     ------
     TrainingError
-        The set is too small, `out` belongs to another run, or the loss became infinite.
+        The set is too small, `out` belongs to another run or is in use, or the loss became
+        infinite.
     WeightsError
         `init` cannot be used.
     TrainingInterruptedError
@@ -142,15 +143,24 @@ def train(
         data = {"name": dataset.name, "training": training.fingerprint()}
         data["validation"] = validation.fingerprint()
         start = hashlib.sha256(init.read_bytes()).hexdigest() if init else None
-        claim_run(out, {**asdict(recipe), "data": data, "init": start})
+        claim = claim_run(out, {**asdict(recipe), "data": data, "init": start})
+    else:
+        claim = ExitStack()
     fabric.barrier()
     progress = load_state(out, network, averaged, raw_optimiser)
+    for name, wanted in ((BEST, progress.best), (LAST, progress.step == steps)):
+        if wanted and not (out / name).is_file():
+            raise TrainingError(f"{out / name}: is gone; remove {out} to train again")
     if first and progress.step:
         log(f"resumed at step {progress.step} of {steps}")
     remaining = range(progress.step, steps)
     clock, clock_step = time.perf_counter(), progress.step
 
-    with _catch_signals() as signals, _open_board(out, progress.step, first and remaining) as board:
+    with (
+        claim,
+        _catch_signals() as signals,
+        _open_board(out, progress.step, first and remaining) as board,
+    ):
         for step in watch(remaining) if first else remaining:
             rate = learning_rate(recipe.schedule, recipe.optimiser.lr, step, steps)
             for group in raw_optimiser.param_groups:
@@ -245,8 +255,9 @@ def _start_fabric(compute: Compute) -> Fabric:
         )
         fabric.launch()
     except (ValueError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
-        raise DetectError(f"device {compute.device!r} cannot be used ({reason})") from None
+        # The first sentence; the rest is about arguments of Lightning's own.
+        reason = str(error).splitlines()[0].split(". ")[0]
+        raise DetectError(f"device {compute.device!r} cannot be used ({reason}); try cpu") from None
     return fabric
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from torch import Tensor
 
 from detect.errors import WeightsError
 from detect.files import read_tensors, write_tensors
 from detect.models import Network, build_model, model_names
-from detect.normalise import Normalisation
+from detect.normalise import Kind, Normalisation
 
 _FORMAT = 1
 
@@ -73,8 +75,8 @@ def read_weights(path: Path) -> Weights:
     Raises
     ------
     WeightsError
-        The file is absent, no safetensors file, of another program or version, or of a network
-        that this version does not have.
+        The file is absent, no safetensors file, of another program or version, of a network
+        that this version does not have, or holds numbers that are not finite.
     """
     tensors, details = read_tensors(path)
     try:
@@ -89,10 +91,21 @@ def read_weights(path: Path) -> Weights:
             tensors=tensors,
             card=details["card"],
         )
-    except (KeyError, TypeError):
+        _require_usable(weights.normalisation)
+    except (KeyError, TypeError, ValueError):
         raise WeightsError(
             path, "is no weights file; give best.safetensors or last.safetensors of a run"
         ) from None
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise WeightsError(path, f"{name} is not finite; train it again, with a lower rate")
     if weights.network not in model_names():
         raise WeightsError(path, f"is of the network {weights.network!r}, which is unknown here")
     return weights
+
+
+def _require_usable(rule: Normalisation) -> None:
+    """Raise ValueError, or TypeError, unless every frame can be normalised with the rule."""
+    fits = rule.kind in get_args(Kind) and 0 < len(rule.mean) == len(rule.std)
+    if not (fits and all(map(math.isfinite, (*rule.mean, *rule.std))) and min(rule.std) > 0):
+        raise ValueError("no usable normalisation")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -36,12 +38,22 @@ _file = click.Path(dir_okay=False, path_type=Path)
 _folder = click.Path(file_okay=False, path_type=Path)
 
 
+class _Number(click.FloatRange):
+    """A number between two others; NaN, which lies between none, is refused."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is not a number.", param, ctx)
+        return number
+
+
 def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options that decide how predictions are judged."""
     for option in (
         click.option(
             "--threshold",
-            type=click.FloatRange(0, 1),
+            type=_Number(0, 1),
             default=0.5,
             show_default=True,
             help="A pixel is target where its probability is greater.",
@@ -69,8 +81,18 @@ def _split_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def _known_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise click.BadParameter(f"{name!r} is none of auto, cpu, cuda, cuda:1, mps.")
+    return name
+
+
 _device_option = click.option(
-    "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    "--device",
+    default="auto",
+    show_default=True,
+    callback=_known_device,
+    help="auto, cpu, cuda, cuda:1, mps.",
 )
 
 

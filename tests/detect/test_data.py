@@ -47,6 +47,16 @@ def test_everything_made_from_a_held_out_source_is_held_out(
     assert len(training) == 6
 
 
+def test_a_set_of_negatives_alone_is_divided_by_source(tmp_path: Path, write_set: WriteSet) -> None:
+    root = write_set(tmp_path / "set", train=12)
+    source = {f"{i:03d}": f"original{i % 4}" for i in range(1, 13)}
+    lines = [{"id": id_, "split": "train", "source": of} for id_, of in source.items()]
+    (root / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    training, validation = hold_out(open_dataset(root), 0.5, 1)
+    assert (len(training), len(validation)) == (6, 2)
+    assert not {source[id_] for id_ in training} & {source[id_] for id_ in validation}
+
+
 @pytest.mark.parametrize("line", ["{", "[]", "3", '{"split": "train"}'])
 def test_a_broken_manifest_is_named(tiny_set: Path, line: str) -> None:
     (tiny_set / "manifest.jsonl").write_text('{"id": "001"}\n' + line + "\n")

@@ -63,6 +63,19 @@ def test_one_faint_image_does_not_make_the_others_masks(tmp_path: Path, dataset:
     assert first.max() == 1 / 255
 
 
+def test_masks_of_two_ranges_are_masks(tmp_path: Path, dataset: Dataset) -> None:
+    ranges = iter([1, 255, 1])
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(next(ranges)))
+    for found, truth in read_predictions(folder, dataset, dataset.ids("test")):
+        np.testing.assert_array_equal(found, truth)
+
+
+def test_deep_images_of_shallow_values_are_not_guessed_at(tmp_path: Path, dataset: Dataset) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint16(255))
+    with pytest.raises(PredictionError, match="nothing above 255"):
+        list(read_predictions(folder, dataset, dataset.ids("test")))
+
+
 def test_what_is_missing_double_or_of_another_size_is_named(
     tmp_path: Path, dataset: Dataset
 ) -> None:

@@ -157,6 +157,45 @@ def test_a_run_of_another_configuration_is_refused(
         train(recipe, dataset, tmp_path / "run")
 
 
+def test_a_run_is_one_process_s_own(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset, out = open_dataset(tiny_set), tmp_path / "run"
+
+    def intrude(steps: range) -> Iterable[int]:
+        with pytest.raises(TrainingError, match="another process is training here"):
+            train(make_recipe(), dataset, out)
+        return steps
+
+    train(make_recipe(), dataset, out, watch=intrude)
+    assert train(make_recipe(), dataset, out).steps == 6
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])
+def test_weights_that_are_gone_are_missed(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe, name: str
+) -> None:
+    dataset, out = open_dataset(tiny_set), tmp_path / "run"
+    train(make_recipe(), dataset, out)
+    (out / name).unlink()
+    with pytest.raises(TrainingError, match=rf"{name}: is gone"):
+        train(make_recipe(), dataset, out)
+
+
+@pytest.mark.parametrize("name", ["best.safetensors", "other.safetensors"])
+def test_a_checkpoint_of_something_else_is_named(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe, name: str
+) -> None:
+    dataset, out = open_dataset(tiny_set), tmp_path / "run"
+    train(make_recipe(), dataset, out)
+    other = tmp_path / "other"
+    train(make_recipe(in_channels=3, normalisation="imagenet"), dataset, other)
+    (out / "other.safetensors").write_bytes((other / "checkpoint.safetensors").read_bytes())
+    (out / "checkpoint.safetensors").write_bytes((out / name).read_bytes())
+    with pytest.raises(WeightsError, match=r"checkpoint\.safetensors: is not a checkpoint of this"):
+        train(make_recipe(), dataset, out)
+
+
 def test_a_folder_that_is_no_run_is_left_alone(
     tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:

@@ -47,6 +47,31 @@ def test_a_pickle_is_not_opened(tmp_path: Path) -> None:
         load_detector(tmp_path / "w.pth")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_named(tmp_path: Path, value: float) -> None:
+    tensors = build_model("small").state_dict()
+    tensors["stem.bias"][1] = value
+    write_weights(tmp_path / "w", Weights("small", RULE, tensors, {}))
+    with pytest.raises(WeightsError, match=r"w: stem\.bias is not finite"):
+        load_detector(tmp_path / "w")
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        Normalisation("foo", (1.0,), (1.0,)),  # type: ignore[arg-type]
+        Normalisation("dataset", ("a",), (1.0,)),  # type: ignore[arg-type]
+        Normalisation("dataset", (1.0,), (0.0,)),
+        Normalisation("dataset", (1.0, 2.0), (1.0,)),
+        Normalisation("dataset", (), ()),
+    ],
+)
+def test_a_normalisation_that_cannot_be_used_is_named(tmp_path: Path, rule: Normalisation) -> None:
+    write_weights(tmp_path / "w", Weights("small", rule, build_model("small").state_dict(), {}))
+    with pytest.raises(WeightsError, match="w: is no weights file"):
+        load_detector(tmp_path / "w")
+
+
 def test_files_of_other_origin_are_named(tmp_path: Path) -> None:
     save_file({"x": torch.ones(3)}, tmp_path / "foreign")
     with pytest.raises(WeightsError, match="does not say which network"):
@@ -56,6 +81,8 @@ def test_files_of_other_origin_are_named(tmp_path: Path) -> None:
         load_detector(tmp_path / "state")
     with pytest.raises(WeightsError, match="no such file"):
         load_detector(tmp_path / "absent")
+    with pytest.raises(WeightsError, match="is not a file"):
+        load_detector(tmp_path)
     with pytest.raises(WeightsError, match="unknown here"):
         load_detector(save(tmp_path / "new", network="later"))
     with pytest.raises(WeightsError, match="not those of the network 'dnanet'"):
@@ -72,7 +99,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "no space left")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space"):
+    with pytest.raises(OSError, match=r"no space left.*file"):
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
