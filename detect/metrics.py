@@ -175,9 +175,9 @@ def measure(
     Raises
     ------
     ValueError
-        The two shapes differ.
+        The two shapes differ, or a probability is not between 0 and 1.
     """
-    require_same_shape(prediction, truth)
+    require_comparable(prediction, truth)
     targets = scan_components(truth)
     if prediction.dtype == np.bool_:
         return _count(prediction.astype(np.bool_, copy=False), targets, protocol)
@@ -211,17 +211,19 @@ def measure_at(
     Raises
     ------
     ValueError
-        The two shapes differ.
+        The two shapes differ, or a probability is not between 0 and 1.
     """
-    require_same_shape(probability, truth)
+    require_comparable(probability, truth)
     targets = scan_components(truth)
     return tuple(_count(np.greater(probability, t), targets, protocol) for t in thresholds)
 
 
-def require_same_shape(prediction: NDArray[Any], truth: Mask) -> None:
-    """Refuse a prediction that is not of its label's shape with a ValueError."""
+def require_comparable(prediction: NDArray[Any], truth: Mask) -> None:
+    """Refuse what is not of its label's shape, and what is no probability, with a ValueError."""
     if prediction.shape != truth.shape:
         raise ValueError(f"a prediction of {prediction.shape} cannot answer {truth.shape}")
+    if prediction.size and not (prediction.min() >= 0 and prediction.max() <= 1):
+        raise ValueError("probabilities must lie between 0 and 1")
 
 
 def _count(mask: Mask, targets: Components, protocol: Protocol) -> Tally:
