@@ -28,7 +28,8 @@ synth: $(READY) ## build a data set (CONFIG= DATA= NOISE= OUT=)
 train: $(READY) ## train a detector on the built set (TRAIN= OUT= RUN=), then test it
 	@test -f $(OUT)/dataset.json || $(MAKE) --no-print-directory synth
 	$(BIN)/detect train $(TRAIN) --data $(OUT) --out $(RUN)
-	$(BIN)/detect test $(firstword $(wildcard $(RUN)/best.safetensors) $(RUN)/last.safetensors) $(OUT)
+	@set -- $(RUN)/best.safetensors; test -f "$$1" || set -- $(RUN)/last.safetensors; \
+	  echo $(BIN)/detect test "$$1" $(OUT); $(BIN)/detect test "$$1" $(OUT)
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest

@@ -47,7 +47,10 @@ def gather_noise(
     """
     rule = settings.sampling_rule()
     if not settings.sources:
-        return sample_noise(_read_ahead(source.noise_frames, jobs), rule, seed=seed)
+        try:
+            return sample_noise(_read_ahead(source.noise_frames, jobs), rule, seed=seed)
+        except NoiseError as error:
+            raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
     banks = []
     for path in settings.sources:
         if path.suffix == ".npz":

@@ -215,14 +215,15 @@ class Staging:
 def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
     """Open the staging directory of an output, and keep other builds out of it.
 
-    What an interrupted build of the same description left is kept, anything else is cleared. An
+    What an interrupted build of the same description left is kept, of another one is cleared. An
     error removes the directory; an interrupt (Ctrl-C, a killed process) leaves it for the next
     run.
 
     Raises
     ------
     StoreError
-        Another build is writing this output, or the place cannot be written.
+        Another build is writing this output, or the place cannot be written, or holds what no
+        build left there.
     """
     place = out.parent / f".{out.name}.partial"
     made = _missing_parents(out)
@@ -239,6 +240,10 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
         except OSError:
             made = []
             raise StoreError(out, "is being built by another process; wait until it ends") from None
+        ours = (place / _PLAN).is_file() or (place / DESCRIPTION).is_file()
+        if not ours and any(place.iterdir()):
+            made = []
+            raise StoreError(place, "is in the way and no build's; remove it")
         try:
             opened = _open_staging(out, place, description)
             try:
@@ -312,7 +317,8 @@ def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Sta
         same = False
     try:
         if not same:
-            for entry in place.iterdir():
+            # The plan last: it is what tells this folder from anybody's.
+            for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             write_file(str(place / _PLAN), plan)
         for folder in (IMAGES, MASKS):

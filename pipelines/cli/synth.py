@@ -24,6 +24,7 @@ from pipelines.build import (
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
 from pipelines.config import load_config
+from pipelines.errors import StoreError
 from pipelines.noise import sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.store import replace_file, verify
@@ -304,10 +305,13 @@ def build(
         seed=seed,
         defaults={"name": config.stem},
     )
+    out = out or Path("out") / loaded.name
+    for source in loaded.noise.sources if loaded.noise else ():
+        if out.resolve().is_relative_to(source.resolve()):
+            raise StoreError(out, f"lies in {source}, where noise is sampled; choose another --out")
     pool = Pool(jobs, backend)
     started = time.perf_counter()
-    plan = prepare(loaded, pool)
-    _run(plan, out or Path("out") / loaded.name, pool, as_json, started)
+    _run(prepare(loaded, pool), out, pool, as_json, started)
 
 
 @main.command("verify")

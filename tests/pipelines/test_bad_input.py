@@ -218,7 +218,23 @@ def test_a_noise_folder_without_a_usable_patch_is_told(
     assert_one_line(outcome, f"{tmp_path / 'rough'}: ", "frame.png", "no window of side 8")
     outcome = synth("noise-sample", tmp_path / "rough", "--out", tmp_path / "bank.npz")
     assert_one_line(outcome, "rough", "frame.png", "no window of side 32")
+    demanding = ("--set", "noise.max_var=0")
+    outcome = synth(
+        "build", config, "--data", small_set.root, *demanding, "--out", tmp_path / "out"
+    )
+    assert_one_line(outcome, f"{small_set.root.name}: no window of side 8", "--noise")
     assert listing(tmp_path) == before
+
+
+def test_an_output_may_not_lie_where_noise_is_sampled(
+    synth: Synth, config: Path, small_set: SmallSet
+) -> None:
+    frames = small_set.image("001").parent
+    before = listing(small_set.root)
+    noise = ("--noise", frames, "--out", frames / "out")
+    outcome = synth("build", config, "--data", small_set.root, *noise)
+    assert_one_line(outcome, f"{frames / 'out'}: lies in {frames}")
+    assert listing(small_set.root) == before
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"PK\3\4text"])

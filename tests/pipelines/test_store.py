@@ -162,6 +162,26 @@ def test_outputs_of_another_order_are_not_taken_for_whole(tmp_path: Path) -> Non
         assert (stage.place / MANIFEST).read_bytes() == b""
 
 
+def test_a_folder_in_the_place_of_staging_is_not_cleared(tmp_path: Path) -> None:
+    theirs = tmp_path / ".out.partial" / "notes.txt"
+    theirs.parent.mkdir()
+    theirs.write_text("mine")
+    with (
+        pytest.raises(StoreError, match=r"\.out\.partial: is in the way"),
+        staging(tmp_path / "out", description()),
+    ):
+        pass
+    assert theirs.read_text() == "mine"
+
+
+def test_a_build_that_was_killed_while_publishing_is_made_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build(out, ("a",))
+    out.rename(tmp_path / ".out.partial")
+    build(out, ("a", "b"))
+    assert not (tmp_path / ".out.partial").exists()
+
+
 def test_a_second_build_into_one_place_is_told(tmp_path: Path) -> None:
     out = tmp_path / "out"
     with staging(out, description()) as stage:
