@@ -8,8 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.matching import Protocol, find_contacts, scan_components
-from detect.metrics import require_same_shape
+from detect.matching import Protocol, find_components, find_contacts, scan_components
+from detect.metrics import require_comparable, to_mask
 from synth.frames import Frame, Mask
 from synth.targets import find_targets, local_scr
 
@@ -23,7 +23,7 @@ EDGES: dict[Quality, tuple[float, ...]] = {
 }
 """Where the bins begin, in pixels and as a ratio; each ends where the next begins."""
 
-_COUNTS = ("targets", "matched", "pixels", "covered", "iou_sum")
+_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -107,28 +107,29 @@ def break_down(
     ValueError
         Shapes differ, or ``scr`` is asked for without a frame.
     """
-    require_same_shape(prediction, truth)
-    mask = prediction if prediction.dtype == np.bool_ else prediction > threshold
-    targets = scan_components(truth)
-    contacts = find_contacts(targets, scan_components(mask))
-    rows, cols = contacts.match(protocol)
-    # Raster order, like that of `find_targets`.
-    areas = targets.areas[contacts.targets]
+    require_comparable(prediction, truth)
+    targets = find_components(truth)
+    found = scan_components(to_mask(prediction, threshold))
     if quality == "area":
-        values = areas.astype(np.float64)
+        values = targets.areas.astype(np.float64)
     elif frame is not None:
+        # In raster order too.
         values = np.array([local_scr(frame, truth, target) for target in find_targets(truth)])
     else:
         raise ValueError("the signal-to-clutter ratio of a target needs its frame")
     starts = EDGES[quality]
     bins = np.searchsorted(starts, values, side="right") - 1
     bins[np.isnan(values)] = len(starts)
-    columns = np.zeros((len(areas), len(_COUNTS)))
-    columns[:, 0] = 1
-    columns[rows, 1] = 1
-    columns[:, 2] = areas
-    columns[:, 3] = contacts.shared.sum(axis=1)
-    columns[rows, 4] = contacts.iou[rows, cols]
-    sums = np.zeros((len(starts) + 1, len(_COUNTS)))
+    contacts = find_contacts(targets, found)
+    columns = np.zeros((len(targets), _COLUMNS))
+    counted, matched, pixels, covered, iou_sum = columns.T
+    counted[:] = 1
+    pixels[:] = targets.areas
+    for (target, _), shared in contacts.shared.items():
+        covered[target] += shared
+    for target, component in contacts.match(protocol):
+        matched[target] = 1
+        iou_sum[target] = contacts.iou.get((target, component), 0.0)
+    sums = np.zeros((len(starts) + 1, _COLUMNS))
     np.add.at(sums, bins, columns)
     return Breakdown(quality, sums)

@@ -101,26 +101,36 @@ def _lock(out: Path) -> ExitStack:
     return lock
 
 
-def save_state(
-    out: Path,
-    progress: Progress,
-    network: nn.Module,
-    averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> None:
+@dataclass
+class Learner:
+    """What a step changes.
+
+    Attributes
+    ----------
+    network : Module
+    averaged : Module
+        Holds the running average of the weights; the network itself where there is none.
+    optimiser : Optimizer
+    """
+
+    network: nn.Module
+    averaged: nn.Module
+    optimiser: torch.optim.Optimizer
+
+
+def save_state(out: Path, progress: Progress, learner: Learner) -> None:
     """Write everything that the next step depends on, whole or not at all."""
-    tensors = {f"network.{name}": value for name, value in network.state_dict().items()}
-    if averaged is not network:
-        tensors |= {f"averaged.{name}": value for name, value in averaged.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
+    tensors = {f"network.{name}": value for name, value in learner.network.state_dict().items()}
+    if learner.averaged is not learner.network:
+        averaged = learner.averaged.state_dict()
+        tensors |= {f"averaged.{name}": value for name, value in averaged.items()}
+    for index, state in learner.optimiser.state_dict()["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
     write_tensors(out / _STATE, tensors, {"progress": vars(progress)})
 
 
-def load_state(
-    out: Path, network: nn.Module, averaged: nn.Module, optimiser: torch.optim.Optimizer
-) -> Progress:
-    """Read what `save_state` wrote into the modules; a run without a checkpoint starts at 0.
+def load_state(out: Path, learner: Learner) -> Progress:
+    """Read what `save_state` wrote into the learner; a run without a checkpoint starts at 0.
 
     Raises
     ------
@@ -132,26 +142,21 @@ def load_state(
         return Progress()
     tensors, details = read_tensors(path)
     try:
-        return _restore(tensors, details, network, averaged, optimiser)
-    except (RuntimeError, ValueError, KeyError, IndexError, TypeError):
+        learner.network.load_state_dict(_under(tensors, "network."))
+        if learner.averaged is not learner.network:
+            learner.averaged.load_state_dict(_under(tensors, "averaged."))
+        _load_optimiser(learner.optimiser, _under(tensors, "optimiser."))
+        return Progress(**details["progress"])
+    except (RuntimeError, KeyError, ValueError, IndexError, TypeError):
         raise WeightsError(
             path, "is not a checkpoint of this run; remove it to start again"
         ) from None
 
 
-def _restore(
-    tensors: Mapping[str, Tensor],
-    details: Mapping[str, Any],
-    network: nn.Module,
-    averaged: nn.Module,
-    optimiser: torch.optim.Optimizer,
-) -> Progress:
-    network.load_state_dict(_under(tensors, "network."))
-    if averaged is not network:
-        averaged.load_state_dict(_under(tensors, "averaged."))
+def _load_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
-    for name, value in _under(tensors, "optimiser.").items():
+    for name, value in tensors.items():
         index, key = name.split(".", 1)
         like = parameters[int(index)]
         # In the parameter's memory order, as the optimiser itself would have made it.
@@ -160,7 +165,6 @@ def _restore(
         state.setdefault(int(index), {})[key] = value
     fresh = optimiser.state_dict()
     optimiser.load_state_dict({"state": state, "param_groups": fresh["param_groups"]})
-    return Progress(**details["progress"])
 
 
 def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

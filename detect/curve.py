@@ -1,9 +1,10 @@
-"""What a detector does as its threshold moves: Pd over Fa, precision over recall."""
+"""What a detector does as its threshold moves: the ROC, and Pd over Fa."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,9 +16,29 @@ from synth.frames import Mask
 FALSE_ALARM_RATES = (1e-6, 1e-5, 1e-4)
 """Fa, as a share of all pixels, at which the literature compares detectors."""
 
-# Equal steps of log-odds, dense at both ends, where false alarms are few or targets dim.
-THRESHOLDS: tuple[float, ...] = tuple((1 / (1 + np.exp(-np.arange(-10, 10.5, 0.5)))).tolist())
-"""Thresholds from 4.5e-5 to 1 - 4.5e-5, with 0.5 among them."""
+# Equal steps of log-odds over all that single precision tells apart from 0 and 1: dense at both
+# ends, where false alarms are few or targets dim.
+THRESHOLDS: tuple[float, ...] = tuple((1 / (1 + np.exp(-np.arange(-16, 16.5, 0.5)))).tolist())
+"""Thresholds from 1.1e-7 to 1 - 1.1e-7, with 0.5 among them."""
+
+
+class OperatingPoint(NamedTuple):
+    """Where a detector keeps its false alarms below a limit.
+
+    Attributes
+    ----------
+    fa : float
+        The limit, as a share of all pixels.
+    pd : float or None
+        The greatest Pd within it: 0 where every threshold has a greater Fa, as a threshold above
+        all probabilities has none; None without targets.
+    threshold : float or None
+        The highest that reaches it; None where there is none.
+    """
+
+    fa: float
+    pd: float | None
+    threshold: float | None
 
 
 @dataclass(frozen=True)
@@ -41,35 +62,38 @@ class Curve:
         return Curve(self.thresholds, sums)
 
     def rows(self) -> list[dict[str, float | None]]:
-        """List ``threshold``, ``pd``, ``fa``, ``precision``, ``recall``; the last two of pixels."""
-        rows = []
-        for threshold, tally in zip(self.thresholds, self.tallies, strict=True):
-            scores = tally.scores()
-            row: dict[str, float | None] = {"threshold": threshold}
-            rows.append(row | {key: scores[key] for key in ("pd", "fa", "precision", "recall")})
-        return rows
-
-    def pd_at(self, false_alarm_rate: float) -> float | None:
-        """Find the greatest Pd among the thresholds whose Fa is at most `false_alarm_rate`.
+        """List the scores at each threshold.
 
         Returns
         -------
-        float or None
-            0 where every threshold has a greater Fa, as a threshold above all probabilities has
-            none; None without targets.
+        list of dict
+            ``threshold``; ``fpr`` and ``tpr``, the point of the ROC curve of pixels: shares of
+            background and of target pixels that are predicted; and the scores of `Tally.scores`
+            but for ``auc``.
         """
-        if not self.tallies[0].targets:
-            return None
+        rows = []
+        for threshold, tally in zip(self.thresholds, self.tallies, strict=True):
+            scores = tally.scores()
+            del scores["auc"]
+            background = tally.pixels - tally.truth
+            fpr = (tally.found - tally.both) / background if background else None
+            rows.append({"threshold": threshold, "fpr": fpr, "tpr": scores["recall"]} | scores)
+        return rows
+
+    def operating_point(self, fa: float) -> OperatingPoint:
+        """Find the greatest Pd among the thresholds whose Fa is at most `fa`."""
         allowed = [
-            row["pd"] or 0.0
-            for row in self.rows()
-            if row["fa"] is not None and row["fa"] <= false_alarm_rate
+            (tally.matched / tally.targets, threshold)
+            for threshold, tally in zip(self.thresholds, self.tallies, strict=True)
+            if tally.targets and tally.false_pixels <= fa * tally.pixels
         ]
-        return max(allowed, default=0.0)
+        if allowed:
+            return OperatingPoint(fa, *max(allowed))
+        return OperatingPoint(fa, 0.0 if self.tallies[0].targets else None, None)
 
 
 def measure_curve(
-    probability: NDArray[np.floating],
+    probability: Mask | NDArray[np.floating],
     truth: Mask,
     protocol: Protocol = "strict",
     thresholds: Sequence[float] = THRESHOLDS,
@@ -85,6 +109,7 @@ def measure_curve(
     protocol
         See `detect.metrics.measure`.
     thresholds : sequence of float
+        At least one.
 
     Returns
     -------
@@ -93,7 +118,7 @@ def measure_curve(
     Raises
     ------
     ValueError
-        The prediction is a mask, or the two shapes differ.
+        The prediction is a mask, the two shapes differ, or a probability is not between 0 and 1.
     """
     if probability.dtype == np.bool_:
         raise ValueError("a curve needs probabilities, not a mask")

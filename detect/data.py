@@ -1,10 +1,9 @@
-"""Training images in memory, and batches of them that depend on the seed and the step alone."""
+"""Labelled images in memory, and the batches of windows that a network is trained on."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,16 +11,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from detect.augment import choose_view, take_view
+from detect.augment import (
+    DRAWS,
+    GEOMETRY_DRAWS,
+    ImageBank,
+    Views,
+    choose_views,
+    make_noise_field,
+    shade,
+    take_windows,
+)
 from detect.errors import TrainingError
+from detect.lineage import Origin
 from detect.normalise import Normalisation
 from detect.recipe import Augment
+from detect.sampler import Entry
+from detect.seeds import Purpose, draw_generator
 from synth.dataset import Dataset
 from synth.frames import Frame, Mask
 from synth.targets import find_targets
-
-# First entries of the seed sequences, so that no two purposes share one.
-_HOLD_OUT, _ORDER, _VIEW = range(3)
 
 
 @dataclass(frozen=True)
@@ -73,18 +81,22 @@ def read_labelled(dataset: Dataset, ids: Iterable[str]) -> LabelledFrames:
     return LabelledFrames(ids, [frame for frame, _ in pairs], masks, centres)
 
 
-def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def hold_out(
+    dataset: Dataset, origins: Mapping[str, Origin], share: float, seed: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Divide the training split into a part to train on and a part to choose the epoch with.
 
     A set with a ``val`` list of its own has that part already, and it is taken as it is.
-    Otherwise images that were made from one another stay on one side: where the set has a
-    ``manifest.jsonl``, the outputs of one ``source`` are one group. `share` of the groups is drawn,
-    and of each of them the original alone is used, so that the choice is made on real images, or
-    its first image where the set does not hold the original.
+    Otherwise images that were made from one another stay on one side: a source and its outputs
+    are one group. `share` of the groups is drawn, and of each of them the original alone is used,
+    so that the choice is made on real images, or its first image where the set does not hold the
+    original.
 
     Parameters
     ----------
     dataset : Dataset
+    origins : mapping of str to Origin
+        What its images were made from, `detect.lineage.read_origins`.
     share : float
         Of the groups, at least one group; 0 holds nothing out.
     seed : int
@@ -97,7 +109,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
     Raises
     ------
     TrainingError
-        The training split is empty, too small to divide, or the manifest cannot be read.
+        The training split is empty, or too small to divide.
     """
     ids = dataset.ids("train")
     if not ids:
@@ -106,8 +118,7 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
         return ids, ()
     if dataset.splits.get("val"):
         return ids, dataset.ids("val")
-    source = _sources(dataset)
-    group_of = {id_: source.get(id_, id_) for id_ in ids}
+    group_of = {id_: origins[id_].source if id_ in origins else id_ for id_ in ids}
     judged: dict[str, str] = {}
     for id_, group in group_of.items():
         if group == id_ or group not in judged:
@@ -118,82 +129,89 @@ def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...]
             f"{dataset.root}: its training split comes from {len(judged)} original "
             "image(s), too few to hold some out; set validation=0"
         )
-    rng = np.random.default_rng((_HOLD_OUT, seed))
+    rng = draw_generator(Purpose.HOLD_OUT, seed)
     chosen = set(rng.permutation(np.array(list(judged), object))[:held])
     training = tuple(id_ for id_ in ids if group_of[id_] not in chosen)
     return training, tuple(id_ for id_ in ids if id_ in {judged[group] for group in chosen})
 
 
-def draw_batch(
-    images: LabelledFrames,
-    maps: Sequence[tuple[NDArray[np.float32], NDArray[np.float32]]],
-    augment: Augment,
-    seed: int,
-    positions: Iterable[int],
-) -> tuple[Tensor, Tensor]:
-    """Draw augmented training images.
-
-    The stream of training images is one endless list: every pass holds each image once, in an
-    order of its own. An entry depends on `seed` and its position alone, so a run that was
-    stopped goes on as if it had not been, and the number of devices changes nothing.
+class TrainingImages:
+    """Training images on the device that trains, as bytes.
 
     Parameters
     ----------
     images : LabelledFrames
-    maps : sequence of (offset, scale)
-        Each frame's normalisation, `Normalisation.affine`.
+    normalisation : Normalisation
+        Every frame's own map is taken from the whole frame, not from a window.
     augment : Augment
     seed : int
-    positions : iterable of int
-        Places in the stream.
-
-    Returns
-    -------
-    values : (N, C, crop, crop) Tensor of float32
-    truth : (N, 1, crop, crop) Tensor of float32
-        0 and 1.
+    device : torch.device
     """
-    values, truths = [], []
-    orders: dict[int, NDArray[np.int64]] = {}
-    for position in positions:
-        turn, place = divmod(position, len(images))
-        if turn not in orders:
-            orders[turn] = np.random.default_rng((_ORDER, seed, turn)).permutation(len(images))
-        index = int(orders[turn][place])
-        frame, mask = images.frames[index], images.masks[index]
-        rng = np.random.default_rng((_VIEW, seed, position))
-        height, width = frame.shape
-        view = choose_view(augment, (height, width), images.centres[index], rng)
-        value, truth = take_view(augment, view, frame, mask, *maps[index])
-        values.append(value)
-        truths.append(truth)
-    return (
-        torch.from_numpy(np.stack(values)),
-        torch.from_numpy(np.stack(truths)[:, None].astype(np.float32)),
-    )
 
+    def __init__(
+        self,
+        images: LabelledFrames,
+        normalisation: Normalisation,
+        augment: Augment,
+        seed: int,
+        device: torch.device,
+    ) -> None:
+        shape = np.array([frame.shape for frame in images.frames], np.int64)
+        ends = shape.prod(1).cumsum()
+        pixels = np.concatenate([frame.ravel() for frame in images.frames])
+        if pixels.dtype == np.uint16:
+            pixels = pixels.view(np.int16)
+        masks = np.concatenate([mask.ravel() for mask in images.masks]).view(np.uint8)
+        self.bank = ImageBank(
+            torch.from_numpy(pixels).to(device),
+            torch.from_numpy(masks).to(device),
+            ends - shape.prod(1),
+            shape,
+            images.centres,
+        )
+        maps = [normalisation.affine(frame) for frame in images.frames]
+        self._offset, self._scale = (np.stack(column) for column in zip(*maps, strict=True))
+        self._noise_field = make_noise_field(augment.crop, seed).to(device)
+        self._augment = augment
+        self._seed = seed
 
-def affine_maps(
-    images: LabelledFrames, normalisation: Normalisation
-) -> list[tuple[NDArray[np.float32], NDArray[np.float32]]]:
-    """Compute each frame's normalisation, from the whole frame and not from a window."""
-    return [normalisation.affine(frame) for frame in images.frames]
+    def choose_views(self, entries: Sequence[Entry], together: bool = False) -> Views:
+        """Choose the windows of a batch.
 
+        Parameters
+        ----------
+        entries : sequence of Entry
+        together : bool
+            The images of a group are seen through the same window, turned and scaled alike; their
+            grey values change each in its own way.
 
-def _sources(dataset: Dataset) -> dict[str, str]:
-    """Read which source each image was made from; empty without a manifest."""
-    path = dataset.root / "manifest.jsonl"
-    if not path.is_file():
-        return {}
-    sources = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            sources[str(entry["id"])] = str(entry.get("source") or entry["id"])
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise TrainingError(
-                f"{path}: line {number} is not a JSON object with an id; build the set again"
-            ) from None
-    return sources
+        Returns
+        -------
+        Views
+        """
+        draws = np.stack([self._draw(entry) for entry in entries])
+        images = np.array([entry.image for entry in entries])
+        if together:
+            groups = np.array([entry.group for entry in entries])
+            _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+            draws[:, :GEOMETRY_DRAWS] = draws[first[inverse], :GEOMETRY_DRAWS]
+            images = images[first[inverse]]
+        return choose_views(self._augment, self.bank, images, draws)
+
+    def take(self, entries: Sequence[Entry], views: Views) -> tuple[Tensor, Tensor]:
+        """Take the windows of images, one each.
+
+        Returns
+        -------
+        values : (N, C, crop, crop) Tensor of float32
+            Normalised.
+        truth : (N, 1, crop, crop) Tensor of float32
+            0 and 1.
+        """
+        images = np.array([entry.image for entry in entries])
+        values, truth = take_windows(self.bank, images, views, self._augment)
+        offset, scale = self._offset[images], self._scale[images]
+        return shade(values, offset, scale, views, self._noise_field), truth
+
+    def _draw(self, entry: Entry) -> NDArray[np.float64]:
+        return draw_generator(Purpose.VIEW, self._seed, *entry.key).random(DRAWS)

@@ -6,20 +6,39 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detect.breakdown import Breakdown, Quality, break_down
 from detect.curve import FALSE_ALARM_RATES, Curve, measure_curve
-from detect.errors import DetectError, PredictionError
+from detect.errors import DetectError
 from detect.matching import Protocol
 from detect.metrics import Tally, measure
 from synth.dataset import Dataset
 from synth.frames import Frame, Mask
 
 Predict = Callable[[Frame], Mask | NDArray[np.floating]]
+
+
+class Case(NamedTuple):
+    """A prediction, and what it is judged by.
+
+    Attributes
+    ----------
+    id : str
+    prediction : (H, W) ndarray of bool, or of float
+        A mask, or probabilities from 0 to 1.
+    truth : (H, W) ndarray of bool
+    frame : (H, W) ndarray of uint8 or uint16, or None
+        None where nobody asks about it.
+    """
+
+    id: str
+    prediction: Mask | NDArray[np.floating]
+    truth: Mask
+    frame: Frame | None
 
 
 @dataclass(frozen=True)
@@ -30,15 +49,15 @@ class Rules:
     ----------
     protocol, threshold
         See `detect.metrics.measure`.
-    curve : bool
-        Also at many thresholds; needs probabilities.
+    thresholds : tuple of float
+        Those of the curve; empty for none. A curve needs probabilities.
     by : tuple of {"area", "scr"}
         Also by bins of these qualities of a target.
     """
 
     protocol: Protocol = "strict"
     threshold: float = 0.5
-    curve: bool = False
+    thresholds: tuple[float, ...] = ()
     by: tuple[Quality, ...] = ()
 
 
@@ -69,14 +88,17 @@ class Verdict:
         Returns
         -------
         dict
-            The keys of `report`; with a curve ``pd_at_fa``, the greatest Pd by the Fa that it
-            keeps below; with breakdowns ``by_area`` and ``by_scr``, see `Breakdown.rows`.
+            The keys of `report`; with a curve ``pd_at_fa``, its `OperatingPoint` at each of
+            `FALSE_ALARM_RATES`, and ``curve``, see `Curve.rows`; with breakdowns ``by_area`` and
+            ``by_scr``, see `Breakdown.rows`.
         """
         result = report(self.tally, rules.protocol, rules.threshold)
-        if self.curve is not None:
-            result["pd_at_fa"] = {f"{fa:g}": self.curve.pd_at(fa) for fa in FALSE_ALARM_RATES}
         for breakdown in self.breakdowns:
             result[f"by_{breakdown.quality}"] = breakdown.rows()
+        if self.curve is not None:
+            points = [self.curve.operating_point(fa) for fa in FALSE_ALARM_RATES]
+            result["pd_at_fa"] = [point._asdict() for point in points]
+            result["curve"] = self.curve.rows()
         return result
 
 
@@ -99,18 +121,15 @@ def judge(
 
     Raises
     ------
-    PredictionError
-        A curve is asked for, but the prediction is a mask.
+    ValueError
+        See `detect.metrics.measure`; or a curve is asked for, but the prediction is a mask.
     """
-    if rules.curve and prediction.dtype == np.bool_:
-        raise PredictionError(
-            "these predictions are masks, which have no curve; write probabilities instead"
-        )
+    protocol, threshold = rules.protocol, rules.threshold
     return Verdict(
-        measure(prediction, truth, rules.protocol, rules.threshold),
-        measure_curve(prediction, truth, rules.protocol) if rules.curve else None,
+        measure(prediction, truth, protocol, threshold),
+        measure_curve(prediction, truth, protocol, rules.thresholds) if rules.thresholds else None,
         tuple(
-            break_down(prediction, truth, quality, frame, rules.protocol, rules.threshold)
+            break_down(prediction, truth, quality, frame, protocol, threshold)
             for quality in rules.by
         ),
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ from detect.matching import (
     Components,
     Protocol,
     false_alarm_pixels,
+    find_components,
     find_contacts,
     scan_components,
 )
@@ -102,8 +103,10 @@ class Tally:
             images with no target pixel in label and prediction have none. ``pd``: matched over
             all targets. ``fa``: pixels of unmatched components over all pixels. ``hiou``:
             [TP / (TP + FP + FN)] · [mean IoU of the pairs] over components (Pang et al., NeurIPS
-            2025). ``precision``, ``recall``, ``f1``: of pixels. ``auc``: area under the ROC
-            curve of pixels; None for masks.
+            2025). ``precision``, ``recall``, ``f1``: of pixels. ``target_precision``,
+            ``target_recall``, ``target_f1``: the same of targets, where a true positive is a
+            target with the component that answers it; the recall is Pd by another name. ``auc``:
+            area under the ROC curve of pixels; None for masks.
         """
         union = self.found + self.truth - self.both
         objects = self.targets + self.components - self.pairs
@@ -117,6 +120,9 @@ class Tally:
             "precision": _ratio(self.both, self.found),
             "recall": _ratio(self.both, self.truth),
             "f1": _ratio(2 * self.both, self.found + self.truth),
+            "target_precision": _ratio(self.matched, self.components),
+            "target_recall": _ratio(self.matched, self.targets),
+            "target_f1": _ratio(2 * self.matched, self.components + self.targets),
             "auc": self._auc(),
         }
 
@@ -178,20 +184,19 @@ def measure(
         The two shapes differ, or a probability is not between 0 and 1.
     """
     require_comparable(prediction, truth)
-    targets = scan_components(truth)
+    tally = _compare(to_mask(prediction, threshold), find_components(truth), protocol)
     if prediction.dtype == np.bool_:
-        return _count(prediction.astype(np.bool_, copy=False), targets, protocol)
-    tally = _count(np.greater(prediction, threshold), targets, protocol)
-    return replace(tally, levels=_histogram(prediction, truth))
+        return tally
+    return replace(tally, levels=count_log_odds(prediction, truth))
 
 
 def measure_at(
-    probability: NDArray[np.floating],
+    probability: Mask | NDArray[np.floating],
     truth: Mask,
     thresholds: Sequence[float],
     protocol: Protocol = "strict",
 ) -> tuple[Tally, ...]:
-    """Measure one image at several thresholds; its label is looked at once.
+    """Measure one image at several thresholds; what they share is done once.
 
     Parameters
     ----------
@@ -200,6 +205,7 @@ def measure_at(
     truth : (H, W) ndarray of bool
         The label.
     thresholds : sequence of float
+        In any order; see `to_mask`.
     protocol
         See `measure`.
 
@@ -214,8 +220,37 @@ def measure_at(
         The two shapes differ, or a probability is not between 0 and 1.
     """
     require_comparable(probability, truth)
-    targets = scan_components(truth)
-    return tuple(_count(np.greater(probability, t), targets, protocol) for t in thresholds)
+    targets = find_components(truth)
+    tallies: dict[float, Tally] = {}
+    tally, count = Tally(), -1
+    for threshold in sorted(set(thresholds)):
+        mask = to_mask(probability, threshold)
+        # Masks shrink as the threshold rises, so one of as many pixels is the same one.
+        if count != (count := int(np.count_nonzero(mask))):
+            tally = _compare(mask, targets, protocol)
+        tallies[threshold] = tally
+    return tuple(tallies[threshold] for threshold in thresholds)
+
+
+def to_mask(prediction: Mask | NDArray[np.floating], threshold: float) -> Mask:
+    """Decide which pixels are predicted, those above the threshold; a mask is returned as it is.
+
+    The threshold is rounded to the precision of the probabilities, as torch does it.
+    """
+    if prediction.dtype == np.bool_:
+        return cast(Mask, prediction)
+    return np.greater(prediction, float(threshold))
+
+
+def count_log_odds(probability: NDArray[Any], truth: Mask) -> NDArray[np.int64]:
+    """Count background and target pixels by the log-odds of their probability, `Tally.levels`."""
+    # Single precision keeps the levels of a 16-bit image apart, and is several times as fast.
+    p = probability if probability.dtype == np.float32 else probability.astype(np.float64)
+    with np.errstate(divide="ignore"):
+        log_odds = np.clip(np.log(p) - np.log1p(-p), -_LIMIT, _LIMIT)
+    level = np.rint((log_odds + _LIMIT) * _STEPS).astype(np.int32)
+    level += truth * np.int32(_LEVELS)
+    return np.bincount(level.ravel(), minlength=2 * _LEVELS).reshape(2, _LEVELS)
 
 
 def require_comparable(prediction: NDArray[Any], truth: Mask) -> None:
@@ -226,40 +261,28 @@ def require_comparable(prediction: NDArray[Any], truth: Mask) -> None:
         raise ValueError("probabilities must lie between 0 and 1")
 
 
-def _count(mask: Mask, targets: Components, protocol: Protocol) -> Tally:
-    components = scan_components(mask)
-    contacts = find_contacts(targets, components)
-    both, found = int(contacts.shared.sum()), int(components.areas.sum())
-    label = int(targets.areas.sum())
-    union = found + label - both
-    _, cols = contacts.match(protocol)
-    matched = contacts.candidates[cols]
+def _compare(mask: Mask, targets: Components, protocol: Protocol) -> Tally:
+    found = scan_components(mask)
+    contacts = find_contacts(targets, found)
+    both, positive, label = sum(contacts.shared.values()), found.pixel_count, targets.pixel_count
+    union = positive + label - both
+    matched = [component for _, component in contacts.match(protocol)]
     pair_iou = contacts.hierarchical_iou()
     return Tally(
         images=1,
         pixels=mask.size,
         both=both,
-        found=found,
+        found=positive,
         truth=label,
         iou_sum=both / union if union else 0.0,
         iou_images=int(union > 0),
         targets=len(targets),
         matched=len(matched),
-        false_pixels=false_alarm_pixels(components, matched, protocol),
-        components=len(components),
+        false_pixels=false_alarm_pixels(found, matched, protocol),
+        components=len(found),
         pairs=len(pair_iou),
-        pair_iou_sum=float(pair_iou.sum()),
+        pair_iou_sum=sum(pair_iou),
     )
-
-
-def _histogram(probability: NDArray[Any], truth: Mask) -> NDArray[np.int64]:
-    # Single precision keeps the levels of a 16-bit image apart, and is several times as fast.
-    p = probability if probability.dtype == np.float32 else probability.astype(np.float64)
-    with np.errstate(divide="ignore"):
-        log_odds = np.clip(np.log(p) - np.log1p(-p), -_LIMIT, _LIMIT)
-    level = np.rint((log_odds + _LIMIT) * _STEPS).astype(np.int32)
-    level += truth * np.int32(_LEVELS)
-    return np.bincount(level.ravel(), minlength=2 * _LEVELS).reshape(2, _LEVELS)
 
 
 def _ratio(part: float, whole: float) -> float | None:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from copy import deepcopy
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.resources import files
+from math import ceil
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.fx import symbolic_trace
+from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from detect.errors import DetectError
+from detect.errors import DetectError, PredictionError
 from detect.models import Network
 from detect.normalise import Normalisation
 from detect.weightsfile import read_weights
-from synth.frames import Frame
-from synth.targets import Box, find_targets, label_targets, local_scr
+from synth.frames import Frame, encode_png, find_frames
+from synth.targets import Box, find_targets, label_targets
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16"]
+
+TILE, OVERLAP = 1536, 480
+"""Default sides of tiles and of their overlap, in pixels; see `Detector`."""
+
+# Pixels over which one tile hands over to the next; the rest of the overlap is context alone.
+_FADE = 32
 
 # Half the width of a target's neighbourhood, beyond its box, in its signal-to-clutter ratio.
 _NEIGHBOURHOOD = 20
@@ -31,29 +40,35 @@ _NEIGHBOURHOOD = 20
 class Detector:
     """A network with its normalisation, on a device.
 
+    A frame is padded by reflection at the bottom and the right to a multiple of what the network
+    pools. One with a side above `tile` is cut into overlapping tiles, so that memory does not grow
+    with it; across the middle 32 pixels of an overlap one tile fades into the next. What lies
+    farther out has no weight, so a network that sees no farther than ``(overlap - 32) / 2`` pixels
+    gives what it gives on the whole frame: ``small`` does with the default. The published networks
+    see the whole frame (global attention, dilation); their tiles differ a little from it, without
+    a seam.
+
     Parameters
     ----------
     network : Network
         Moved onto the device and, for another precision than float32, converted; evaluation mode
         is set at every call.
     normalisation : Normalisation
+        Applied to the whole frame, before it is cut.
     device : str
         As torch names it, or ``auto`` for a CUDA device where there is one.
-    precision : {"float32", "bfloat16", "auto"}
-        Arithmetic of the network; ``auto`` is bfloat16 on a processor that computes in it, which
-        takes about half the time there, and else float32.
+    precision : {"float32", "bfloat16"}
+        Arithmetic of the network. A processor that computes in bfloat16 takes about half the time
+        with it, any other takes longer; probabilities change in their third digit.
     tile : int
-        Longest side in pixels of what the network sees at once; a multiple of the network's.
-        Larger frames are cut into overlapping tiles, so that memory does not grow with the frame.
-    margin : int
-        Half of the overlap of neighbouring tiles, in pixels. A tile fades out between 1.5 and 0.5
-        margins from its border, so a network that sees no farther than half a margin gives what
-        it gives on the whole frame, and any other has no seams.
+        Longest side in pixels of what the network sees at once; rounded down to its multiple.
+    overlap : int
+        Least number of pixels that neighbouring tiles share; rounded up to its multiple.
 
     Raises
     ------
     DetectError
-        The device is not there.
+        The device is not there, or the tile is not wider than the overlap.
     """
 
     def __init__(
@@ -62,8 +77,8 @@ class Detector:
         normalisation: Normalisation,
         device: str = "auto",
         precision: Precision = "float32",
-        tile: int = 1024,
-        margin: int = 128,
+        tile: int = TILE,
+        overlap: int = OVERLAP,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -72,20 +87,18 @@ class Detector:
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise DetectError(f"device {device!r} cannot be used ({reason}); try cpu") from None
-        step = (tile - 2 * margin) // network.multiple * network.multiple
-        if step < 1 or tile % network.multiple:
-            raise ValueError(
-                f"a tile of {tile} pixels must be a multiple of {network.multiple} and wider than "
-                f"two margins of {margin} by as much"
-            )
         self.normalisation = normalisation
         self.device = device
-        self.dtype = _choose_dtype(precision, device)
-        if self.dtype != torch.float32:
-            self.network = self.network.to(self.dtype)
-        self.tile = tile
-        self.margin = margin
-        self._step = step
+        self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+        self.network = self.network.to(self.dtype)
+        self._multiple = network.multiple
+        self._tile = tile // self._multiple * self._multiple
+        self._overlap = -(-max(overlap, _FADE) // self._multiple) * self._multiple
+        if self._tile <= self._overlap:
+            raise DetectError(
+                f"a tile of {tile} pixels is not wider than its overlap of {self._overlap}; "
+                "choose a larger tile, or a smaller overlap"
+            )
 
     def __call__(self, frame: Frame) -> NDArray[np.float32]:
         """Compute the probability that a pixel belongs to a target.
@@ -101,11 +114,14 @@ class Detector:
             0 to 1.
         """
         self.network.eval()
+        height, width = frame.shape
+        values = self.normalisation.apply(frame)
+        below, right = -height % self._multiple, -width % self._multiple
+        if below or right:
+            values = np.pad(values, ((0, 0), (0, below), (0, right)), mode="reflect")
         with torch.inference_mode():
-            values = torch.from_numpy(self.normalisation.apply(frame))[None]
-            if max(frame.shape) <= self.tile:
-                return self._infer(values).numpy()
-            return self._infer_tiles(values).numpy()
+            whole = self._infer_tiles(torch.from_numpy(values)[None])
+            return whole[:height, :width].numpy()
 
     def _infer(self, values: Tensor) -> Tensor:
         """From (1, C, H, W) to the probabilities (H, W), on the processor."""
@@ -113,12 +129,9 @@ class Detector:
         return self.network(placed)[-1][0, 0].float().sigmoid().cpu()
 
     def _infer_tiles(self, values: Tensor) -> Tensor:
-        height, width = values.shape[-2:]
-        # Padded before it is cut, as the network would, so that every tile starts where its
-        # pooling does.
-        below, right = -height % self.network.multiple, -width % self.network.multiple
-        values = F.pad(values, (0, right, 0, below), mode="replicate")
-        rows, cols = (self._windows(length) for length in values.shape[-2:])
+        rows, cols = (self._tiles(length) for length in values.shape[-2:])
+        if len(rows) == len(cols) == 1:
+            return self._infer(values)
         total = torch.zeros(values.shape[-2:])
         weight = torch.zeros(values.shape[-2:])
         for row, fade_row in rows:
@@ -126,33 +139,46 @@ class Detector:
                 share = fade_row[:, None] * fade_col
                 total[row, col] += share * self._infer(values[..., row, col])
                 weight[row, col] += share
-        return (total / weight)[:height, :width]
+        return total / weight
 
-    def _windows(self, length: int) -> list[tuple[slice, Tensor]]:
-        """Tiles along one side, and the weight of every pixel in each."""
-        side = min(self.tile, length)
-        windows = []
-        for start in (*range(0, length - side, self._step), length - side):
-            place = torch.arange(side) + 0.5
-            fade = torch.ones(side)
+    def _tiles(self, length: int) -> list[tuple[slice, Tensor]]:
+        """As few tiles of one size as cover a side, and the weight of every pixel in each."""
+        if length <= self._tile:
+            return [(slice(0, length), torch.ones(length))]
+        count = ceil((length - self._overlap) / (self._tile - self._overlap))
+        step = ceil((length - self._overlap) / count / self._multiple) * self._multiple
+        side = step + self._overlap
+        place = torch.arange(side) + 0.5
+        context = (self._overlap - _FADE) / 2
+        tiles = []
+        for number in range(count):
+            start = min(number * step, length - side)
+            weight = torch.ones(side)
             # The frame's own border is no seam.
-            for inside, distance in ((start > 0, place), (start + side < length, side - place)):
-                if inside:
-                    fade *= ((distance - self.margin / 2) / self.margin).clamp(0, 1)
-            windows.append((slice(start, start + side), fade))
-        return windows
+            if number > 0:
+                weight *= ((place - context) / _FADE).clamp(0, 1)
+            if number < count - 1:
+                weight *= ((side - place - context) / _FADE).clamp(0, 1)
+            tiles.append((slice(start, start + side), weight))
+        return tiles
 
 
-def load_detector(path: Path, device: str = "auto", precision: Precision = "float32") -> Detector:
+def load_detector(
+    path: Path,
+    device: str = "auto",
+    precision: Precision = "float32",
+    tile: int = TILE,
+    overlap: int = OVERLAP,
+) -> Detector:
     """Make a detector from a weights file.
 
-    Its batch normalisation is folded into the convolutions: the same function but for rounding,
-    with fewer passes over memory.
+    Where torch.fx can trace the network, its batch normalisation is folded into its convolutions:
+    the same function but for rounding, with fewer passes over memory.
 
     Parameters
     ----------
     path : Path
-    device, precision
+    device, precision, tile, overlap
         See `Detector`.
 
     Raises
@@ -160,29 +186,81 @@ def load_detector(path: Path, device: str = "auto", precision: Precision = "floa
     WeightsError
         The file does not hold weights of a known network.
     DetectError
-        The device is not there.
+        The device is not there, or the tile is not wider than the overlap.
     """
     weights = read_weights(path)
-    network = fold_norms(weights.build(path), weights.normalisation.channels)
+    network = fold_norms(weights.build(path))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Detector(network, weights.normalisation, device, precision)
+    return Detector(network, weights.normalisation, device, precision, tile, overlap)
 
 
 def shipped_weights() -> Path:
-    """Find the weights that come with the package.
+    """Find the weights file that comes with the package.
 
     Raises
     ------
     DetectError
-        There are none.
+        There is none.
     """
-    found = sorted((Path(__file__).parent / "weights").glob("*.safetensors"))
-    if not found:
+    path = Path(str(files("detect") / "weights" / "small.safetensors"))
+    if not path.is_file():
         raise DetectError(
-            "no weights come with this version; give --weights with the best.safetensors of a "
-            "training run"
+            f"{path}: no weights come with this version; give --weights with the "
+            "best.safetensors of a training run"
         )
-    return found[0]
+    return path
+
+
+def name_frames(inputs: Iterable[Path]) -> dict[str, Path]:
+    """Find the frames among files and folders, and name what is written about each.
+
+    Parameters
+    ----------
+    inputs : iterable of Path
+        Files, and folders that are searched recursively.
+
+    Returns
+    -------
+    dict of str to Path
+        By the file's path below the folder that was given, without its suffix.
+
+    Raises
+    ------
+    FrameError
+        A path does not exist, or a folder holds no frame.
+    PredictionError
+        Two frames would have one name.
+    """
+    named: dict[str, Path] = {}
+    for path in inputs:
+        base = path if path.is_dir() else path.parent
+        for frame in find_frames([path]):
+            name = frame.relative_to(base).with_suffix("").as_posix()
+            if named.setdefault(name, frame).resolve() != frame.resolve():
+                raise PredictionError(
+                    f"{frame}: would be called {name}, as {named[name]}; give the folder above "
+                    "both, or rename one"
+                )
+    return named
+
+
+def encode_probability(probability: NDArray[np.floating], bits: int) -> bytes:
+    """Encode a map of probabilities as a PNG over the whole range of its depth.
+
+    Parameters
+    ----------
+    probability : (H, W) ndarray of float
+        0 to 1.
+    bits : {8, 16}
+        Of the PNG.
+
+    Returns
+    -------
+    bytes
+        Halves are rounded down, so that what is above 0.5 in the file is above 0.5 in the map.
+    """
+    scaled = np.ceil(probability.astype(np.float64) * (2**bits - 1) - 0.5)
+    return encode_png(scaled.astype(np.uint8) if bits == 8 else scaled.astype(np.uint16))
 
 
 @dataclass(frozen=True)
@@ -191,24 +269,24 @@ class Detection:
 
     Attributes
     ----------
-    row, col : int
+    row, column : int
         Centre: the centroid rounded half up, in pixels.
     box : tuple of int
         Half-open (top, left, bottom, right).
     area : int
         Number of pixels.
-    peak : float
-        Greatest probability among them.
+    peak_probability : float
+        Greatest among its pixels.
     scr : float or None
         Local signal-to-clutter ratio (`synth.targets.local_scr`); None over a background that is
         constant, or where there is none.
     """
 
     row: int
-    col: int
+    column: int
     box: Box
     area: int
-    peak: float
+    peak_probability: float
     scr: float | None
 
 
@@ -235,108 +313,88 @@ def find_detections(
     found = []
     for target in find_targets(mask):
         top, left, bottom, right = target.box
-        # Its neighbourhood alone: labelling the whole mask again for each of thousands of
-        # components, which an untrained network gives, would take minutes.
-        up, before = max(top - _NEIGHBOURHOOD, 0), max(left - _NEIGHBOURHOOD, 0)
-        window = np.s_[up : bottom + _NEIGHBOURHOOD, before : right + _NEIGHBOURHOOD]
+        window = (
+            slice(max(top - _NEIGHBOURHOOD, 0), bottom + _NEIGHBOURHOOD),
+            slice(max(left - _NEIGHBOURHOOD, 0), right + _NEIGHBOURHOOD),
+        )
         own = labels[window] == target.index + 1
-        near = np.ascontiguousarray(mask[window])
-        _, inner = label_targets(near)
-        box = (top - up, left - before, bottom - up, right - before)
-        alone = replace(target, index=int(inner[own][0]) - 1, box=box)
-        scr = local_scr(frame[window], near, alone, _NEIGHBOURHOOD)
-        peak = float(probability[window][own].max())
         found.append(
             Detection(
                 target.row,
                 target.col,
                 target.box,
                 target.area,
-                peak,
-                scr if np.isfinite(scr) else None,
+                float(probability[window][own].max()),
+                _scr(frame[window][own], frame[window][~mask[window]]),
             )
         )
     return found
 
 
-def fold_norms(network: Network, channels: int) -> Network:
-    """Fold every batch normalisation that follows a convolution into it.
+def _scr(target: NDArray[np.integer], background: NDArray[np.integer]) -> float | None:
+    """`synth.targets.local_scr` of DN; that labels a whole mask for each of its targets."""
+    clutter = float(background.std(dtype=np.float64)) if background.size else 0.0
+    if clutter == 0.0:
+        return None
+    return abs(float(target.mean(dtype=np.float64) - background.mean(dtype=np.float64))) / clutter
 
-    Which ones do is seen in a run over noise, whatever the modules are called, and the folded
-    network must answer that noise as the network itself.
+
+def fold_norms(network: Network) -> Network:
+    """Fold every batch normalisation that follows a convolution into it.
 
     Parameters
     ----------
     network : Network
         Left as it is, but for evaluation mode.
-    channels : int
-        Of its input.
 
     Returns
     -------
     Network
-        A folded copy; where nothing can be folded without a change, the network.
+        A folded copy, for evaluation alone; the network itself where its flow depends on its
+        input, so that torch.fx cannot trace it.
     """
-    network.eval()
-    probe = torch.randn(1, channels, 32, 32, generator=torch.Generator().manual_seed(0))
-    pairs, answer = _followers(network, probe)
-    if not pairs:
-        return network
-    folded = deepcopy(network)
-    for conv_name, norm_name in pairs.items():
-        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
-        assert isinstance(conv, nn.Conv2d)
-        assert isinstance(norm, nn.BatchNorm2d)
-        _replace(folded, conv_name, fuse_conv_bn_eval(conv, norm))
-        _replace(folded, norm_name, nn.Identity())
-    with torch.inference_mode():
-        same = torch.allclose(folded(probe)[-1], answer, rtol=1e-3, atol=1e-3)
-    return folded if same else network
-
-
-def _choose_dtype(precision: Precision, device: str) -> torch.dtype:
-    if precision == "auto":
-        # Elsewhere bfloat16 is computed through float32, which is slower than float32 alone.
-        native = device == "cpu" and any(
-            torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16")
-        )
-        return torch.bfloat16 if native else torch.float32
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
-
-
-def _followers(network: Network, probe: Tensor) -> tuple[dict[str, str], Tensor]:
-    """Run a network; list which batch normalisation took the output of which convolution."""
-    calls: Counter[str] = Counter()
-    made: dict[int, tuple[str, Tensor]] = {}
-    pairs: dict[str, str] = {}
-    hooks = []
-
-    def watch(name: str, module: nn.Module) -> None:
-        def seen(_: nn.Module, entered: tuple[Any, ...], left: Tensor) -> None:
-            calls[name] += 1
-            if isinstance(module, nn.Conv2d):
-                # The tensor is kept, so that no later one has its identity.
-                made[id(left)] = name, left
-            elif id(entered[0]) in made:
-                pairs[made[id(entered[0])][0]] = name
-
-        hooks.append(module.register_forward_hook(seen))
-
-    for name, module in network.named_modules():
-        if type(module) is nn.Conv2d or (
-            type(module) is nn.BatchNorm2d and module.track_running_stats
-        ):
-            watch(name, module)
     try:
-        with torch.inference_mode():
-            answer = network(probe)[-1]
-    finally:
-        for hook in hooks:
-            hook.remove()
-    once = {a: b for a, b in pairs.items() if calls[a] == calls[b] == 1}
-    return once, answer
+        return _Folded(network.eval())
+    except TraceError:
+        return network
 
 
-def _replace(network: nn.Module, name: str, module: nn.Module) -> None:
-    parent, _, attribute = name.rpartition(".")
-    setattr(network.get_submodule(parent), attribute, module)
+class _Folded(Network):
+    """A network whose batch normalisation is part of its convolutions."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.multiple = network.multiple
+        self.folded = symbolic_trace(_Segment(network))
+        modules = dict(self.folded.named_modules())
+        calls = [node for node in self.folded.graph.nodes if node.op == "call_module"]
+        times = Counter(call.target for call in calls)
+        for call in calls:
+            norm, before = modules[call.target], call.args[0]
+            conv = modules[before.target] if before in calls else None
+            if (
+                isinstance(norm, nn.BatchNorm2d)
+                and norm.track_running_stats
+                and isinstance(conv, nn.Conv2d)
+                and times[call.target] == times[before.target] == len(before.users) == 1
+            ):
+                self.folded.add_submodule(before.target, fuse_conv_bn_eval(conv, norm))
+                call.replace_all_uses_with(before)
+                self.folded.graph.erase_node(call)
+        self.folded.delete_all_unused_submodules()
+        self.folded.recompile()
+
+    def segment(self, image: Tensor) -> tuple[Tensor, ...]:
+        maps: tuple[Tensor, ...] = self.folded(image)
+        return maps
+
+
+class _Segment(nn.Module):
+    """The part of a network that does not ask for the image's size."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        return self.network.segment(image)

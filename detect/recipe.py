@@ -7,6 +7,8 @@ from typing import Literal
 
 from detect.normalise import Kind
 
+LossName = Literal["soft_iou", "soft_iou_bce", "soft_iou_hard_bce", "hard_bce"]
+
 
 @dataclass(frozen=True)
 class Augment:
@@ -19,7 +21,7 @@ class Augment:
     target_share : float
         Share of windows that are placed around a target, where the image has one.
     fill : {"mirror", "zero"}
-        What lies beyond the border of an image that is smaller than the window.
+        What lies beyond the border of an image.
     mirror : {"none", "horizontal", "both"}
         Axes along which half of the windows are mirrored.
     transpose : bool
@@ -27,6 +29,9 @@ class Augment:
         turns and mirror images of a square.
     scale : tuple of float
         Enlargement, drawn between these; (1, 1) leaves the pixels as they are.
+    shift : float
+        Half of the windows are moved by up to ± this share of their side, which may take them
+        beyond the image's border.
     rotation : float
         Half of the windows are rotated about their centre by up to ± this, in degrees.
     blur : float
@@ -37,6 +42,10 @@ class Augment:
         Brightness is shifted by up to ± this, in units of normalised frames.
     noise : float
         White noise of σ up to this is added, in units of normalised frames.
+    pick : int or None
+        Of the kinds of change that are asked for (mirror, transpose, scale, shift, rotation,
+        blur, gain, offset, noise), a window gets so many, drawn for it alone; None draws each
+        kind by itself.
     """
 
     crop: int
@@ -45,20 +54,81 @@ class Augment:
     mirror: Literal["none", "horizontal", "both"]
     transpose: bool
     scale: tuple[float, float]
+    shift: float
     rotation: float
     blur: float
     gain: float
     offset: float
     noise: float
+    pick: int | None
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Which images make a batch.
+
+    Attributes
+    ----------
+    name : {"images", "sources"}
+        ``images`` deals out the training images in an order of its own for every pass.
+        ``sources`` does so with original images, and puts with each what was made from it.
+    originals : float or None
+        With ``images``: share of every batch that is dealt from the originals, the rest from what
+        was made from them; None takes images as they come.
+    negatives : int or None
+        With ``sources``: at most so many of a source's negatives at a time, drawn afresh; None
+        takes all of them.
+    """
+
+    name: Literal["images", "sources"]
+    originals: float | None
+    negatives: int | None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What is minimised; see `detect.losses`.
+
+    Attributes
+    ----------
+    name : {"soft_iou", "soft_iou_bce", "soft_iou_hard_bce", "hard_bce"}
+        A name of `detect.losses.LOSSES`.
+    edge_weight : float
+        With ``hard``: weight of the pixels on either side of a target's outline.
+    hard_share : float
+        With ``hard``: share of every image's pixels, those with the greatest losses, that count.
+    over : {"batch", "sources"}
+        ``batch`` is one loss over all pixels of the batch. ``sources`` is the sum of the losses of
+        an image and its negatives, averaged over the sources (L_Neg of Lu et al., TGRS 2024).
+    consistency : float
+        Weight of the disagreement between a source and its negatives; see `detect.consistency`.
+    """
+
+    name: LossName
+    edge_weight: float
+    hard_share: float
+    over: Literal["batch", "sources"]
+    consistency: float
 
 
 @dataclass(frozen=True)
 class Optimiser:
-    """What turns gradients into weights; `lr` is the greatest rate of the schedule."""
+    """What turns gradients into weights.
+
+    Attributes
+    ----------
+    name : {"adamw", "adam", "adagrad"}
+    lr : float
+        The greatest rate of the schedule.
+    weight_decay : float
+    clip : float or None
+        Greatest norm of a step's gradient; longer ones are scaled down to it.
+    """
 
     name: Literal["adamw", "adam", "adagrad"]
     lr: float
     weight_decay: float
+    clip: float | None
 
 
 @dataclass(frozen=True)
@@ -67,18 +137,23 @@ class Schedule:
 
     Attributes
     ----------
-    name : {"constant", "cosine", "onecycle"}
+    name : {"constant", "cosine", "onecycle", "multistep"}
         ``cosine`` falls from the start; ``onecycle`` rises over `warmup` first. Both end at
-        `min_lr` along half a cosine.
+        `min_lr` along half a cosine. ``multistep`` falls at once at every milestone.
     warmup : float
         Share of the steps that ``onecycle`` rises over, from 1/25 of the rate.
     min_lr : float
-        Rate at the end.
+        Rate at the end of ``cosine`` and ``onecycle``.
+    milestones : tuple of float
+        Shares of the steps at which ``multistep`` multiplies the rate by `factor`.
+    factor : float
     """
 
-    name: Literal["constant", "cosine", "onecycle"]
+    name: Literal["constant", "cosine", "onecycle", "multistep"]
     warmup: float
     min_lr: float
+    milestones: tuple[float, ...]
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -93,7 +168,7 @@ class Compute:
         How many of them; a batch is shared out among them.
     strategy : {"auto", "ddp"}
         How they work together.
-    precision : {"32-true", "bf16-mixed", "16-mixed"}
+    precision : {"32-true", "bf16-mixed"}
         Arithmetic of the forward pass; weights are kept in 32 bit.
     channels_last : bool
         Memory order of images, quicker for convolutions.
@@ -102,7 +177,7 @@ class Compute:
     device: str
     devices: int
     strategy: Literal["auto", "ddp"]
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    precision: Literal["32-true", "bf16-mixed"]
     channels_last: bool
 
 
@@ -120,10 +195,11 @@ class Recipe:
         1, or 3 equal ones for networks that expect colour.
     normalisation : {"frame", "dataset", "imagenet"}
         See `detect.normalise`.
-    loss : str
-        A name of `detect.losses.LOSSES`.
+    freeze_norms : bool
+        Batch normalisation keeps the statistics that it starts with, and so does not look at the
+        batch: for fine-tuning, and where every device would have statistics of its own.
     batch : int
-        Images a step, over all devices.
+        Images a step, over all devices; with the sampler ``sources``, sources a step.
     epochs, steps : int or None
         Length of the run: passes through the training images, or optimiser steps; one is None.
     epoch_steps : int or None
@@ -139,7 +215,7 @@ class Recipe:
     network: str
     in_channels: int
     normalisation: Kind
-    loss: str
+    freeze_norms: bool
     batch: int
     epochs: int | None
     steps: int | None
@@ -147,6 +223,8 @@ class Recipe:
     average: float
     validation: float
     augment: Augment
+    sampler: Sampler
+    loss: Loss
     optimiser: Optimiser
     schedule: Schedule
     compute: Compute

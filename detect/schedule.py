@@ -26,6 +26,9 @@ def learning_rate(schedule: Schedule, peak: float, step: int, steps: int) -> flo
     """
     if schedule.name == "constant":
         return peak
+    if schedule.name == "multistep":
+        passed = sum(step >= milestone * steps for milestone in schedule.milestones)
+        return float(peak * schedule.factor**passed)
     rise = schedule.warmup * steps if schedule.name == "onecycle" else 0.0
     if step < rise:
         return _cosine(_RISE_FROM * peak, peak, step / rise)

@@ -8,7 +8,7 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,19 +16,26 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
-from detect.checkpoint import claim_run, load_state, save_state
-from detect.data import affine_maps, draw_batch, hold_out, read_labelled
+from detect.augment import Views
+from detect.checkpoint import Learner, Progress, claim_run, load_state, save_state
+from detect.consistency import consistency, find_turned_boxes
+from detect.data import LabelledFrames, TrainingImages, hold_out, read_labelled
 from detect.errors import DetectError, TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate, report
 from detect.files import write_json
-from detect.losses import LOSSES
-from detect.models import build_model
-from detect.normalise import fit_normalisation
+from detect.lineage import Origin, read_origins
+from detect.losses import make_loss
+from detect.memory import keep_freed_memory
+from detect.models import Network, build_model
+from detect.normalise import Normalisation, fit_normalisation
 from detect.predict import Detector
 from detect.recipe import Compute, Optimiser, Recipe
+from detect.sampler import Entry, make_stream
 from detect.schedule import learning_rate
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset
@@ -109,75 +116,71 @@ def train(
     TrainingInterruptedError
         A signal came; a checkpoint of the last step is in `out`.
     """
-    fabric = _start_fabric(recipe.compute)
-    if recipe.batch % fabric.world_size:
-        raise TrainingError(f"batch={recipe.batch} does not divide by {fabric.world_size} devices")
     torch.manual_seed(recipe.seed)
+    fabric = _make_fabric(recipe.compute)
+    first = is_first_process()
 
-    # Data: the training split, less the part that chooses the epoch.
-    training_ids, validation_ids = hold_out(dataset, recipe.validation, recipe.seed)
+    # The training split, less the part that chooses the epoch.
+    origins = read_origins(dataset)
+    training_ids, validation_ids = hold_out(dataset, origins, recipe.validation, recipe.seed)
     training = read_labelled(dataset, training_ids)
     validation = read_labelled(dataset, validation_ids)
-    epoch_steps = recipe.epoch_steps or max(1, len(training) // recipe.batch)
-    steps = recipe.steps or (recipe.epochs or 1) * max(1, len(training) // recipe.batch)
+    stream = make_stream(recipe.sampler, training.ids, origins, recipe.batch, recipe.seed)
+    steps = recipe.steps or (recipe.epochs or 1) * stream.pass_steps
+    epoch_steps = recipe.epoch_steps or stream.pass_steps
 
-    # Network, input, optimiser.
-    if init:
-        started = _read_init(init, recipe)
-        normalisation, network = started.normalisation, started.build(init)
-    else:
-        normalisation = fit_normalisation(recipe.normalisation, training.frames, recipe.in_channels)
-        network = build_model(recipe.network, recipe.in_channels)
-    layout = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
-    network = network.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
-    averaged = copy.deepcopy(network) if recipe.average else network
-    raw_optimiser = _build_optimiser(recipe.optimiser, network)
-    model, optimiser = fabric.setup(network, raw_optimiser)
-    detector = Detector(averaged, normalisation, str(fabric.device))
-    maps = affine_maps(training, normalisation)
-    loss_of = LOSSES[recipe.loss]
+    normalisation, network = _make_network(recipe, training, init)
+    objective = _Objective(recipe, training, origins)
 
-    # The run directory: enter it, and go on from where it is.
-    first = fabric.is_global_zero
-    if first:
-        data = {"name": dataset.name, "training": training.fingerprint()}
-        data["validation"] = validation.fingerprint()
-        start = hashlib.sha256(init.read_bytes()).hexdigest() if init else None
-        claim = claim_run(out, {**asdict(recipe), "data": data, "init": start})
-    else:
-        claim = ExitStack()
-    fabric.barrier()
-    progress = load_state(out, network, averaged, raw_optimiser)
-    for name, wanted in ((BEST, progress.best), (LAST, progress.step == steps)):
-        if wanted and not (out / name).is_file():
-            raise TrainingError(f"{out / name}: is gone; remove {out} to train again")
-    if first and progress.step:
-        log(f"resumed at step {progress.step} of {steps}")
-    remaining = range(progress.step, steps)
-    clock, clock_step = time.perf_counter(), progress.step
+    # The run directory is this run's alone; then the other processes of a distributed run start.
+    identity = _identify(recipe, dataset, training, validation, init) if first else {}
+    with claim_run(out, identity) if first else ExitStack() as exits:
+        _launch(fabric, recipe.compute)
+        if fabric.device.type == "cpu":
+            keep_freed_memory()
+        layout = torch.channels_last if recipe.compute.channels_last else torch.contiguous_format
+        network = network.to(fabric.device, memory_format=layout)  # type: ignore[call-overload]
+        averaged = copy.deepcopy(network) if recipe.average else network
+        learner = Learner(network, averaged, _make_optimiser(recipe.optimiser, network))
+        model, optimiser = fabric.setup(network, learner.optimiser)
+        images = TrainingImages(training, normalisation, recipe.augment, recipe.seed, fabric.device)
+        del training  # its pixels are in `images` now
+        detector = Detector(averaged, normalisation, str(fabric.device))
 
-    with (
-        claim,
-        _catch_signals() as signals,
-        _open_board(out, progress.step, first and remaining) as board,
-    ):
+        # Go on from where the run is.
+        progress = load_state(out, learner)
+        _require_weights(out, progress, steps)
+        if first and progress.step:
+            log(f"resumed at step {progress.step} of {steps}")
+        remaining = range(progress.step, steps)
+        board = exits.enter_context(_open_board(out, progress.step, first and remaining))
+        signals = exits.enter_context(_catch_signals())
+        clock = _Clock()
+
         for step in watch(remaining) if first else remaining:
             rate = learning_rate(recipe.schedule, recipe.optimiser.lr, step, steps)
-            for group in raw_optimiser.param_groups:
-                group["lr"] = rate
-            positions = range(step * recipe.batch, (step + 1) * recipe.batch)
-            mine = positions[fabric.global_rank :: fabric.world_size]
-            values, truth = draw_batch(training, maps, recipe.augment, recipe.seed, mine)
-            values, truth = fabric.to_device((values.to(memory_format=layout), truth))
+            _set_rate(learner.optimiser, rate)
 
-            model.train()
-            loss = loss_of(model(values), truth)
-            fabric.backward(loss)
+            # Every process takes its rows of the batch, and sees the answers to all of them.
+            entries = stream.batch(step)
+            views = images.choose_views(entries, objective.compares)
+            mine = _own_rows(fabric, len(entries))
+            values, truth = images.take([entries[row] for row in mine], views[mine])
+            _set_mode(network, recipe.freeze_norms)
+            outputs = model(values.to(memory_format=layout))
+            outputs, truth = _gather(fabric, outputs, truth, len(entries))
+            loss = objective(outputs, truth, entries, views)
+
+            fabric.backward(loss * fabric.world_size)
+            if recipe.optimiser.clip:
+                limit = recipe.optimiser.clip
+                fabric.clip_gradients(model, optimiser, max_norm=limit, error_if_nonfinite=False)
             optimiser.step()
             optimiser.zero_grad()
             if recipe.average:
                 _follow(averaged, network, recipe.average, step)
 
+            clock.images += len(entries)
             progress.step = step + 1
             progress.loss_sum += float(loss.detach())
             if not math.isfinite(progress.loss_sum):
@@ -185,49 +188,30 @@ def train(
                     f"{out}: the loss is not finite at step {step}; lower optimiser.lr"
                 )
 
-            whole = progress.step % epoch_steps == 0
-            if first and (whole or progress.step == steps):
-                # Validate, keep the best, write the checkpoint last: whatever it says is on disk.
-                speed = (progress.step - clock_step) * recipe.batch / (time.perf_counter() - clock)
-                scores: dict[str, Any] | None = None
-                if len(validation):
-                    with fabric.autocast():
-                        tally = evaluate(
-                            lambda frame: detector(frame) > 0.5,
-                            zip(validation.frames, validation.masks, strict=True),
-                        )
-                    scores = report(tally, "strict", 0.5)
-                entry = {
+            if progress.step % epoch_steps == 0 or progress.step == steps:
+                entry: dict[str, Any] = {
                     "step": progress.step,
-                    "loss": progress.loss_sum / ((step % epoch_steps) + 1),
+                    "loss": progress.loss_sum / (step % epoch_steps + 1),
                     "lr": rate,
-                    "scores": scores,
                 }
-                progress.history.append(entry)
                 progress.loss_sum = 0.0
-                card = {
-                    "recipe": asdict(recipe),
-                    "data": dataset.name,
-                    "step": progress.step,
-                    "scores": scores,
-                }
-                weights = Weights(recipe.network, normalisation, averaged.state_dict(), card)
-                if scores and (scores["iou"] or 0.0) >= (progress.best or {}).get("iou", 0.0):
-                    progress.best = {**scores, "iou": scores["iou"] or 0.0}
-                    write_weights(out / BEST, weights)
-                if progress.step == steps:
-                    write_weights(out / LAST, weights)
-                write_json(out / "history.json", progress.history)
-                save_state(out, progress, network, averaged, raw_optimiser)
-                _write_board(board, entry)
-                log(_line(entry, steps, speed))
-            if whole:
-                fabric.barrier()
-                clock, clock_step = time.perf_counter(), progress.step
-
-            if signals:
                 if first:
-                    save_state(out, progress, network, averaged, raw_optimiser)
+                    entry["scores"] = _validate(fabric, detector, validation)
+                    card = {"recipe": asdict(recipe), "data": dataset.name}
+                    card |= {key: entry[key] for key in ("step", "scores")}
+                    weights = Weights(recipe.network, normalisation, averaged.state_dict(), card)
+                    # The checkpoint comes last: whatever it says is on disk.
+                    _keep(out, progress, entry, weights, progress.step == steps)
+                    save_state(out, progress, learner)
+                    _write_board(board, entry)
+                    log(_line(entry, steps, clock.speed()))
+                fabric.barrier()
+                clock = _Clock()
+
+            if _any(fabric, signals):
+                if first:
+                    save_state(out, progress, learner)
+                fabric.barrier()
                 raise TrainingInterruptedError(
                     f"{out}: stopped at step {progress.step} of {steps}; run the same command "
                     "again to go on"
@@ -238,27 +222,189 @@ def train(
     return Outcome(
         weights=out / (BEST if progress.best else LAST),
         steps=steps,
-        training_images=len(training),
-        validation_images=len(validation),
+        training_images=len(training_ids),
+        validation_images=len(validation_ids),
         scores=progress.best,
     )
 
 
-def _start_fabric(compute: Compute) -> Fabric:
+def is_first_process() -> bool:
+    """Whether this process writes and speaks; the others of a distributed run only compute."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def _make_fabric(compute: Compute) -> Fabric:
     accelerator, _, index = compute.device.partition(":")
     try:
-        fabric = Fabric(
+        return Fabric(
             accelerator=accelerator,
             devices=[int(index)] if index else compute.devices,
             strategy=compute.strategy,
             precision=compute.precision,
         )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise _device_error(compute, error) from None
+
+
+def _launch(fabric: Fabric, compute: Compute) -> None:
+    """Start the other processes of a distributed run, and wait for them."""
+    try:
         fabric.launch()
+        fabric.barrier()
     except (ValueError, RuntimeError) as error:
-        # The first sentence; the rest is about arguments of Lightning's own.
-        reason = str(error).splitlines()[0].split(". ")[0]
-        raise DetectError(f"device {compute.device!r} cannot be used ({reason}); try cpu") from None
-    return fabric
+        raise _device_error(compute, error) from None
+
+
+def _device_error(compute: Compute, error: Exception) -> DetectError:
+    # The first sentence; the rest is about arguments of Lightning's own.
+    reason = str(error).splitlines()[0].split(". ")[0]
+    return DetectError(f"device {compute.device!r} cannot be used ({reason}); try cpu")
+
+
+def _make_network(
+    recipe: Recipe, training: LabelledFrames, init: Path | None
+) -> tuple[Normalisation, Network]:
+    """Make the network and the normalisation of its input, fresh or from weights."""
+    if init:
+        weights = _read_init(init, recipe)
+        return weights.normalisation, weights.build(init)
+    return (
+        fit_normalisation(recipe.normalisation, training.frames, recipe.in_channels),
+        build_model(recipe.network, recipe.in_channels),
+    )
+
+
+def _identify(
+    recipe: Recipe,
+    dataset: Dataset,
+    training: LabelledFrames,
+    validation: LabelledFrames,
+    init: Path | None,
+) -> dict[str, Any]:
+    """List everything that decides the result of a run."""
+    data = {
+        "name": dataset.name,
+        "training": training.fingerprint(),
+        "validation": validation.fingerprint(),
+    }
+    start = hashlib.sha256(init.read_bytes()).hexdigest() if init else None
+    return {**asdict(recipe), "data": data, "init": start}
+
+
+class _Objective:
+    """What is minimised: the recipe's loss, and the consistency of negatives with their source."""
+
+    def __init__(
+        self, recipe: Recipe, training: LabelledFrames, origins: Mapping[str, Origin]
+    ) -> None:
+        self.compares = recipe.loss.consistency > 0
+        self._weight = recipe.loss.consistency
+        self._by_source = recipe.loss.over == "sources"
+        self._loss = make_loss(recipe.loss)
+        self._boxes = (
+            find_turned_boxes(training.ids, training.masks, origins) if self.compares else {}
+        )
+
+    def __call__(
+        self, outputs: Sequence[Tensor], truth: Tensor, entries: Sequence[Entry], views: Views
+    ) -> Tensor:
+        sources = entries[-1].group + 1 if self._by_source else None
+        loss = self._loss(outputs, truth, sources)
+        if self.compares:
+            loss = loss + self._weight * consistency(outputs[-1], entries, views, self._boxes)
+        return loss
+
+
+def _own_rows(fabric: Fabric, count: int) -> list[int]:
+    """Rows of the batch that this process computes; all have as many, so some come twice."""
+    each = -(-count // fabric.world_size)
+    return [(fabric.global_rank + turn * fabric.world_size) % count for turn in range(each)]
+
+
+def _gather(
+    fabric: Fabric, outputs: Sequence[Tensor], truth: Tensor, count: int
+) -> tuple[list[Tensor], Tensor]:
+    """Put the rows of all processes in the order of the batch.
+
+    So every process computes the loss of the whole batch, but its gradient for its own rows alone.
+    DDP then takes the mean over the processes, `world_size` times less than their sum.
+    """
+    if fabric.world_size == 1:
+        return list(outputs), truth
+
+    def whole(rows: Tensor) -> Tensor:
+        rows = rows.float().contiguous()
+        parts = [torch.empty_like(rows) for _ in range(fabric.world_size)]
+        torch.distributed.all_gather(parts, rows.detach())
+        parts[fabric.global_rank] = rows
+        return torch.stack(parts, 1).flatten(0, 1)[:count]
+
+    return [whole(logits) for logits in outputs], whole(truth)
+
+
+def _any(fabric: Fabric, signals: Sequence[int]) -> bool:
+    """Whether any process got a signal; all of them learn it in the same step."""
+    if fabric.world_size == 1:
+        return bool(signals)
+    count = fabric.all_reduce(torch.tensor(float(len(signals))), reduce_op="sum")
+    assert isinstance(count, Tensor)
+    return bool(count > 0)
+
+
+def _require_weights(out: Path, progress: Progress, steps: int) -> None:
+    """Raise a `TrainingError` unless the weights that the run has written are there."""
+    for name, written in ((BEST, progress.best), (LAST, progress.step == steps)):
+        if written and not (out / name).is_file():
+            raise TrainingError(f"{out / name}: is gone; remove {out} to train again")
+
+
+def _set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+
+
+def _set_mode(network: nn.Module, freeze_norms: bool) -> None:
+    network.train()
+    if freeze_norms:
+        for module in network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def _validate(
+    fabric: Fabric, detector: Detector, validation: LabelledFrames
+) -> dict[str, Any] | None:
+    """Judge on the held-out part, if there is one."""
+    if not len(validation):
+        return None
+    pairs = zip(validation.frames, validation.masks, strict=True)
+    with fabric.autocast():
+        return report(evaluate(lambda frame: detector(frame) > 0.5, pairs), "strict", 0.5)
+
+
+def _keep(
+    out: Path, progress: Progress, entry: dict[str, Any], weights: Weights, last: bool
+) -> None:
+    """Write the history, and the weights where they are the best so far or the last."""
+    progress.history.append(entry)
+    scores = entry["scores"]
+    if scores and (scores["iou"] or 0.0) >= (progress.best or {}).get("iou", 0.0):
+        progress.best = {**scores, "iou": scores["iou"] or 0.0}
+        write_weights(out / BEST, weights)
+    if last:
+        write_weights(out / LAST, weights)
+    write_json(out / "history.json", progress.history)
+
+
+class _Clock:
+    """Images a second since it was started."""
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._start = time.perf_counter()
+
+    def speed(self) -> float:
+        return self.images / (time.perf_counter() - self._start)
 
 
 def _read_init(path: Path, recipe: Recipe) -> Weights:
@@ -276,7 +422,7 @@ def _read_init(path: Path, recipe: Recipe) -> Weights:
     return weights
 
 
-def _build_optimiser(optimiser: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
+def _make_optimiser(optimiser: Optimiser, network: nn.Module) -> torch.optim.Optimizer:
     make = _OPTIMISERS[optimiser.name]
     return make(network.parameters(), lr=optimiser.lr, weight_decay=optimiser.weight_decay)  # type: ignore[call-arg]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from detect.recipe import Augment, Compute, Optimiser, Recipe, Schedule
+from detect.recipe import Augment, Compute, Loss, LossName, Optimiser, Recipe, Sampler, Schedule
 from pipelines.config import StrictModel
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -25,11 +25,13 @@ class AugmentSettings(StrictModel):
     mirror: Literal["none", "horizontal", "both"] = "both"
     transpose: bool = True
     scale: tuple[Positive, Positive] = (1.0, 1.0)
+    shift: Share = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     blur: NonNegative = 0.0
     gain: NonNegative = 0.0
     offset: NonNegative = 0.0
     noise: NonNegative = 0.0
+    pick: Count | None = None
 
     @model_validator(mode="after")
     def _range(self) -> AugmentSettings:
@@ -38,20 +40,58 @@ class AugmentSettings(StrictModel):
         return self
 
 
-class OptimiserSettings(StrictModel):
+class NamedSettings(StrictModel):
+    """Settings of something that is chosen by name; the name alone will do."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"name": given} if isinstance(given, str) else given
+
+
+class SamplerSettings(NamedSettings):
+    """Which images make a batch; see `detect.recipe.Sampler`."""
+
+    name: Literal["images", "sources"] = "images"
+    originals: Share | None = None
+    negatives: Annotated[int, Field(ge=0)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> SamplerSettings:
+        if self.name == "sources" and self.originals is not None:
+            raise ValueError("originals: every source comes with its negatives here; set negatives")
+        if self.name == "images" and self.negatives is not None:
+            raise ValueError("negatives: goes with name: sources")
+        return self
+
+
+class LossSettings(NamedSettings):
+    """What is minimised; see `detect.recipe.Loss`."""
+
+    name: LossName = "soft_iou_bce"
+    edge_weight: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 4.0
+    hard_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    over: Literal["batch", "sources"] = "batch"
+    consistency: NonNegative = 0.0
+
+
+class OptimiserSettings(NamedSettings):
     """What turns gradients into weights; see `detect.recipe.Optimiser`."""
 
     name: Literal["adamw", "adam", "adagrad"] = "adamw"
     lr: Positive = 3e-3
     weight_decay: NonNegative = 0.01
+    clip: Positive | None = None
 
 
-class ScheduleSettings(StrictModel):
+class ScheduleSettings(NamedSettings):
     """The learning rate over the steps; see `detect.recipe.Schedule`."""
 
-    name: Literal["constant", "cosine", "onecycle"] = "onecycle"
+    name: Literal["constant", "cosine", "onecycle", "multistep"] = "onecycle"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.2
     min_lr: NonNegative = 1e-6
+    milestones: tuple[Share, ...] = (0.5, 0.75)
+    factor: Annotated[float, Field(gt=0, le=1)] = 0.1
 
 
 class ComputeSettings(StrictModel):
@@ -73,7 +113,7 @@ class TrainConfig(StrictModel):
     network: str = "small"
     in_channels: Literal[1, 3] = 1
     normalisation: Literal["frame", "dataset", "imagenet"] = "frame"
-    loss: Literal["soft_iou", "soft_iou_bce", "soft_iou_hard_bce"] = "soft_iou_bce"
+    freeze_norms: bool = False
     batch: Count = 16
     epochs: Count | None = None
     steps: Count | None = None
@@ -81,6 +121,8 @@ class TrainConfig(StrictModel):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     validation: Annotated[float, Field(ge=0, lt=1)] = 0.1
     augment: AugmentSettings = AugmentSettings()
+    sampler: SamplerSettings = SamplerSettings()
+    loss: LossSettings = LossSettings()
     optimiser: OptimiserSettings = OptimiserSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     compute: ComputeSettings = ComputeSettings()
@@ -103,6 +145,14 @@ class TrainConfig(StrictModel):
             raise ValueError("give the length of the run as one of `epochs` and `steps`")
         return self
 
+    @model_validator(mode="after")
+    def _negatives_with_sources(self) -> TrainConfig:
+        by_source = self.loss.over == "sources" or self.loss.consistency > 0
+        if by_source and self.sampler.name != "sources":
+            key = "consistency" if self.loss.consistency else "over"
+            raise ValueError(f"loss.{key} needs negatives beside their source: set sampler=sources")
+        return self
+
     def recipe(self) -> Recipe:
         """Make the plain record that `detect.train` works from."""
         settings = {name: getattr(self, name) for name in Recipe.__dataclass_fields__}
@@ -110,6 +160,8 @@ class TrainConfig(StrictModel):
             **settings
             | {
                 "augment": Augment(**self.augment.model_dump()),
+                "sampler": Sampler(**self.sampler.model_dump()),
+                "loss": Loss(**self.loss.model_dump()),
                 "optimiser": Optimiser(**self.optimiser.model_dump()),
                 "schedule": Schedule(**self.schedule.model_dump()),
                 "compute": Compute(**self.compute.model_dump()),

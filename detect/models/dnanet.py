@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detect.models.blocks import attention_stage
+from detect.models.blocks import attention_stage, concatenate
 from detect.models.network import Network
 
 
@@ -76,12 +75,12 @@ class DNANet(Network):
                     parts = [x[i, k] for k in range(j)] + [_resize(x[i + 1, j - 1], 2)]
                     if i:
                         parts.append(_resize(x[i - 1, j], 0.5))
-                    entering = torch.cat(parts, 1)
+                    entering = concatenate(*parts)
                 x[i, j] = self.nodes[f"{i}_{j}"](entering)
         ends = [
             _resize(reduce(x[i, self.last - i]), 2**i) for i, reduce in enumerate(self.reduce, 1)
         ]
-        final = self.join(torch.cat([*reversed(ends), x[0, self.last]], 1))
+        final = self.join(concatenate(*reversed(ends), x[0, self.last]))
         supervised = [*(x[0, j] for j in range(1, self.last)), final]
         return tuple(head(features) for head, features in zip(self.heads, supervised, strict=True))
 

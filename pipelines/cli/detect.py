@@ -1,25 +1,37 @@
-"""The command `detect`: train, test, score, visualize, models."""
+"""The command `detect`: train, test, score, predict, export, visualize, models, baseline."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import logging
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial, wraps
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress
 
+if TYPE_CHECKING:
+    from detect.baselines import Baseline
+    from detect.evaluate import Case, Verdict
+    from detect.metrics import Tally
+    from synth.dataset import Dataset
+
 # Torch and what needs it are imported inside the commands, so that help and usage errors are
 # quick.
 
 _PROTOCOLS = ("strict", "basicirstd", "dnanet")
+_BASELINES = ("top-hat", "max-median", "rlcm", "mpcm", "ipi", "pstnn")
 _INTERRUPTED = 130
 
 _SHOWN = (
@@ -31,6 +43,9 @@ _SHOWN = (
     ("precision", "precision", 1e-2, "e-2"),
     ("recall", "recall", 1e-2, "e-2"),
     ("F1", "f1", 1e-2, "e-2"),
+    ("target precision", "target_precision", 1e-2, "e-2"),
+    ("target recall", "target_recall", 1e-2, "e-2"),
+    ("target F1", "target_f1", 1e-2, "e-2"),
     ("AUC", "auc", 1e-2, "e-2"),
 )
 
@@ -48,9 +63,62 @@ class _Number(click.FloatRange):
         return number
 
 
+@dataclass(frozen=True)
+class _Judging:
+    """What `test` and `score` are asked about predictions, and where tables of it go."""
+
+    split: str
+    protocol: Any
+    threshold: float
+    thresholds: tuple[float, ...]
+    curve: bool
+    curve_file: Path | None
+    by: tuple[Any, ...]
+    images_file: Path | None
+
+    @property
+    def wants_curve(self) -> bool:
+        return self.curve or bool(self.thresholds) or self.curve_file is not None
+
+
+def _known_thresholds(
+    context: click.Context, option: click.Parameter, text: str | None
+) -> tuple[float, ...]:
+    if text is None:
+        return ()
+    number = _Number(0, 1)
+    return tuple(number.convert(part.strip(), option, context) for part in text.split(","))
+
+
 def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the options that decide how predictions are judged."""
+    """Add the options that decide how predictions are judged; they come as one `_Judging`."""
+
+    @wraps(command)
+    def run(**given: Any) -> Any:
+        judging = _Judging(**{name: given.pop(name) for name in _Judging.__dataclass_fields__})
+        return command(judging=judging, **given)
+
+    judged: Callable[..., Any] = run
     for option in (
+        click.option("--images", "images_file", type=_file, help="Write each image's scores, CSV."),
+        click.option("--csv", "curve_file", type=_file, help="Write the curve, CSV."),
+        click.option(
+            "--by",
+            type=click.Choice(["area", "scr"]),
+            multiple=True,
+            help="Also by the targets' size, or by their signal-to-clutter ratio.",
+        ),
+        click.option(
+            "--thresholds",
+            metavar="T,T,...",
+            callback=_known_thresholds,
+            help="Those of the curve, instead of 65 from 1e-7 to 1 - 1e-7.",
+        ),
+        click.option(
+            "--curve",
+            is_flag=True,
+            help="Also at many thresholds: ROC, Pd over Fa, Pd at fixed Fa.",
+        ),
         click.option(
             "--threshold",
             type=_Number(0, 1),
@@ -58,17 +126,21 @@ def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
             show_default=True,
             help="A pixel is target where its probability is greater.",
         ),
-        click.option(
-            "--protocol",
-            type=click.Choice(_PROTOCOLS),
-            default="strict",
-            show_default=True,
-            help="Rules of Pd and Fa: best one-to-one assignment, or those of published code.",
-        ),
+        _protocol_option,
         _split_option,
     ):
-        command = option(command)
-    return command
+        judged = option(judged)
+    return judged
+
+
+def _protocol_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--protocol",
+        type=click.Choice(_PROTOCOLS),
+        default="strict",
+        show_default=True,
+        help="Rules of Pd and Fa: best one-to-one assignment, or those of published code.",
+    )(command)
 
 
 def _split_option(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -154,7 +226,8 @@ def train(
     assert settings.data is not None
     assert settings.out is not None
 
-    from detect.errors import TrainingInterruptedError
+    from detect.errors import DetectError, TrainingInterruptedError
+    from detect.train import is_first_process
     from detect.train import train as run
     from synth.dataset import open_dataset
 
@@ -163,7 +236,13 @@ def train(
         outcome = run(
             settings.recipe(), open_dataset(settings.data), settings.out, init, _steps, _log
         )
-    except TrainingInterruptedError as error:
+    except DetectError as error:
+        interrupted = isinstance(error, TrainingInterruptedError)
+        if not is_first_process():
+            # What stops all processes of a distributed run is for the first one to say.
+            sys.exit(_INTERRUPTED if interrupted else 1)
+        if not interrupted:
+            raise
         click.echo(f"detect: {error}", err=True)
         sys.exit(_INTERRUPTED)
     if outcome is None:
@@ -192,9 +271,7 @@ def train(
 def test(
     weights: Path,
     dataset: Path,
-    split: str,
-    protocol: Any,
-    threshold: float,
+    judging: _Judging,
     device: str,
     as_json: bool,
 ) -> None:
@@ -204,18 +281,24 @@ def test(
     Example:
       detect test runs/demo/best.safetensors out/demo
       detect test runs/demo/best.safetensors out/demo --protocol dnanet --json
+      detect test runs/demo/best.safetensors out/demo --csv curve.csv --by area --by scr
     """
-    from detect.evaluate import evaluate, report, require_ids
+    from detect.evaluate import Case, require_ids
     from detect.predict import load_detector
     from synth.dataset import open_dataset
 
     opened = open_dataset(dataset)
-    ids = require_ids(opened, split)
+    ids = require_ids(opened, judging.split)
     detector = load_detector(weights, device)
-    pairs = progress((opened.read_pair(id_) for id_ in ids), len(ids), "test")
-    scores = report(evaluate(detector, pairs, protocol, threshold), protocol, threshold)
-    origin = {"weights": str(weights), "dataset": str(dataset), "split": split}
-    _show_scores(scores | origin, f"{weights} on {opened.name} {split}", as_json)
+
+    def cases() -> Iterator[Case]:
+        for id_ in ids:
+            frame, truth = opened.read_pair(id_)
+            yield Case(id_, detector(frame), truth, frame)
+
+    scores = _judge(progress(cases(), len(ids), "test"), judging)
+    origin = {"weights": str(weights), "dataset": str(dataset), "split": judging.split}
+    _show_scores(scores | origin, f"{weights} on {opened.name} {judging.split}", as_json)
 
 
 @main.command()
@@ -226,33 +309,77 @@ def test(
 def score(
     predictions: Path,
     dataset: Path,
-    split: str,
-    protocol: Any,
-    threshold: float,
+    judging: _Judging,
     as_json: bool,
 ) -> None:
-    """Judge masks or probability images that any program made.
+    """Judge masks or probability maps that any program made.
 
-    PREDICTIONS holds one image per id, named as the id: masks (0 and 1, or 0 and 255), or
-    probabilities over the range of an 8- or 16-bit image.
+    PREDICTIONS holds one file per id, named as the id (or ID_Pred): masks (0 and 1, or 0 and 255),
+    probabilities over the range of an 8- or 16-bit image, or numpy arrays (.npy) of either.
 
     \b
     Example:
       detect score results/masks data/NUDT-SIRST --protocol basicirstd
+      detect score results/maps data/NUDT-SIRST --csv curve.csv --images images.csv --by area
     """
-    from detect.evaluate import report, require_ids
-    from detect.metrics import Tally, measure
-    from detect.predictions import read_predictions
+    from detect.evaluate import Case, require_ids
+    from detect.predictions import open_predictions
     from synth.dataset import open_dataset
 
     opened = open_dataset(dataset)
-    ids = require_ids(opened, split)
-    tally = Tally()
-    for answer, truth in progress(read_predictions(predictions, opened, ids), len(ids), "score"):
-        tally += measure(answer, truth, protocol, threshold)
-    scores = report(tally, protocol, threshold)
-    origin = {"predictions": str(predictions), "dataset": str(dataset), "split": split}
-    _show_scores(scores | origin, f"{predictions} on {opened.name} {split}", as_json)
+    ids = require_ids(opened, judging.split)
+    answers = open_predictions(predictions, ids)
+    if judging.wants_curve:
+        answers.require_probabilities()
+
+    def cases() -> Iterator[Case]:
+        for id_ in ids:
+            frame, truth = (
+                opened.read_pair(id_) if "scr" in judging.by else (None, opened.read_mask(id_))
+            )
+            yield Case(id_, answers.read(id_, truth.shape), truth, frame)
+
+    scores = _judge(progress(cases(), len(ids), "score"), judging)
+    origin = {"predictions": str(predictions), "dataset": str(dataset), "split": judging.split}
+    _show_scores(scores | origin, f"{predictions} on {opened.name} {judging.split}", as_json)
+
+
+def _judge(cases: Iterable[Case], judging: _Judging) -> dict[str, Any]:
+    """Judge predictions one by one, and write the tables that are asked for."""
+    from detect.curve import THRESHOLDS
+    from detect.evaluate import Rules, judge, sum_verdicts
+
+    rules = Rules(
+        judging.protocol,
+        judging.threshold,
+        (judging.thresholds or THRESHOLDS) if judging.wants_curve else (),
+        judging.by,
+    )
+    images: list[dict[str, Any]] = []
+
+    def verdicts() -> Iterator[Verdict]:
+        for case in cases:
+            verdict = judge(case.prediction, case.truth, rules, case.frame)
+            images.append({"id": case.id} | verdict.tally.scores())
+            yield verdict
+
+    scores = sum_verdicts(verdicts()).report(rules)
+    if judging.images_file is not None:
+        _write_table(judging.images_file, images)
+    if judging.curve_file is not None:
+        _write_table(judging.curve_file, scores["curve"])
+    return scores
+
+
+def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write a CSV file; None is an empty cell."""
+    from pipelines.store import replace_file
+
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, rows[0])
+    table.writeheader()
+    table.writerows(rows)
+    replace_file(path, text.getvalue().encode())
 
 
 @main.command()
@@ -321,6 +448,157 @@ def visualize(
 
 
 @main.command()
+@click.argument(
+    "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FRAMES..."
+)
+@click.option("--out", type=_folder, required=True, help="Folder of the results.")
+@click.option("--weights", type=_file, help="Of a training run; those that come with the package.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A pixel is target where its probability is greater.",
+)
+@click.option(
+    "--bits",
+    type=click.Choice(["8", "16"]),
+    default="16",
+    show_default=True,
+    help="Depth of the probability maps.",
+)
+@click.option(
+    "--tile",
+    type=click.IntRange(64),
+    default=1536,
+    show_default=True,
+    help="Longest side that is not cut into tiles, pixels; less takes less memory.",
+)
+@click.option(
+    "--overlap",
+    type=click.IntRange(32),
+    default=480,
+    show_default=True,
+    help="What neighbouring tiles share, pixels.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="bfloat16 takes half the time on processors that compute in it.",
+)
+@_device_option
+@json_option
+def predict(
+    inputs: tuple[Path, ...],
+    out: Path,
+    weights: Path | None,
+    threshold: float,
+    bits: str,
+    tile: int,
+    overlap: int,
+    precision: Any,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Find the targets in FRAMES: files, and folders (searched recursively).
+
+    Frames are 8- or 16-bit and of any size. For each, a mask, a map of probabilities, and the frame
+    with its targets outlined are written to masks, probabilities and overlays below --out, named as
+    the frame; targets.json lists every target (centre, half-open box, area, peak probability, local
+    signal-to-clutter ratio). Files that are there under these names are replaced.
+
+    \b
+    Example:
+      detect predict frames/ --out found
+      detect predict night.tif --weights runs/demo/best.safetensors --out found --threshold 0.3
+    """
+    from detect.errors import PredictionError
+    from detect.predict import (
+        encode_probability,
+        find_detections,
+        load_detector,
+        name_frames,
+        shipped_weights,
+    )
+    from detect.visualize import draw_overlay, encode_picture
+    from pipelines.store import replace_file
+    from synth.frames import encode_png, read_frame
+
+    for path in inputs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise PredictionError(
+                f"{out}: lies in the folder of frames {path}, where results would be taken for "
+                "frames next time; choose another --out"
+            )
+    frames = name_frames(inputs)
+    chosen = weights if weights is not None else shipped_weights()
+    detector = load_detector(chosen, device, precision, tile, overlap)
+    entries: list[dict[str, Any]] = []
+    for name, path in progress(frames.items(), len(frames), "predict"):
+        frame = read_frame(path)
+        probability = detector(frame)
+        found = find_detections(frame, probability, threshold)
+        results = {
+            "mask": (f"masks/{name}.png", encode_png(probability > threshold)),
+            "probability": (
+                f"probabilities/{name}.png",
+                encode_probability(probability, int(bits)),
+            ),
+            "overlay": (
+                f"overlays/{name}.png",
+                encode_picture(draw_overlay(frame, [target.box for target in found])),
+            ),
+        }
+        for file, data in results.values():
+            replace_file(out / file, data)
+        height, width = frame.shape
+        entries.append(
+            {"frame": str(path), "height": height, "width": width}
+            | {kind: file for kind, (file, _) in results.items()}
+            | {"targets": [vars(target) for target in found]}
+        )
+    summary = {"weights": str(chosen), "threshold": threshold, "frames": entries}
+    replace_file(out / "targets.json", (json.dumps(summary, indent=1) + "\n").encode())
+    if as_json:
+        emit_json(summary)
+        return
+    count = sum(len(entry["targets"]) for entry in entries)
+    click.echo(f"{out}: {len(entries):,} frames, {count:,} targets")
+
+
+@main.command()
+@click.argument("weights", type=_file)
+@click.option("--out", type=_file, required=True, help="An .onnx file.")
+@json_option
+def export(weights: Path, out: Path, as_json: bool) -> None:
+    """Write a detector as ONNX, for programs that have no torch.
+
+    The graph takes frames of any size as float32 and gives probabilities; normalisation and padding
+    are part of it. It is run beside torch on the same frames first, and is written when no
+    probability differs by more than 0.0001. Needs the extra `onnx`.
+
+    \b
+    Example:
+      detect export runs/demo/best.safetensors --out demo.onnx
+    """
+    if out.suffix.lower() != ".onnx":
+        raise click.BadParameter(f"{out} must end in .onnx", param_hint="--out")
+
+    from detect.export import export_onnx
+
+    made = export_onnx(weights, out)
+    if as_json:
+        emit_json({"onnx": str(out), **made._asdict()})
+        return
+    click.echo(
+        f"{out}: {made.network}, {made.size / 1e6:.1f} MB, at most {made.difference:.1e} from torch"
+    )
+    click.echo(f"input: {made.input}")
+
+
+@main.command()
 @click.option(
     "--in-channels",
     type=click.IntRange(1),
@@ -371,6 +649,86 @@ def models(in_channels: int, side: int, as_json: bool) -> None:
         )
 
 
+@main.command()
+@click.argument("name", type=click.Choice(_BASELINES), metavar="NAME")
+@click.argument("dataset", type=_folder)
+@click.option(
+    "--threshold-rule",
+    "rule",
+    type=click.Choice(["adaptive", "sigma"]),
+    default="adaptive",
+    show_default=True,
+    help="Threshold of a frame: max(0.7·max, mean + 0.5·std), or mean + SIGMAS·std.",
+)
+@click.option(
+    "--sigmas", type=_Number(0), default=5.0, show_default=True, help="For the rule sigma."
+)
+@_protocol_option
+@_split_option
+@click.option("--out", type=_folder, help="Write the masks into this folder.")
+@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+@json_option
+def baseline(
+    name: str,
+    dataset: Path,
+    rule: Any,
+    sigmas: float,
+    protocol: Any,
+    split: str,
+    out: Path | None,
+    jobs: int,
+    as_json: bool,
+) -> None:
+    """Judge a detector that needs no training, at the images' own size.
+
+    \b
+    NAME is one of
+      top-hat     what is brighter and narrower than a square of 5 x 5 pixels
+      max-median  what stands out from the medians of four lines of 5 pixels
+      rlcm        relative contrast of a cell of 9 x 9 pixels with the eight around it
+      mpcm        contrast of cells of 3 to 9 pixels with opposite neighbours
+      ipi         sparse part of the matrix of overlapping patches; seconds a frame
+      pstnn       sparse part of the tensor of patches
+
+    \b
+    Example:
+      detect baseline top-hat data/NUDT-SIRST --protocol basicirstd
+      detect baseline ipi data/NUDT-SIRST --out results/ipi --jobs 2
+    """
+    from detect.baselines import Baseline
+    from detect.evaluate import report, require_ids
+    from detect.metrics import Tally
+    from pipelines.pool import Pool
+    from synth.dataset import open_dataset
+
+    opened = open_dataset(dataset)
+    ids = require_ids(opened, split)
+    if out is not None:
+        if out.resolve().is_relative_to(dataset.resolve()):
+            raise click.UsageError("--out lies in the data set; give a folder outside it")
+        out.mkdir(parents=True, exist_ok=True)
+    judge = partial(_judge_baseline, Baseline(name, rule, sigmas), opened, protocol, out)
+    tallies = Pool(jobs, "processes").map(judge, ids)
+    tally = sum(progress(tallies, len(ids), "baseline"), start=Tally())
+    scores = report(tally, protocol, 0.5)
+    origin = {"baseline": name, "threshold_rule": rule, "dataset": str(dataset), "split": split}
+    _show_scores(scores | origin, f"{name} ({rule}) on {opened.name} {split}", as_json)
+
+
+def _judge_baseline(
+    baseline: Baseline, dataset: Dataset, protocol: Any, out: Path | None, id_: str
+) -> Tally:
+    """Judge one image, and write its mask where a folder is given."""
+    from detect.metrics import measure
+    from synth.frames import write_frame
+
+    frame, truth = dataset.read_pair(id_)
+    mask = baseline(frame)
+    if out is not None:
+        write_frame(out / f"{id_}.png", mask)
+    return measure(mask, truth, protocol)
+
+
 def _show_count(count: int | None, unit: float) -> str:
     return "-" if count is None else f"{count / unit:.3f}"
 
@@ -384,10 +742,29 @@ def _show_scores(scores: dict[str, Any], title: str, as_json: bool) -> None:
         f"protocol {scores['protocol']}, threshold {scores['threshold']:g}"
     )
     for name, key, unit, suffix in _SHOWN:
-        value = scores[key]
-        click.echo(
-            f"{name:<9}  " + ("     -" if value is None else f"{value / unit:6.2f} {suffix}")
-        )
+        click.echo(f"{name:<16}  {_show(scores[key], unit)} {suffix}")
+    for point in scores.get("pd_at_fa", ()):
+        at = "" if point["threshold"] is None else f"  above {point['threshold']:.7g}"
+        click.echo(f"{'Pd at Fa ' + format(point['fa'], 'g'):<16}  {_show(point['pd'])} e-2{at}")
+    for quality in ("area", "scr"):
+        rows = scores.get(f"by_{quality}", ())
+        if rows:
+            click.echo(f"{quality:<16}  targets  Pd / e-2  recall / e-2  IoU / e-2")
+        for row in rows:
+            click.echo(
+                f"{_show_bin(row):<16}  {row['targets']:>7}  {_show(row['pd']):>8}  "
+                f"{_show(row['recall']):>12}  {_show(row['iou']):>9}"
+            )
+
+
+def _show(value: float | None, unit: float = 1e-2) -> str:
+    return "     -" if value is None else f"{value / unit:6.2f}"
+
+
+def _show_bin(row: dict[str, Any]) -> str:
+    if row["from"] is None:
+        return "no background"
+    return f"{row['from']} and more" if row["below"] is None else f"{row['from']} to {row['below']}"
 
 
 def _steps(steps: range) -> Iterator[int]:

@@ -27,10 +27,10 @@ from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import sample_files
 from pipelines.pool import Backend, Pool
-from pipelines.store import replace_file, verify
+from pipelines.store import MANIFEST, replace_file, verify
 from synth import __version__
 from synth.dataset import open_dataset
-from synth.errors import DatasetError
+from synth.errors import DatasetError, RecipeError
 from synth.noise.bank import load_bank
 from synth.noise.sampling import SamplingRule
 
@@ -411,6 +411,106 @@ def check_command(dataset: Path, jobs: int, as_json: bool) -> None:
         fail(f"{dataset}: {worst.name}: {found.faults[worst.name][0]}")
     if not as_json:
         click.echo(f"{dataset}: sound")
+
+
+@main.command("split")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Folder of the lists; DATASET itself.")
+@click.option("--test", type=_Finite(0, 1), default=0.2, show_default=True, help="Share.")
+@click.option("--val", type=_Finite(0, 1), default=0.1, show_default=True, help="Share.")
+@click.option(
+    "--group",
+    type=click.Choice(["auto", "name", "likeness", "none"]),
+    default="auto",
+    show_default=True,
+    help="What tells which images stay together.",
+)
+@click.option("--pattern", help="Regular expression; its first group names the sequence of an id.")
+@click.option(
+    "--above",
+    type=_Finite(0, 1),
+    help="Correlation above which two images are alike; 0.7 by default.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@json_option
+def split_command(
+    dataset: Path,
+    out: Path | None,
+    test: float,
+    val: float,
+    group: str,
+    pattern: str | None,
+    above: float | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Divide the images of DATASET among training, validation and testing.
+
+    Writes train.txt, val.txt and test.txt, never over a list that is there. Images of one sequence
+    stay together: those whose names are equal but for the number at their end, where that gives
+    several sequences of several images (name), else those that show the same scene (likeness).
+
+    \b
+    Example: synth split mycamera --val 0.1 --test 0.2
+    """
+    from synth.splits import (
+        LIKENESS,
+        group_alone,
+        group_by_likeness,
+        group_by_name,
+        names_tell,
+        scene_signature,
+        split_groups,
+        write_lists,
+    )
+
+    if test + val >= 1:
+        raise click.UsageError("--test and --val leave nothing for training; give less than 1.")
+    if pattern is not None and group != "auto":
+        raise click.UsageError("give --pattern or --group, not both.")
+    opened = open_dataset(dataset)
+    if (dataset / MANIFEST).exists():
+        raise DatasetError(
+            dataset,
+            "is a built set; divide the labelled set that it was built from, and build it again",
+        )
+    folder = dataset if out is None else out
+    if opened.listed and folder.resolve() == dataset.resolve():
+        raise DatasetError(dataset, "has lists already; give new ones another folder with --out")
+    ids = [id_ for id_ in opened.images if id_ in opened.masks]
+    try:
+        if pattern is not None or group == "name" or (group == "auto" and names_tell(ids)):
+            groups = group_by_name(ids, pattern)
+        elif group == "none":
+            groups = group_alone(ids)
+        else:
+            with progress_bar(len(ids), "compare") as bar:
+                signatures = {}
+                for id_ in ids:
+                    signatures[id_] = scene_signature(opened.read_image(id_))
+                    bar.update()
+            groups = group_by_likeness(signatures, LIKENESS if above is None else above)
+        splits = split_groups(groups, test, val, seed)
+    except RecipeError as error:
+        raise DatasetError(dataset, str(error)) from None
+    files = write_lists(folder, splits)
+    if as_json:
+        emit_json(
+            {
+                "lists": {name: str(file) for name, file in zip(splits, files, strict=True)},
+                "images": {name: len(members) for name, members in splits.items()},
+                "grouped_by": groups.by,
+                "groups": len(groups.members),
+                "largest_group": max(map(len, groups.members.values())),
+            }
+        )
+        return
+    counts = ", ".join(f"{len(members):,} {name}" for name, members in splits.items())
+    largest = max(map(len, groups.members.values()))
+    click.echo(
+        f"{folder}: {counts}; {len(groups.members):,} groups by {groups.by}, "
+        f"the largest of {largest:,} images"
+    )
 
 
 @main.command()

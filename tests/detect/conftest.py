@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from detect.recipe import Augment, Compute, Optimiser, Recipe, Schedule
+from detect.recipe import Augment, Compute, Loss, Optimiser, Recipe, Sampler, Schedule
 
 
 def _write_set(
@@ -58,7 +58,7 @@ def make_recipe() -> Callable[..., Recipe]:
         network="small",
         in_channels=1,
         normalisation="frame",
-        loss="soft_iou_bce",
+        freeze_norms=False,
         batch=2,
         epochs=None,
         steps=6,
@@ -72,14 +72,18 @@ def make_recipe() -> Callable[..., Recipe]:
             mirror="both",
             transpose=True,
             scale=(1.0, 1.0),
+            shift=0.0,
             rotation=0.0,
             blur=0.0,
             gain=0.0,
             offset=0.0,
             noise=0.0,
+            pick=None,
         ),
-        optimiser=Optimiser("adamw", 1e-3, 0.01),
-        schedule=Schedule("onecycle", 0.2, 1e-6),
+        sampler=Sampler("images", None, None),
+        loss=Loss("soft_iou_bce", 4.0, 0.5, "batch", 0.0),
+        optimiser=Optimiser("adamw", 1e-3, 0.01, None),
+        schedule=Schedule("onecycle", 0.2, 1e-6, (0.5, 0.75), 0.1),
         compute=Compute("cpu", 1, "auto", "bf16-mixed", True),
     )
 

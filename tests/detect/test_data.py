@@ -1,19 +1,27 @@
 import json
-from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from small_sets import SmallSet
 
-from detect.data import affine_maps, draw_batch, hold_out, read_labelled
+from detect import data
+from detect.data import LabelledFrames, TrainingImages, read_labelled
 from detect.errors import TrainingError
-from detect.normalise import fit_normalisation
-from detect.recipe import Recipe
-from synth.dataset import open_dataset
+from detect.lineage import read_origins
+from detect.normalise import Kind, fit_normalisation
+from detect.recipe import Augment, Recipe
+from detect.sampler import Entry
+from synth.dataset import Dataset, open_dataset
 
 WriteSet = Callable[..., Path]
+
+
+def hold_out(dataset: Dataset, share: float, seed: int) -> tuple[tuple[str, ...], ...]:
+    return data.hold_out(dataset, read_origins(dataset), share, seed)
 
 
 def test_what_is_held_out_is_never_trained_on(tiny_set: Path) -> None:
@@ -57,13 +65,6 @@ def test_a_set_of_negatives_alone_is_divided_by_source(tmp_path: Path, write_set
     assert not {source[id_] for id_ in training} & {source[id_] for id_ in validation}
 
 
-@pytest.mark.parametrize("line", ["{", "[]", "3", '{"split": "train"}'])
-def test_a_broken_manifest_is_named(tiny_set: Path, line: str) -> None:
-    (tiny_set / "manifest.jsonl").write_text('{"id": "001"}\n' + line + "\n")
-    with pytest.raises(TrainingError, match=r"manifest\.jsonl: line 2"):
-        hold_out(open_dataset(tiny_set), 0.3, 0)
-
-
 def test_too_few_images_to_hold_out(tmp_path: Path, write_set: WriteSet) -> None:
     dataset = open_dataset(write_set(tmp_path / "set", train=1))
     with pytest.raises(TrainingError, match="validation=0"):
@@ -76,48 +77,111 @@ def test_an_empty_training_split_is_an_error(tmp_path: Path, write_set: WriteSet
         hold_out(open_dataset(write_set(tmp_path / "set", train=0)), 0, 0)
 
 
-def test_batches_do_not_depend_on_how_they_are_cut(
+def everything(recipe: Recipe) -> Augment:
+    """Every kind of change at once."""
+    return replace(
+        recipe.augment,
+        scale=(0.4, 1.5),
+        shift=0.2,
+        rotation=30.0,
+        blur=1.0,
+        gain=0.3,
+        offset=0.3,
+        noise=0.2,
+    )
+
+
+def load(root: Path, augment: Augment, seed: int = 5, kind: Kind = "frame") -> TrainingImages:
+    dataset = open_dataset(root)
+    frames = read_labelled(dataset, dataset.ids("train"))
+    rule = fit_normalisation(kind, frames.frames, 3 if kind == "imagenet" else 1)
+    return TrainingImages(frames, rule, augment, seed, torch.device("cpu"))
+
+
+def entries(count: int, images: int) -> list[Entry]:
+    return [Entry(place % images, place, (0, place, 0)) for place in range(count)]
+
+
+def test_windows_do_not_depend_on_how_batches_are_cut(
     tiny_set: Path, make_recipe: Callable[..., Recipe]
 ) -> None:
-    dataset = open_dataset(tiny_set)
-    images = read_labelled(dataset, dataset.ids("train"))
-    maps = affine_maps(images, fit_normalisation("frame", [], 1))
-    augment = make_recipe().augment
-    whole = draw_batch(images, maps, augment, 5, range(4, 10))
-    parts = [draw_batch(images, maps, augment, 5, [position]) for position in range(4, 10)]
-    for index in range(2):
-        joined = torch.cat([part[index] for part in parts])
-        torch.testing.assert_close(whole[index], joined, rtol=0, atol=0)
-    other = draw_batch(images, maps, augment, 6, range(4, 10))
-    assert not torch.equal(whole[0], other[0])
+    images = load(tiny_set, everything(make_recipe()))
+    batch = entries(12, 6)
+    views = images.choose_views(batch)
+    whole = images.take(batch, views)
+    rows = [3, 11, 0]
+    part = images.take([batch[row] for row in rows], views[rows])
+    torch.testing.assert_close(part[0], whole[0][rows], rtol=1e-5, atol=1e-5)
+    assert torch.equal(part[1], whole[1][rows])
+    again = load(tiny_set, everything(make_recipe())).take(batch, views)
+    assert torch.equal(again[0], whole[0])
+    other = load(tiny_set, everything(make_recipe()), seed=6)
+    assert not torch.equal(other.take(batch, other.choose_views(batch))[0], whole[0])
 
 
-def test_every_pass_holds_every_image_once(
-    tmp_path: Path, write_set: WriteSet, make_recipe: Callable[..., Recipe]
+def test_an_image_is_seen_anew_every_time(
+    tiny_set: Path, make_recipe: Callable[..., Recipe]
 ) -> None:
-    dataset = open_dataset(write_set(tmp_path / "set", train=5))
-    images = read_labelled(dataset, dataset.ids("train"))
-    # Constant frames of their own value, so that an image is known by what is drawn.
-    for index, frame in enumerate(images.frames):
-        frame[...] = index
-    unit = [(np.zeros(1, np.float32), np.ones(1, np.float32))] * 5
-    values, _ = draw_batch(images, unit, make_recipe().augment, 0, range(15))
-    drawn = values[:, 0, 0, 0].int().tolist()
-    assert [Counter(drawn[i : i + 5]) for i in (0, 5, 10)] == [Counter(range(5))] * 3
-    assert drawn[:5] != drawn[5:10]
+    images = load(tiny_set, everything(make_recipe()))
+    batch = [Entry(2, 0, (0, place, 0)) for place in range(8)]
+    values, _ = images.take(batch, images.choose_views(batch))
+    assert len({window.numpy().tobytes() for window in values}) == 8
 
 
-def test_frames_of_any_size_make_one_batch(
-    tmp_path: Path, write_set: WriteSet, make_recipe: Callable[..., Recipe]
+def test_a_group_can_be_seen_through_one_window(
+    tiny_set: Path, make_recipe: Callable[..., Recipe]
 ) -> None:
-    small = open_dataset(write_set(tmp_path / "a", train=2, shape=(20, 90)))
-    large = open_dataset(write_set(tmp_path / "b", train=2, shape=(64, 33)))
-    parts = [read_labelled(d, d.ids("train")) for d in (small, large)]
-    for part in parts:
-        maps = affine_maps(part, fit_normalisation("imagenet", [], 3))
-        values, truth = draw_batch(part, maps, make_recipe().augment, 0, range(4))
-        assert values.shape == (4, 3, 32, 32)
-        assert truth.shape == (4, 1, 32, 32)
+    images = load(tiny_set, everything(make_recipe()))
+    batch = [Entry(image, group, (0, group, image)) for image, group in ((0, 0), (1, 0), (2, 1))]
+    views = images.choose_views(batch, together=True)
+    moves = ("top", "left", "side", "angle", "flip_rows", "flip_cols", "transpose")
+    assert all(getattr(views, name)[0] == getattr(views, name)[1] for name in moves)
+    assert any(getattr(views, name)[1] != getattr(views, name)[2] for name in moves)
+    assert views.gain[0] != views.gain[1]
+    alone = images.choose_views(batch)
+    np.testing.assert_array_equal(views.top[[0, 2]], alone.top[[0, 2]])
+    np.testing.assert_array_equal(views.gain, alone.gain)
+
+
+@pytest.mark.parametrize("kind", ["frame", "dataset", "imagenet"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_whole_image_is_what_a_detector_sees(
+    make_set: Callable[..., SmallSet], make_recipe: Callable[..., Recipe], kind: Kind, dtype: type
+) -> None:
+    root = make_set("set", shapes=[(32, 32)], dtype=dtype).root
+    still = replace(make_recipe().augment, mirror="none", transpose=False)
+    images = load(root, still, kind=kind)
+    batch = entries(4, 4)
+    values, truth = images.take(batch, images.choose_views(batch))
+    dataset = open_dataset(root)
+    frames = read_labelled(dataset, dataset.ids("train"))
+    rule = fit_normalisation(kind, frames.frames, values.shape[1])
+    for row, (frame, mask) in enumerate(zip(frames.frames, frames.masks, strict=True)):
+        np.testing.assert_allclose(values[row], rule.apply(frame), rtol=1e-4, atol=1e-4)
+        np.testing.assert_array_equal(truth[row, 0], mask)
+
+
+def test_frames_of_any_size_and_depth_make_one_batch(
+    make_set: Callable[..., SmallSet], make_recipe: Callable[..., Recipe]
+) -> None:
+    small = make_set("a", shapes=[(20, 90), (64, 33), (5, 7)], dtype=np.uint8)
+    deep = make_set("b", shapes=[(40, 41)], dtype=np.uint16, prefix="d")
+    parts = [open_dataset(made.root) for made in (small, deep)]
+    read = [read_labelled(dataset, dataset.ids("train")) for dataset in parts]
+    both = LabelledFrames(
+        read[0].ids + read[1].ids,
+        read[0].frames + read[1].frames,
+        read[0].masks + read[1].masks,
+        read[0].centres + read[1].centres,
+    )
+    rule = fit_normalisation("frame", [], 1)
+    recipe = make_recipe()
+    images = TrainingImages(both, rule, everything(recipe), 0, torch.device("cpu"))
+    batch = entries(16, 8)
+    values, truth = images.take(batch, images.choose_views(batch))
+    assert values.shape == truth.shape == (16, 1, 32, 32)
+    assert values.isfinite().all()
+    assert values.std() < 10
 
 
 def test_a_changed_pixel_changes_the_fingerprint(tiny_set: Path) -> None:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from detect.losses import LOSSES, soft_iou, soft_iou_bce, soft_iou_hard_bce
+from detect.losses import LOSSES, hard_bce, make_loss, soft_iou, soft_iou_bce, soft_iou_hard_bce
+from detect.recipe import Loss
 
 
 def test_soft_iou_is_the_published_formula() -> None:
@@ -38,12 +39,30 @@ def test_hard_cross_entropy_weighs_outlines_and_drops_the_easy_half() -> None:
     truth = np.zeros((2, 1, 7, 9), bool)
     truth[0, 0, 2:5, 3:6] = True
     p = 1 / (1 + np.exp(-logits))
-    each = -np.where(truth, np.log(p), np.log(1 - p))
-    # The outline: every pixel of the 3 x 3 target but its middle, and the ring around it.
-    each[0, 0, 1:6, 2:7] *= 4
-    each[0, 0, 3, 4] /= 4
-    hardest = [np.sort(image.ravel())[::-1][: 63 // 2].mean() for image in each]
-    given_logits, given_truth = torch.tensor(logits), torch.tensor(truth, dtype=torch.float32)
-    expected = soft_iou([given_logits], given_truth).item() + np.mean(hardest)
-    given = soft_iou_hard_bce([given_logits], given_truth).item()
-    assert given == pytest.approx(expected, rel=1e-5)
+    plain = -np.where(truth, np.log(p), np.log(1 - p))
+    given = torch.tensor(logits), torch.tensor(truth, dtype=torch.float32)
+    for edge, share in ((4.0, 0.5), (2.5, 0.2), (1.0, 1.0)):
+        each = plain.copy()
+        # The outline: every pixel of the 3 x 3 target but its middle, and the ring around it.
+        each[0, 0, 1:6, 2:7] *= edge
+        each[0, 0, 3, 4] /= edge
+        hardest = [np.sort(image.ravel())[::-1][: int(63 * share)].mean() for image in each]
+        alone = hard_bce([given[0]], given[1], edge_weight=edge, hard_share=share).item()
+        assert alone == pytest.approx(np.mean(hardest), rel=1e-5)
+        recipe = Loss("soft_iou_hard_bce", edge, share, "batch", 0.0)
+        both = make_loss(recipe)([given[0]], given[1]).item()
+        assert both == pytest.approx(alone + soft_iou([given[0]], given[1]).item(), rel=1e-5)
+    assert soft_iou_hard_bce([given[0]], given[1]).item() == pytest.approx(
+        soft_iou([given[0]], given[1]).item() + hard_bce([given[0]], given[1]).item(), rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_over_sources_images_are_summed_and_sources_averaged(name: str) -> None:
+    # Two sources, of three images and of two: the published sum over an image and its negatives.
+    logits = torch.randn(5, 1, 6, 7)
+    truth = (torch.rand(5, 1, 6, 7) < 0.2).float()
+    loss = LOSSES[name]
+    alone = [loss([logits[i : i + 1]], truth[i : i + 1]) for i in range(5)]
+    expected = (sum(alone[:3]) + sum(alone[3:])) / 2
+    torch.testing.assert_close(loss([logits], truth, 2), expected)

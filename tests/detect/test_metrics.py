@@ -1,6 +1,9 @@
-"""Metrics against the published walk, written anew on scikit-image's region properties."""
+"""Metrics against the published arithmetic, written anew on scikit-image's region properties."""
 
 import itertools
+from collections.abc import Iterator
+from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -11,9 +14,11 @@ from hypothesis.extra import numpy as hnp
 from scipy.stats import mannwhitneyu
 from skimage.measure import label, regionprops
 
-from detect.metrics import Tally, measure
+from detect.matching import find_components, scan_components
+from detect.metrics import Tally, measure, measure_at
 
-NAMES = {"iou", "niou", "pd", "fa", "hiou", "precision", "recall", "f1", "auc"}
+TARGET_NAMES = {"target_precision", "target_recall", "target_f1"}
+NAMES = {"iou", "niou", "pd", "fa", "hiou", "precision", "recall", "f1", "auc"} | TARGET_NAMES
 
 
 @st.composite
@@ -36,32 +41,111 @@ def regions(mask: np.ndarray) -> list[Any]:
     return regionprops(label(mask, connectivity=2))
 
 
-def walk(found: np.ndarray, truth: np.ndarray, forget_area: bool) -> tuple[int, int, int]:
-    """Targets, matches and false pixels of the published walk."""
-    left = list(regions(found))
-    matched_areas, matches = [], 0
+def walk(found: np.ndarray, truth: np.ndarray) -> tuple[int, list[Any], list[Any]]:
+    """Targets of one image, and the components that the published walk matches and leaves."""
+    left, matched = list(regions(found)), []
     targets = regions(truth)
     for target in targets:
-        for candidate in left:
-            gap = np.linalg.norm(np.subtract(target.centroid, candidate.centroid))
+        for place, candidate in enumerate(left):
+            gap = np.linalg.norm(np.array(candidate.centroid) - np.array(target.centroid))
             if gap < 3:
-                matches += 1
-                matched_areas.append(candidate.area)
-                left.remove(candidate)
+                matched.append(left.pop(place))
                 break
-    false = [r.area for r in left if not (forget_area and r.area in matched_areas)]
-    return len(targets), matches, int(sum(false))
+    return len(targets), matched, left
 
 
-@settings(max_examples=150, deadline=None)
-@given(pair=masks(), protocol=st.sampled_from(["basicirstd", "dnanet"]))
-def test_published_protocols_agree_with_the_published_walk(
-    pair: tuple[np.ndarray, ...], protocol: Any
+def published_counts(found: np.ndarray, truth: np.ndarray) -> dict[str, int]:
+    """What public code of the two protocols adds up of one image."""
+    targets, matched, left = walk(found, truth)
+    areas = [region.area for region in matched]
+    kept = np.zeros(found.shape)
+    for region in matched:
+        kept[tuple(region.coords.T)] = 1
+    return {
+        "both": int((found & truth).sum()),
+        "union": int(found.sum() + truth.sum() - (found & truth).sum()),
+        "pixels": truth.size,
+        "targets": targets,
+        "matched": len(matched),
+        "basicirstd": int((found.astype(int) - kept).sum()),
+        "dnanet": int(sum(r.area for r in [*matched, *left] if r.area not in areas)),
+    }
+
+
+def crowded_pairs(count: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Predictions and labels with many components at about the radius; some of them empty."""
+    rng = np.random.default_rng(seed)
+    for _ in range(count):
+        shape = tuple(rng.integers(1, 28, 2))
+        share = rng.choice([0.0, 0.02, 0.06, 0.12, 0.3])
+        truth = rng.random(shape) < share
+        if rng.random() < 0.5:
+            # Bars and squares, whose centroids lie between pixels.
+            truth = np.maximum(truth, np.roll(truth, 1, int(rng.integers(2))))
+        found = np.roll(truth, rng.integers(-3, 4, 2), (0, 1)) ^ (rng.random(shape) < share / 3)
+        if rng.random() < 0.1:
+            found[:] = False
+        if rng.random() < 0.1:
+            truth = np.zeros(shape, bool)
+        yield found, truth
+
+
+def test_published_protocols_agree_with_public_code_to_the_last_digit() -> None:
+    pairs = list(crowded_pairs(800, seed=1))
+    assert sum(not found.any() for found, _ in pairs) > 20
+    assert sum(not truth.any() for _, truth in pairs) > 20
+    counts = [published_counts(found, truth) for found, truth in pairs]
+    assert sum(c["basicirstd"] != c["dnanet"] for c in counts) > 20
+    for protocol in ("basicirstd", "dnanet"):
+        tallies = [measure(found, truth, protocol) for found, truth in pairs]
+        # Image by image, and over sets of images.
+        for start, end in [*((i, i + 1) for i in range(len(pairs))), (0, 30), (0, 300), (0, 800)]:
+            scores = reduce(add, tallies[start:end]).scores()
+            sums = {name: sum(c[name] for c in counts[start:end]) for name in counts[0]}
+            assert scores["fa"] == sums[protocol] / sums["pixels"]
+            if sums["targets"]:
+                assert scores["pd"] == sums["matched"] / sums["targets"]
+            # np.spacing(1), which keeps the published quotient defined, is lost from 2 on.
+            if sums["union"] > 1:
+                assert scores["iou"] == 1.0 * sums["both"] / (np.spacing(1) + sums["union"])
+
+
+@settings(max_examples=100, deadline=None)
+@given(pair=masks(), turn=st.booleans())
+def test_components_are_those_of_scikit_image(pair: tuple[np.ndarray, ...], turn: bool) -> None:
+    mask = pair[0].T if turn else pair[0][::-1]
+    for found in (find_components(mask), scan_components(mask)):
+        order = np.argsort(found.firsts)
+        expected = regions(mask)
+        assert len(found) == len(expected)
+        assert found.areas[order].tolist() == [region.area for region in expected]
+        # Equal to the last bit, so that what lies at the radius is decided as there.
+        assert found.centroids.T[order].tolist() == [list(r.centroid) for r in expected]
+        for index, region in zip(order, expected, strict=True):
+            np.testing.assert_array_equal(
+                found.labels.reshape(mask.shape) == index + 1,
+                label(mask, connectivity=2) == region.label,
+            )
+    order = np.argsort(find_components(mask).firsts)
+    np.testing.assert_array_equal(order, np.arange(len(order)))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    levels=hnp.arrays(np.uint8, (9, 11), elements=st.integers(0, 10)),
+    truth=hnp.arrays(np.bool_, (9, 11)),
+    thresholds=st.lists(st.integers(0, 10).map(lambda i: i / 10), min_size=1, max_size=14),
+    protocol=st.sampled_from(["strict", "basicirstd", "dnanet"]),
+    dtype=st.sampled_from([np.float32, np.float64]),
+)
+def test_many_thresholds_are_measured_as_one_by_one(
+    levels: np.ndarray, truth: np.ndarray, thresholds: list[float], protocol: Any, dtype: Any
 ) -> None:
-    found, truth = pair
-    tally = measure(found, truth, protocol)
-    expected = walk(found, truth, forget_area=protocol == "dnanet")
-    assert (tally.targets, tally.matched, tally.false_pixels) == expected
+    probability = (levels / 10).astype(dtype)
+    tallies = measure_at(probability, truth, thresholds, protocol)
+    assert len(tallies) == len(thresholds)
+    for tally, threshold in zip(tallies, thresholds, strict=True):
+        assert tally == measure(levels > 10 * threshold + 1e-9, truth, protocol)
 
 
 def best_assignment(allowed: np.ndarray, cost: np.ndarray) -> tuple[int, float]:
@@ -147,6 +231,19 @@ def test_pixel_scores(pair: tuple[np.ndarray, ...]) -> None:
     assert scores["recall"] == (both / truth.sum() if truth.any() else None)
     assert scores["auc"] is None
     assert set(scores) == NAMES
+
+
+@settings(max_examples=80, deadline=None)
+@given(pair=masks(), protocol=st.sampled_from(["basicirstd", "dnanet"]))
+def test_target_scores(pair: tuple[np.ndarray, ...], protocol: Any) -> None:
+    found, truth = pair
+    targets, matched, left = walk(found, truth)
+    scores = measure(found, truth, protocol).scores()
+    hits, misses, false = len(matched), targets - len(matched), len(left)
+    assert scores["target_recall"] == scores["pd"] == (hits / targets if targets else None)
+    assert scores["target_precision"] == (hits / (hits + false) if hits + false else None)
+    objects = 2 * hits + misses + false
+    assert scores["target_f1"] == (2 * hits / objects if objects else None)
 
 
 def best_pairs_iou(found: np.ndarray, truth: np.ndarray) -> list[float] | None:

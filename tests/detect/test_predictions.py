@@ -1,5 +1,6 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -7,8 +8,16 @@ import pytest
 
 from detect.errors import DetectError, PredictionError
 from detect.evaluate import require_ids
-from detect.predictions import read_predictions
+from detect.predictions import open_predictions
 from synth.dataset import Dataset, open_dataset
+
+
+def read_predictions(folder: Path, dataset: Dataset, ids: Sequence[str]) -> Iterator[Any]:
+    """Pairs of prediction and label."""
+    predictions = open_predictions(folder, ids)
+    for id_ in ids:
+        truth = dataset.read_mask(id_)
+        yield predictions.read(id_, truth.shape), truth
 
 
 @pytest.fixture
@@ -83,7 +92,7 @@ def test_what_is_missing_double_or_of_another_size_is_named(
     ids = dataset.ids("test")
     last = folder / f"{ids[-1]}.png"
     cv2.imwrite(str(last), np.zeros((32, 31), np.uint8))
-    with pytest.raises(PredictionError, match=rf"{ids[-1]}\.png: is 32x31 but its image is 32x32"):
+    with pytest.raises(PredictionError, match=rf"{ids[-1]}\.png: is 32x31 but its label is 32x32"):
         list(read_predictions(folder, dataset, ids))
     cv2.imwrite(str(last.with_suffix(".bmp")), np.zeros((32, 32), np.uint8))
     with pytest.raises(PredictionError, match="predicts the same image"):
@@ -100,3 +109,36 @@ def test_an_empty_split_is_named(tmp_path: Path, write_set: Callable[..., Path])
     dataset = open_dataset(write_set(tmp_path / "s", test=0))
     with pytest.raises(DetectError, match="'test' is empty; choose --split train"):
         require_ids(dataset, "test")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_arrays_of_probabilities_are_taken_as_they_are(
+    tmp_path: Path, dataset: Dataset, dtype: type
+) -> None:
+    rng = np.random.default_rng(0)
+    maps = {id_: rng.random((32, 32)).astype(dtype) for id_ in dataset.ids("test")}
+    for id_, values in maps.items():
+        np.save(tmp_path / f"{id_}_Pred.npy", values)
+    predictions = open_predictions(tmp_path, dataset.ids("test"))
+    assert not predictions.masks
+    for id_, values in maps.items():
+        np.testing.assert_array_equal(predictions.read(id_, (32, 32)), values)
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        (np.full((32, 32), 2.0), "apply the sigmoid"),
+        (np.full((32, 32), np.nan), "apply the sigmoid"),
+        (np.zeros((2, 32, 32)), "rows and columns"),
+        (np.full((32, 32), 7), "save probabilities as"),
+        (np.full((32, 32), None), "is damaged, or no numpy array"),
+    ],
+)
+def test_arrays_that_are_no_prediction_are_named(
+    tmp_path: Path, dataset: Dataset, values: np.ndarray, problem: str
+) -> None:
+    for id_ in dataset.ids("test"):
+        np.save(tmp_path / f"{id_}.npy", values)
+    with pytest.raises(PredictionError, match=problem):
+        open_predictions(tmp_path, dataset.ids("test"))

@@ -92,7 +92,7 @@ def test_a_few_steps_reduce_the_loss_on_one_image(name: str) -> None:
     network = build_model(name)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
     losses: list[float] = []
-    for _ in range(10):
+    for _ in range(30):
         loss = soft_iou_bce(network(image), truth)
         optimiser.zero_grad()
         loss.backward()

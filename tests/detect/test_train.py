@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from small_sets import SmallSet
 
 from detect.errors import TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate
 from detect.files import read_tensors
 from detect.predict import load_detector
-from detect.recipe import Optimiser, Recipe
+from detect.recipe import Loss, Optimiser, Recipe, Sampler
 from detect.train import Outcome
 from detect.train import train as train_any
 from detect.weightsfile import read_weights
@@ -42,7 +43,7 @@ def test_training_finds_targets_that_it_never_saw(
 ) -> None:
     dataset = open_dataset(write_set(tmp_path / "set", train=16, test=6))
     recipe = make_recipe(steps=80, epoch_steps=40, batch=8, average=0.9)
-    recipe = replace(recipe, optimiser=Optimiser("adamw", 3e-3, 0.01))
+    recipe = replace(recipe, optimiser=Optimiser("adamw", 3e-3, 0.01, None))
     outcome = train(recipe, dataset, tmp_path / "run")
     assert outcome.scores is not None
     assert (outcome.training_images, outcome.validation_images) == (11, 5)
@@ -65,10 +66,10 @@ def test_the_test_split_is_never_read(
 @pytest.mark.parametrize(
     "change",
     [
-        {"optimiser": Optimiser("adagrad", 0.05, 0.0), "network": "dnanet-vgg10", "in_channels": 3},
-        {"normalisation": "imagenet", "loss": "soft_iou", "average": 0.9},
+        {"optimiser": Optimiser("adagrad", 0.05, 0.0, 1.0), "network": "dnanet-vgg10"},
+        {"normalisation": "imagenet", "in_channels": 3, "average": 0.9, "freeze_norms": True},
         {"normalisation": "dataset", "steps": None, "epochs": 2, "epoch_steps": None},
-        {"optimiser": Optimiser("adam", 1e-3, 0.0), "validation": 0.0},
+        {"optimiser": Optimiser("adam", 1e-3, 0.0, None), "validation": 0.0},
     ],
 )
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(
@@ -128,6 +129,57 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(
     assert done.returncode == 0, done.stderr.decode()
     for name in ("last.safetensors", "best.safetensors", "history.json"):
         assert digest(tmp_path / "killed" / name) == digest(tmp_path / "whole" / name)
+
+
+def test_negatives_are_trained_on_beside_their_source(
+    small_set: SmallSet, synth: Callable[..., Any], tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("negatives: {side: 8, turns: [1, 2]}\n")
+    assert synth("build", config, "--data", small_set.root, "--out", tmp_path / "set").status == 0
+    dataset = open_dataset(tmp_path / "set")
+    recipe = make_recipe(sampler=Sampler("sources", None, None), validation=0.0)
+    of_sources = Loss("hard_bce", 2.0, 0.3, "sources", 0.0)
+    losses = []
+    for weight in (1e-9, 1e6):
+        recipe = replace(recipe, loss=replace(of_sources, consistency=weight))
+        out = tmp_path / f"run{weight}"
+        outcome = train(recipe, dataset, out)
+        assert outcome.training_images == 4 * (1 + 2 * 2)
+        losses.append(json.loads((out / "history.json").read_text())[0]["loss"])
+        assert train(recipe, dataset, out) == outcome
+    assert 0 < losses[0] < losses[1]
+    with pytest.raises(TrainingError, match="none was made from another"):
+        train(recipe, open_dataset(small_set.root), tmp_path / "plain")
+
+
+def test_frozen_norms_keep_what_they_start_with(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    start = train(make_recipe(), dataset, tmp_path / "first").weights
+    tuned = train(make_recipe(freeze_norms=True), dataset, tmp_path / "tuned", init=start).weights
+    before, after = read_weights(start).tensors, read_weights(tuned).tensors
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert moved == {name for name in before if "running" not in name and "num" not in name}
+
+
+def test_a_clipped_gradient_is_a_short_step(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    recipe = make_recipe(steps=1, validation=0.0)
+    checkpoints = []
+    for clip in (None, 1e9, 1e-3):
+        recipe = replace(recipe, optimiser=Optimiser("adam", 1e-3, 0.0, clip))
+        out = tmp_path / f"clip{clip}"
+        train(recipe, dataset, out)
+        tensors, _ = read_tensors(out / "checkpoint.safetensors")
+        # Adam's first average of the gradient is a tenth of the gradient.
+        gradient = [10 * value for name, value in tensors.items() if name.endswith("exp_avg")]
+        checkpoints.append(torch.cat([value.flatten() for value in gradient]).norm().item())
+    assert checkpoints[0] == checkpoints[1] > 0.01
+    assert checkpoints[2] == pytest.approx(1e-3, rel=1e-3)
 
 
 def test_a_finished_run_is_only_reported(
@@ -213,7 +265,7 @@ def test_fine_tuning_starts_from_the_given_weights(
     recipe = make_recipe(normalisation="dataset")
     start = train(recipe, dataset, tmp_path / "first").weights
     # A rate of almost nothing: what comes out must be what went in.
-    still = replace(recipe, optimiser=Optimiser("adam", 1e-12, 0.0), seed=9, steps=1)
+    still = replace(recipe, optimiser=Optimiser("adam", 1e-12, 0.0, None), seed=9, steps=1)
     tuned = read_weights(train(still, dataset, tmp_path / "tuned", init=start).weights)
     given = read_weights(start)
     assert tuned.normalisation == given.normalisation
@@ -228,7 +280,7 @@ def test_fine_tuning_starts_from_the_given_weights(
 def test_a_loss_that_explodes_is_reported(
     tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
-    recipe = make_recipe(optimiser=Optimiser("adamw", 1e30, 0.0), steps=20)
+    recipe = make_recipe(optimiser=Optimiser("adamw", 1e30, 0.0, None), steps=20)
     with pytest.raises(TrainingError, match="lower optimiser"):
         train(recipe, open_dataset(tiny_set), tmp_path / "run")
 

@@ -14,7 +14,20 @@ from pipelines.config import load_config
 from pipelines.training import TrainConfig
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "train").glob("*.yaml"))
-SCORES = {"iou", "niou", "pd", "fa", "hiou", "precision", "recall", "f1", "auc"}
+SCORES = {
+    "iou",
+    "niou",
+    "pd",
+    "fa",
+    "hiou",
+    "precision",
+    "recall",
+    "f1",
+    "auc",
+    "target_precision",
+    "target_recall",
+    "target_f1",
+}
 COUNTS = {"images", "targets", "protocol", "threshold"}
 
 
@@ -83,7 +96,7 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
 
 def test_models_are_listed() -> None:
     models = json.loads(call("models", "--json").stdout)["models"]
-    assert {"name", "params", "macs"} == set(models[0])
+    assert set(models[0]) == {"name", "params", "macs", "published_params", "published_macs"}
     assert {"small", "dnanet"} <= {model["name"] for model in models}
     assert "dnanet" in call("models", "--in-channels", 3).stdout
 

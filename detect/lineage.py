@@ -1,0 +1,92 @@
+"""What each image of a built set was made from, as its ``manifest.jsonl`` says."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from detect.errors import TrainingError
+from synth.dataset import Dataset
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The box that tells a negative from its source; see `synth.negatives.turn_patch`.
+
+    Attributes
+    ----------
+    target : int
+        Index of the source's target in the middle of the box.
+    side : int
+        Of the box, in pixels.
+    quarter_turns : int
+        Counter-clockwise.
+    mirror : bool
+        Whether the box was mirrored left to right before.
+    """
+
+    target: int
+    side: int
+    quarter_turns: int
+    mirror: bool
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where an image comes from.
+
+    Attributes
+    ----------
+    source : str
+        Id of the image that it was made from; its own for one that was not made from another.
+    made : bool
+        Whether anything was done to it; an original was only copied.
+    turn : Turn or None
+        What was turned, if anything was.
+    """
+
+    source: str
+    made: bool
+    turn: Turn | None
+
+
+def read_origins(dataset: Dataset) -> dict[str, Origin]:
+    """Read where the images of a set come from; empty for a set without a manifest.
+
+    Raises
+    ------
+    TrainingError
+        The manifest cannot be read.
+    """
+    path = dataset.root / "manifest.jsonl"
+    if not path.is_file():
+        return {}
+    origins = {}
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            entry = json.loads(line)
+            origins[str(entry["id"])] = _origin(entry)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            raise TrainingError(
+                f"{path}: line {number} is not one that a build writes; build the set again"
+            ) from None
+    return origins
+
+
+# What a manifest says of every image, also of one that was only copied.
+_PLAIN = {"id", "split", "source", "image", "mask", "image_sha256", "mask_sha256"}
+
+
+def _origin(entry: Mapping[str, Any]) -> Origin:
+    source = str(entry.get("source") or entry["id"])
+    turn = None
+    if "quarter_turns" in entry:
+        turn = Turn(
+            int(entry["target"]), int(entry["side"]), int(entry["quarter_turns"]), entry["mirror"]
+        )
+    made = source != str(entry["id"]) or bool(entry.keys() - _PLAIN)
+    return Origin(source, made, turn)

@@ -1,0 +1,172 @@
+"""What a training step costs: data and augmentation beside the network, and the network itself."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+# Before torch is loaded, as `detect` does it.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import click
+import numpy as np
+import torch
+from torch import Tensor
+
+from detect.data import LabelledFrames, TrainingImages, read_labelled
+from detect.lineage import Origin, read_origins
+from detect.losses import make_loss
+from detect.memory import keep_freed_memory
+from detect.models import build_model
+from detect.normalise import fit_normalisation
+from detect.recipe import Recipe
+from detect.sampler import make_stream
+from pipelines.config import load_config
+from pipelines.training import TrainConfig
+from synth.dataset import open_dataset
+
+SIDE = 256
+
+# Changes that need interpolation, on half of the windows, and all that there are.
+AUGMENTS: dict[str, dict[str, Any]] = {
+    "as configured": {},
+    "rotation too": {"rotation": 15.0},
+    "every kind": {
+        "scale": [0.8, 1.2],
+        "shift": 0.1,
+        "rotation": 45.0,
+        "blur": 1.0,
+        "gain": 0.3,
+        "offset": 0.3,
+        "noise": 0.1,
+    },
+}
+
+
+@click.group()
+def main() -> None:
+    """Time training steps."""
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--data", type=click.Path(path_type=Path), help="A data set; else random frames.")
+@click.option("--runs", default=30, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def data(config: Path, data: Path | None, runs: int, threads: int) -> None:
+    """Share of a training step of CONFIG's recipe that data and augmentation take."""
+    _prepare(threads)
+    base = load_config(config, TrainConfig).model_dump()
+    frames, origins = _read(data) if data else (_random_frames(), {})
+    for name, changes in AUGMENTS.items():
+        settings = base | {"batch": 16, "augment": base["augment"] | {"crop": SIDE} | changes}
+        recipe = TrainConfig.model_validate(settings).recipe()
+        draw, step = _make_draw(recipe, frames, origins), _make_step(recipe)
+        drawing, stepping = [], []
+        for run in range(runs + 3):
+            started = time.perf_counter()
+            values, truth = draw(run)
+            drawn = time.perf_counter()
+            step(values, truth)
+            if run >= 3:
+                drawing.append(drawn - started)
+                stepping.append(time.perf_counter() - drawn)
+        took, total = statistics.median(drawing), statistics.median(stepping)
+        click.echo(
+            f"{recipe.network}, batch {recipe.batch} of {SIDE}x{SIDE}, {name}: data "
+            f"{1e3 * took:.1f} ms, network {1e3 * total:.1f} ms; data is "
+            f"{took / (took + total):.1%} of the step"
+        )
+
+
+@main.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--batch", default=4, show_default=True)
+@click.option("--runs", default=9, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+def network(config: Path, batch: int, runs: int, threads: int) -> None:
+    """A step of CONFIG's network against the same in float32 and channels first, in turn."""
+    _prepare(threads)
+    values, truth = torch.randn(batch, 1, SIDE, SIDE), torch.rand(batch, 1, SIDE, SIDE) < 0.01
+    plain = ("compute.precision=32-true", "compute.channels_last=false")
+    seconds: list[list[float]] = [[], []]
+    steps = []
+    for changes in (plain, ()):
+        recipe = load_config(config, TrainConfig, ("in_channels=1", *changes)).recipe()
+        steps.append(_make_step(recipe))
+    for run in range(runs + 1):
+        for times, step in zip(seconds, steps, strict=True):
+            started = time.perf_counter()
+            step(values, truth.float())
+            if run:
+                times.append(time.perf_counter() - started)
+    ratio = statistics.median(a / b for a, b in zip(*seconds, strict=True))
+    rates = [batch / statistics.median(times) for times in seconds]
+    click.echo(
+        f"{recipe.network}, batch {batch} of {SIDE}x{SIDE}: plain {rates[0]:.2f} images/s, "
+        f"as configured {rates[1]:.2f} images/s, {ratio:.2f} times as many"
+    )
+
+
+def _prepare(threads: int) -> None:
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+
+
+def _make_draw(
+    recipe: Recipe, frames: LabelledFrames, origins: dict[str, Origin]
+) -> Callable[[int], tuple[Tensor, Tensor]]:
+    """The batch of a step, as `detect.train` draws it."""
+    rule = fit_normalisation(recipe.normalisation, frames.frames, recipe.in_channels)
+    images = TrainingImages(frames, rule, recipe.augment, recipe.seed, torch.device("cpu"))
+    stream = make_stream(recipe.sampler, frames.ids, origins, recipe.batch, recipe.seed)
+
+    def draw(step: int) -> tuple[Tensor, Tensor]:
+        entries = stream.batch(step)
+        return images.take(entries, images.choose_views(entries))
+
+    return draw
+
+
+def _make_step(recipe: Recipe) -> Callable[[Tensor, Tensor], None]:
+    """A step as `detect.train` makes it, on the processor."""
+    torch.manual_seed(0)
+    last = recipe.compute.channels_last
+    layout = torch.channels_last if last else torch.contiguous_format
+    network = build_model(recipe.network, recipe.in_channels).to(memory_format=layout)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
+    loss = make_loss(recipe.loss)
+    mixed = recipe.compute.precision == "bf16-mixed"
+
+    def step(values: Tensor, truth: Tensor) -> None:
+        with torch.autocast("cpu", torch.bfloat16, mixed):
+            outputs = network(values.to(memory_format=layout))
+        loss([logits.float() for logits in outputs], truth).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    return step
+
+
+def _read(folder: Path) -> tuple[LabelledFrames, dict[str, Origin]]:
+    dataset = open_dataset(folder)
+    return read_labelled(dataset, dataset.ids("train")), read_origins(dataset)
+
+
+def _random_frames() -> LabelledFrames:
+    rng = np.random.default_rng(0)
+    frames = list(rng.integers(0, 256, (600, SIDE, SIDE), np.uint8))
+    masks = [np.zeros((SIDE, SIDE), bool) for _ in frames]
+    for mask in masks:
+        row, col = rng.integers(4, SIDE - 4, 2)
+        mask[row : row + 3, col : col + 3] = True
+    centres = [np.argwhere(mask).mean(0, keepdims=True) for mask in masks]
+    return LabelledFrames(tuple(map(str, range(600))), frames, masks, centres)
+
+
+if __name__ == "__main__":
+    main()

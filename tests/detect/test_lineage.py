@@ -1,0 +1,66 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_sets import Outcome, SmallSet
+
+from detect.errors import TrainingError
+from detect.lineage import Origin, Turn, read_origins
+from synth.dataset import open_dataset
+
+
+def test_a_built_set_says_what_was_made_from_what(
+    small_set: SmallSet, synth: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("negatives: {side: 8, mirror: true, turns: [0, 3]}\n")
+    out = tmp_path / "out"
+    assert synth("build", config, "--data", small_set.root, "--out", out).status == 0
+    dataset = open_dataset(out)
+    origins = read_origins(dataset)
+    assert set(origins) == set(dataset.ids("all"))
+    for id_ in (*small_set.train, *small_set.test):
+        assert origins[id_] == Origin(id_, made=False, turn=None)
+    made = [origins[id_] for id_ in dataset.ids("train") if id_ not in small_set.train]
+    assert {origin.source for origin in made} == set(small_set.train)
+    turns = {origin.turn for origin in made}
+    assert turns == {Turn(target, 8, k, True) for target in (0, 1) for k in (0, 3)}
+    assert all(origin.made for origin in made)
+
+
+def test_what_has_noise_is_no_original(tiny_set: Path) -> None:
+    lines = [
+        {"id": "001", "split": "train", "source": "001", "image": "a", "mask_sha256": "b"},
+        {"id": "002", "split": "train", "source": "002", "noise_patch": 3, "ratio": 0.1},
+        {"id": "003", "split": "train", "source": "001"},
+        {"id": "004"},
+    ]
+    text = "\n\n".join(json.dumps(line) for line in lines)
+    (tiny_set / "manifest.jsonl").write_text(text)
+    origins = read_origins(open_dataset(tiny_set))
+    assert [origin.made for origin in origins.values()] == [False, True, True, False]
+    assert origins["004"].source == "004"
+
+
+def test_a_set_without_a_manifest_says_nothing(tiny_set: Path) -> None:
+    assert read_origins(open_dataset(tiny_set)) == {}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"{",
+        b"[]",
+        b"3",
+        b'{"split": "train"}',
+        b'{"id": "2", "quarter_turns": 1}',
+        b'{"id": "2", "quarter_turns": 1, "target": "a", "side": 3, "mirror": true}',
+        b"\xff\xfe",
+        b"[" * 5000,
+    ],
+)
+def test_a_broken_manifest_is_named(tiny_set: Path, line: bytes) -> None:
+    (tiny_set / "manifest.jsonl").write_bytes(b'{"id": "001"}\n' + line + b"\n")
+    with pytest.raises(TrainingError, match=r"manifest\.jsonl: line 2"):
+        read_origins(open_dataset(tiny_set))
