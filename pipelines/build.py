@@ -236,6 +236,8 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
     """Make what a plan says, or what is still missing of it."""
     report = progress or (lambda stage, done, total: None)
     out = Path(out)
+    if out.is_symlink() or not out.name:
+        out = out.resolve()
     counts = plan.description["counts"]
     there = finished(out, plan.description)
     if there is not None:
@@ -361,8 +363,8 @@ def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
 
     def task() -> _Task:
         # Only training images are held against the hashes, which have to travel to processes.
-        training = any(group.split == "train" for group in waiting)
-        forbidden = plan.forbidden if training else frozenset()
+        held_out = all(group.split == "test" for group in waiting)
+        forbidden = frozenset() if held_out else plan.forbidden
         return _Task(place, waiting, bank, plan.gain, forbidden)
 
     for group in plan.groups:
@@ -396,7 +398,7 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
         yield _copy(task, group, group.pair.files())
         return
     source = group.pair.load()
-    if group.split == "train" and pixel_digest(source.image) in task.forbidden:
+    if pixel_digest(source.image) in task.forbidden:
         raise DatasetError(
             _where(group.pair), "has the same pixels as a test image; take it off one of the lists"
         )

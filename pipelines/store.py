@@ -240,8 +240,7 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
         except OSError:
             made = []
             raise StoreError(out, "is being built by another process; wait until it ends") from None
-        ours = (place / _PLAN).is_file() or (place / DESCRIPTION).is_file()
-        if not ours and any(place.iterdir()):
+        if any(place.iterdir()) and not _is_staging(place):
             made = []
             raise StoreError(place, "is in the way and no build's; remove it")
         try:
@@ -294,9 +293,12 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
             try:
                 record = json.loads(line)
                 expected |= {record["image"], record["mask"]}
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 pass
             yield done, len(lines), problem
+    if _file_problem(out / MANIFEST, description.get("files", {}).get(MANIFEST, "")):
+        # What the build made cannot be told from the rest without its manifest.
+        return
     for folder in sorted(folders):
         if (out / folder).is_dir():
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
@@ -307,6 +309,18 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         if entry.name not in expected | folders:
             problem = f"{out / entry.name}: is not part of the build; remove it"
             yield len(lines), len(lines), problem
+
+
+def _is_staging(place: Path) -> bool:
+    """Whether a build left this folder: with its plan, or killed while it was published."""
+    names = {entry.name for entry in place.iterdir()}
+    try:
+        # The plan comes first, so one that was cut short lies there alone.
+        if _PLAN in names:
+            return names == {_PLAN} or isinstance(json.loads((place / _PLAN).read_bytes()), dict)
+        return bool(read_description(place))
+    except (OSError, ValueError, TypeError, StoreError):
+        return False
 
 
 def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Staging:
@@ -351,7 +365,9 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
             (record["image"], record["image_sha256"]),
             (record["mask"], record["mask_sha256"]),
         ]
-    except (ValueError, KeyError, TypeError):
+        if not all(isinstance(text, str) for text in (*key, *files[0], *files[1])):
+            raise TypeError("names and hashes are text")
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
         problem = _file_problem(root / name, wanted)
@@ -367,6 +383,8 @@ def _file_problem(path: Path, wanted: str) -> str | None:
         return f"{path}: is missing"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
+    except ValueError:
+        return f"{str(path)!r}: is no name that a file can have"
     return None if sha256(data) == wanted else f"{path}: was changed after the build"
 
 

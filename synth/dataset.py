@@ -230,7 +230,9 @@ def _read_list(file: Path, images: Mapping[str, Path]) -> tuple[str, ...]:
         entry = line.strip()
         if not entry:
             continue
-        id_ = Path(entry).stem if Path(entry).suffix.lower() in SUFFIXES else entry
+        # An id may itself end as a file does.
+        bare = entry not in images and Path(entry).suffix.lower() in SUFFIXES
+        id_ = Path(entry).stem if bare else entry
         if "/" in entry or "\\" in entry or id_ in (".", ".."):
             raise DatasetError(file, f"names {entry!r}; an id is a plain name without folders")
         if id_ not in images:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
+import yaml
 
 from pipelines.build import (
     BuildResult,
@@ -293,10 +293,12 @@ def build(
     Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
     """
     values = [*overrides]
+    if noise:
+        # YAML's own escapes: a name may hold any character, or bytes that are none.
+        names = yaml.safe_dump([str(path) for path in noise], default_flow_style=True, width=10**9)
+        values.append(f"noise.sources={names}")
     if data is not None:
         values.append("simulate=null")
-    if noise:
-        values.append(f"noise.sources={json.dumps([str(path) for path in noise])}")
     loaded = load_config(
         config,
         BuildConfig,

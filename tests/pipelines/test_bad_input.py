@@ -61,6 +61,11 @@ def truncated_image(made: SmallSet) -> None:
     made.image("002").write_bytes(data[: len(data) // 2])
 
 
+def headless_image(made: SmallSet) -> None:
+    data = made.image("002").read_bytes()
+    made.image("002").write_bytes(data[:8] + data[-12:])
+
+
 def truncated_mask(made: SmallSet) -> None:
     made.mask("002").write_bytes(made.mask("002").read_bytes()[:-5])
 
@@ -122,6 +127,7 @@ BROKEN: list[tuple[Break, str]] = [
     (mask_of_another_size, "masks/002.png: is 47x64 but its image is 48x64"),
     (mask_of_another_size_in_test, "masks/005.png: is 47x64 but its image is 48x64"),
     (truncated_image, "images/002.png: is truncated"),
+    (headless_image, "images/002.png: is damaged: the PNG file has no header"),
     (truncated_mask, "masks/002.png: is truncated"),
     (truncated_test_image, "images/005.png: is truncated"),
     (truncated_tiff, "images/002.tif: is"),

@@ -239,10 +239,15 @@ def test_nothing_is_made_from_test_images(small_set: SmallSet, tmp_path: Path) -
     assert not set(bank.frame.tolist()) & set(small_set.test)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".bmp"])
-def test_a_training_image_that_is_a_test_image_is_refused(
-    small_set: SmallSet, tmp_path: Path, suffix: str
+@pytest.mark.parametrize(
+    ("suffix", "split"), [(".png", "train"), (".bmp", "train"), (".png", "val")]
+)
+def test_an_image_that_is_a_test_image_is_refused(
+    small_set: SmallSet, tmp_path: Path, suffix: str, split: str
 ) -> None:
+    if split == "val":
+        small_set.write_lists([id_ for id_ in small_set.train if id_ != "002"], small_set.test)
+        (small_set.root / "50_50" / "val.txt").write_text("002")
     frame = cv2.imread(str(small_set.image(small_set.test[0])), -1)
     small_set.image("002").unlink()
     cv2.imwrite(str(small_set.image("002").with_suffix(suffix)), frame)

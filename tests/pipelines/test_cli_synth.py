@@ -260,7 +260,7 @@ def test_data_takes_the_place_of_a_simulation(
     assert open_dataset(out).ids("test") == tuple(small_set.test)
 
 
-@pytest.mark.parametrize("name", ["it's", 'a "b"', "a\\b", "a: b", "ä#", " a"])
+@pytest.mark.parametrize("name", ["it's", 'a "b"', "a\\b", "a: b", "ä#", " a", "bi 😀"])
 def test_noise_may_have_any_name(synth: Synth, config: Path, tmp_path: Path, name: str) -> None:
     folder = tmp_path / name
     folder.mkdir()
@@ -290,6 +290,45 @@ def test_verify_names_what_was_changed(synth: Synth, config: Path, tmp_path: Pat
     outcome = synth("verify", out, "--json")
     told = json.loads(outcome.out)
     assert (outcome.status, told["intact"], len(told["problems"])) == (1, False, 1)
+
+
+def test_without_its_manifest_no_file_of_a_set_is_called_foreign(
+    synth: Synth, config: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    synth("build", config, "--out", out)
+    (out / "manifest.jsonl").unlink()
+    outcome = synth("verify", out)
+    assert outcome.status == 1
+    assert "manifest.jsonl: is missing" in outcome.err
+    assert "not part of the build" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"id":"a","split":"train","image":5,"image_sha256":"x","mask":"m","mask_sha256":"x"}',
+        '{"id":"a","split":"train","image":"a\\u0000b","image_sha256":"","mask":"","mask_sha256":""}',
+        '{"id":"a","split":"train","image":"\\ud800","image_sha256":"","mask":"","mask_sha256":""}',
+        "[" * 200_000,
+    ],
+)
+def test_a_line_that_is_no_build_s_is_told(
+    synth: Synth, config: Path, tmp_path: Path, line: str
+) -> None:
+    out = tmp_path / "out"
+    synth("build", config, "--out", out)
+    (out / "manifest.jsonl").write_text(line + "\n")
+    outcome = synth("verify", out)
+    assert outcome.status == 1
+    assert "Traceback" not in outcome.err
+
+
+def test_a_link_to_an_empty_folder_is_filled(synth: Synth, config: Path, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert synth("build", config, "--out", tmp_path / "link").status == 0
+    assert (tmp_path / "real" / "dataset.json").is_file()
 
 
 def test_verify_finds_a_changed_line_of_the_manifest(

@@ -162,8 +162,9 @@ def test_outputs_of_another_order_are_not_taken_for_whole(tmp_path: Path) -> Non
         assert (stage.place / MANIFEST).read_bytes() == b""
 
 
-def test_a_folder_in_the_place_of_staging_is_not_cleared(tmp_path: Path) -> None:
-    theirs = tmp_path / ".out.partial" / "notes.txt"
+@pytest.mark.parametrize("name", ["notes.txt", "dataset.json"])
+def test_a_folder_in_the_place_of_staging_is_not_cleared(tmp_path: Path, name: str) -> None:
+    theirs = tmp_path / ".out.partial" / name
     theirs.parent.mkdir()
     theirs.write_text("mine")
     with (

@@ -239,6 +239,15 @@ def test_an_unknown_id_is_told(small_set: SmallSet) -> None:
         open_dataset(small_set.root).read_pair("ghost")
 
 
+def test_an_id_may_end_as_a_file_does(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        for id_ in ("a.tif", "b"):
+            Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / folder / f"{id_}.png")
+    (tmp_path / "train.txt").write_text("a.tif\nb.png\n")
+    assert open_dataset(tmp_path).ids("train") == ("a.tif", "b")
+
+
 def test_a_mask_of_another_size_is_told_by_name(small_set: SmallSet) -> None:
     Image.fromarray(MASK).save(small_set.mask("001"))
     with pytest.raises(DatasetError, match=r"001\.png: is 6x8 but its image is 48x64"):
