@@ -58,8 +58,9 @@ class Detector:
     device : str
         As torch names it, or ``auto`` for a CUDA device where there is one.
     precision : {"float32", "bfloat16"}
-        Arithmetic of the network. A processor that computes in bfloat16 takes about half the time
-        with it, any other takes longer; probabilities change in their third digit.
+        Arithmetic of the network. A processor that computes in bfloat16 takes some 0.6 of the time
+        with it, any other takes longer. Pixels at the rim of a target can change sides: 18 of 3,298
+        target pixels did in 67 frames of NUDT-SIRST.
     tile : int
         Longest side in pixels of what the network sees at once; rounded down to its multiple.
     overlap : int

@@ -147,10 +147,9 @@ def _read_values(path: Path) -> NDArray[Any]:
     if path.suffix.lower() != ARRAY_SUFFIX:
         return read_frame(path)
     try:
-        values = np.load(path, allow_pickle=False)
-        if not isinstance(values, np.ndarray):
-            raise ValueError("several arrays")
-    except (ValueError, EOFError) as error:
+        # Mapped first, which finds a header that promises more than the file holds.
+        values = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except ValueError as error:
         raise PredictionError(
             f"{path}: is damaged, or no numpy array ({str(error).splitlines()[0]})"
         ) from None

@@ -211,6 +211,7 @@ def train(
     Example:
       detect train configs/train/demo.yaml --data out/demo --out runs/demo
       detect train configs/train/demo.yaml --data out/demo --out runs/long --set steps=2000
+      detect train configs/train/demo.yaml --data out/demo --out runs/two --set compute.devices=2
       detect train configs/train/dnanet-published.yaml --data out/set --out runs/tuned \\
           --init runs/dnanet/best.safetensors
     """
@@ -486,7 +487,7 @@ def visualize(
     type=click.Choice(["float32", "bfloat16"]),
     default="float32",
     show_default=True,
-    help="bfloat16 takes half the time on processors that compute in it.",
+    help="bfloat16 is quicker on processors that compute in it; rims of targets may differ.",
 )
 @_device_option
 @json_option

@@ -1,6 +1,5 @@
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -11,13 +10,7 @@ from detect.evaluate import require_ids
 from detect.predictions import open_predictions
 from synth.dataset import Dataset, open_dataset
 
-
-def read_predictions(folder: Path, dataset: Dataset, ids: Sequence[str]) -> Iterator[Any]:
-    """Pairs of prediction and label."""
-    predictions = open_predictions(folder, ids)
-    for id_ in ids:
-        truth = dataset.read_mask(id_)
-        yield predictions.read(id_, truth.shape), truth
+Pair = tuple[np.ndarray, np.ndarray]
 
 
 @pytest.fixture
@@ -25,120 +18,180 @@ def dataset(tiny_set: Path) -> Dataset:
     return open_dataset(tiny_set)
 
 
-def fill(folder: Path, dataset: Dataset, make: Callable[[np.ndarray], np.ndarray]) -> Path:
+def fill(
+    folder: Path, dataset: Dataset, make: Callable[[np.ndarray], np.ndarray], ending: str = ".png"
+) -> Path:
     folder.mkdir()
     for id_ in dataset.ids("test"):
-        cv2.imwrite(str(folder / f"{id_}.png"), make(dataset.read_mask(id_)))
+        values = make(dataset.read_mask(id_))
+        if ending.endswith(".npy"):
+            np.save(folder / f"{id_}{ending}", values)
+        else:
+            cv2.imwrite(str(folder / f"{id_}{ending}"), values)
     return folder
 
 
+def read_pairs(folder: Path, dataset: Dataset) -> Iterator[Pair]:
+    ids = dataset.ids("test")
+    predictions = open_predictions(folder, ids)
+    for id_ in ids:
+        truth = dataset.read_mask(id_)
+        yield predictions.read(id_, truth.shape), truth
+
+
 @pytest.mark.parametrize(
-    "make",
+    ("make", "ending"),
     [
-        lambda mask: mask.astype(np.uint8),
-        lambda mask: mask * np.uint8(255),
-        lambda mask: mask * np.uint16(65535),
-        lambda mask: mask.astype(np.uint16),
+        (lambda mask: mask.astype(np.uint8), ".png"),
+        (lambda mask: mask * np.uint8(255), ".png"),
+        (lambda mask: mask * np.uint8(255), "_Pred.png"),
+        (lambda mask: mask * np.uint8(255), ".bmp"),
+        (lambda mask: mask * np.uint16(65535), ".png"),
+        (lambda mask: mask.astype(np.uint16), ".tif"),
+        (lambda mask: np.dstack([mask * np.uint8(255)] * 3), ".png"),
+        (lambda mask: mask, ".npy"),
+        (lambda mask: mask.astype(np.int64), "_Pred.npy"),
+        (lambda mask: mask.astype(np.float32), ".npy"),
+        (lambda mask: mask[None, None] * np.uint8(255), ".npy"),
     ],
 )
 def test_masks_of_every_kind_are_the_labels(
-    tmp_path: Path, dataset: Dataset, make: Callable[[np.ndarray], np.ndarray]
+    tmp_path: Path, dataset: Dataset, make: Callable[[np.ndarray], np.ndarray], ending: str
 ) -> None:
-    folder = fill(tmp_path / "p", dataset, make)
-    pairs = list(read_predictions(folder, dataset, dataset.ids("test")))
+    folder = fill(tmp_path / "p", dataset, make, ending)
+    pairs = list(read_pairs(folder, dataset))
     assert len(pairs) == 3
     for found, truth in pairs:
         assert found.dtype == np.bool_
         np.testing.assert_array_equal(found, truth)
 
 
-@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
-def test_probabilities_are_scaled_by_their_depth(
-    tmp_path: Path, dataset: Dataset, dtype: type, top: int
-) -> None:
-    def ramp(mask: np.ndarray) -> np.ndarray:
-        return np.linspace(0, top, mask.size).reshape(mask.shape).astype(dtype)
+def ramp(mask: np.ndarray) -> np.ndarray:
+    return np.linspace(0, 1, mask.size).reshape(mask.shape)
 
-    folder = fill(tmp_path / "p", dataset, ramp)
-    for found, truth in read_predictions(folder, dataset, dataset.ids("test")):
-        expected = np.linspace(0, 1, truth.size).reshape(truth.shape)
-        np.testing.assert_allclose(found, expected, atol=1 / top)
+
+@pytest.mark.parametrize(
+    ("make", "ending", "step"),
+    [
+        (lambda mask: (ramp(mask) * 255).astype(np.uint8), ".png", 1 / 255),
+        (lambda mask: (ramp(mask) * 65535).astype(np.uint16), ".png", 1 / 65535),
+        (lambda mask: (ramp(mask) * 65535).astype(np.uint16), ".npy", 1 / 65535),
+        (lambda mask: ramp(mask).astype(np.float32), ".npy", 1e-7),
+        (ramp, ".npy", 1e-15),
+    ],
+)
+def test_probabilities_are_scaled_by_their_depth(
+    tmp_path: Path,
+    dataset: Dataset,
+    make: Callable[[np.ndarray], np.ndarray],
+    ending: str,
+    step: float,
+) -> None:
+    folder = fill(tmp_path / "p", dataset, make, ending)
+    for found, truth in read_pairs(folder, dataset):
+        np.testing.assert_allclose(found, ramp(truth), atol=step)
 
 
 def test_one_faint_image_does_not_make_the_others_masks(tmp_path: Path, dataset: Dataset) -> None:
     folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(200))
     cv2.imwrite(str(folder / f"{dataset.ids('test')[0]}.png"), np.eye(32, dtype=np.uint8))
-    first, _ = next(iter(read_predictions(folder, dataset, dataset.ids("test"))))
+    first, _ = next(read_pairs(folder, dataset))
     assert first.max() == 1 / 255
 
 
 def test_masks_of_two_ranges_are_masks(tmp_path: Path, dataset: Dataset) -> None:
     ranges = iter([1, 255, 1])
     folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(next(ranges)))
-    for found, truth in read_predictions(folder, dataset, dataset.ids("test")):
+    for found, truth in read_pairs(folder, dataset):
         np.testing.assert_array_equal(found, truth)
 
 
-def test_deep_images_of_shallow_values_are_not_guessed_at(tmp_path: Path, dataset: Dataset) -> None:
-    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint16(255))
-    with pytest.raises(PredictionError, match="nothing above 255"):
-        list(read_predictions(folder, dataset, dataset.ids("test")))
+def test_files_of_other_images_are_left_alone(tmp_path: Path, dataset: Dataset) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(255), "_Pred.png")
+    for id_ in dataset.ids("test"):
+        (folder / f"{id_}_GT.png").write_bytes(b"not an image")
+    (folder / "notes.txt").write_text("ours")
+    assert len(list(read_pairs(folder, dataset))) == 3
 
 
-def test_what_is_missing_double_or_of_another_size_is_named(
+def test_only_masks_are_refused_where_probabilities_are_needed(
     tmp_path: Path, dataset: Dataset
 ) -> None:
-    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(255))
     ids = dataset.ids("test")
-    last = folder / f"{ids[-1]}.png"
-    cv2.imwrite(str(last), np.zeros((32, 31), np.uint8))
-    with pytest.raises(PredictionError, match=rf"{ids[-1]}\.png: is 32x31 but its label is 32x32"):
-        list(read_predictions(folder, dataset, ids))
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(255))
+    with pytest.raises(PredictionError, match=rf"{folder}: holds masks"):
+        open_predictions(folder, ids).require_probabilities()
+    cv2.imwrite(str(folder / f"{ids[0]}.png"), np.full((32, 32), 7, np.uint8))
+    open_predictions(folder, ids).require_probabilities()
+
+
+@pytest.mark.parametrize(
+    ("make", "ending", "problem"),
+    [
+        (lambda mask: mask * np.uint16(255), ".png", "nothing above 255"),
+        (lambda mask: mask * 9.0 - 4.5, ".npy", r"\.npy: holds -4.5 to 4.5; .* sigmoid"),
+        (lambda mask: mask * np.nan, ".npy", "between 0 and 1"),
+        (lambda mask: mask * np.int64(255), ".npy", "holds int64 values"),
+        (lambda mask: mask * 1j, ".npy", "holds complex128 values"),
+        (lambda mask: np.stack([mask, mask]), ".npy", r"shape \(2, 32, 32\)"),
+        (lambda mask: np.zeros((0, 4)), ".npy", "array"),
+        (lambda mask: np.array([{}]), ".npy", "no numpy array"),
+    ],
+)
+def test_values_that_are_not_clear_are_not_guessed_at(
+    tmp_path: Path,
+    dataset: Dataset,
+    make: Callable[[np.ndarray], np.ndarray],
+    ending: str,
+    problem: str,
+) -> None:
+    folder = fill(tmp_path / "p", dataset, make, ending)
+    with pytest.raises(PredictionError, match=problem):
+        list(read_pairs(folder, dataset))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x93NUMPY", b"no array", b"PK\x03\x04" + bytes(18)])
+def test_damaged_arrays_are_named(tmp_path: Path, dataset: Dataset, content: bytes) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask, ".npy")
+    file = folder / f"{dataset.ids('test')[1]}.npy"
+    file.write_bytes(content)
+    with pytest.raises(PredictionError, match=rf"{file}: is damaged, or no numpy array"):
+        open_predictions(folder, dataset.ids("test"))
+    whole = (folder / f"{dataset.ids('test')[0]}.npy").read_bytes()
+    for part in (whole[:-5], whole.replace(b"(32, 32)", b"(9000000,9000000)")):
+        file.write_bytes(part)
+        with pytest.raises(PredictionError, match=rf"{file}: is damaged, or no numpy array"):
+            open_predictions(folder, dataset.ids("test"))
+
+
+@pytest.mark.parametrize("ending", [".png", ".npy"])
+def test_what_is_missing_double_or_of_another_size_is_named(
+    tmp_path: Path, dataset: Dataset, ending: str
+) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(255), ending)
+    ids = dataset.ids("test")
+    last = folder / f"{ids[-1]}{ending}"
+    if ending == ".npy":
+        np.save(last, np.zeros((32, 31), bool))
+    else:
+        cv2.imwrite(str(last), np.zeros((32, 31), np.uint8))
+    with pytest.raises(PredictionError, match=rf"{last}: is 32x31 but its label is 32x32"):
+        list(read_pairs(folder, dataset))
     cv2.imwrite(str(last.with_suffix(".bmp")), np.zeros((32, 32), np.uint8))
     with pytest.raises(PredictionError, match="predicts the same image"):
-        list(read_predictions(folder, dataset, ids))
+        list(read_pairs(folder, dataset))
     last.unlink()
     last.with_suffix(".bmp").unlink()
     with pytest.raises(PredictionError, match=rf"{ids[-1]}\.png: is missing"):
-        list(read_predictions(folder, dataset, ids))
+        list(read_pairs(folder, dataset))
+    (folder / f"{ids[0]}{ending}").unlink()
+    with pytest.raises(PredictionError, match=rf"{ids[0]}\.png: is missing.*\(2 are missing\)"):
+        list(read_pairs(folder, dataset))
     with pytest.raises(PredictionError, match="no such folder"):
-        list(read_predictions(tmp_path / "q", dataset, ids))
+        open_predictions(tmp_path / "q", ids)
 
 
 def test_an_empty_split_is_named(tmp_path: Path, write_set: Callable[..., Path]) -> None:
     dataset = open_dataset(write_set(tmp_path / "s", test=0))
     with pytest.raises(DetectError, match="'test' is empty; choose --split train"):
         require_ids(dataset, "test")
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_arrays_of_probabilities_are_taken_as_they_are(
-    tmp_path: Path, dataset: Dataset, dtype: type
-) -> None:
-    rng = np.random.default_rng(0)
-    maps = {id_: rng.random((32, 32)).astype(dtype) for id_ in dataset.ids("test")}
-    for id_, values in maps.items():
-        np.save(tmp_path / f"{id_}_Pred.npy", values)
-    predictions = open_predictions(tmp_path, dataset.ids("test"))
-    assert not predictions.masks
-    for id_, values in maps.items():
-        np.testing.assert_array_equal(predictions.read(id_, (32, 32)), values)
-
-
-@pytest.mark.parametrize(
-    ("values", "problem"),
-    [
-        (np.full((32, 32), 2.0), "apply the sigmoid"),
-        (np.full((32, 32), np.nan), "apply the sigmoid"),
-        (np.zeros((2, 32, 32)), "rows and columns"),
-        (np.full((32, 32), 7), "save probabilities as"),
-        (np.full((32, 32), None), "is damaged, or no numpy array"),
-    ],
-)
-def test_arrays_that_are_no_prediction_are_named(
-    tmp_path: Path, dataset: Dataset, values: np.ndarray, problem: str
-) -> None:
-    for id_ in dataset.ids("test"):
-        np.save(tmp_path / f"{id_}.npy", values)
-    with pytest.raises(PredictionError, match=problem):
-        open_predictions(tmp_path, dataset.ids("test"))
