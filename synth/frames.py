@@ -314,7 +314,7 @@ def _check_container(data: bytes, path: Path | str) -> None:
 def _check_png(data: bytes, path: Path | str) -> None:
     view = memoryview(data)
     at = len(_PNG_SIGNATURE)
-    if data[at : at + 8] != b"\0\0\0\x0dIHDR":
+    if len(data) >= at + 8 and data[at : at + 8] != b"\0\0\0\x0dIHDR":
         raise FrameError(path, "is damaged: the PNG file has no header; replace or remove it")
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
