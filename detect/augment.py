@@ -47,7 +47,8 @@ class ImageBank:
     pixels : (P,) Tensor of uint8 or int16
         DN in raster order; 16-bit ones as the integers of the same bits.
     masks : (P,) Tensor of uint8
-        1 on targets.
+        Masks for the four ways to mirror: bit 0 is set on targets of windows that are not
+        mirrored, bit 1 with `Views.flip_rows`, bit 2 with `Views.flip_cols`, bit 3 with both.
     start : (n,) ndarray of int
         Where each image begins.
     shape : (n, 2) ndarray of int
@@ -106,6 +107,11 @@ class Views:
     def corner(self) -> Integers:
         """First row and column, (N, 2)."""
         return np.stack([self.top, self.left], 1)
+
+    @property
+    def mirrored(self) -> Integers:
+        """Which bit of the masks is theirs, (N,)."""
+        return self.flip_rows + 2 * self.flip_cols.astype(np.int64)
 
     @property
     def turns(self) -> Booleans:
@@ -209,7 +215,9 @@ def take_windows(
     size = augment.crop
     moved = (views.angle != 0) | (views.side != size)
     if not moved.any():
-        windows = _look_up(bank, images, views.corner, size, augment.fill, views.turns)
+        windows = _look_up(
+            bank, images, views.corner, size, augment.fill, views.mirrored, views.turns
+        )
     else:
         windows = torch.empty(len(views), 2, size, size, device=bank.pixels.device)
         # A window that shrinks to half its side is sampled at two by two places a pixel.
@@ -220,7 +228,7 @@ def take_windows(
             windows[torch.from_numpy(rows)] = (
                 _interpolate(bank, of, part, size, augment.fill, int(fine))
                 if fine
-                else _look_up(bank, of, part.corner, size, augment.fill, part.turns)
+                else _look_up(bank, of, part.corner, size, augment.fill, part.mirrored, part.turns)
             )
     values, truth = windows[:, :1], windows[:, 1:]
     blurred = np.flatnonzero(views.blur)
@@ -306,11 +314,12 @@ def _look_up(
     corner: Integers,
     size: int,
     fill: str,
+    mirrored: Integers,
     turns: Booleans | None = None,
 ) -> Tensor:
     """Values and truth of windows of `size` pixels from (N, 2) corners: (N, 2, size, size).
 
-    `turns` are flip_rows, flip_cols and transpose, (N, 3).
+    `mirrored` chooses the masks, and `turns` are flip_rows, flip_cols and transpose, (N, 3).
     """
     if turns is None:
         turns = np.zeros((len(images), 3), bool)
@@ -331,7 +340,9 @@ def _look_up(
         pixels = pixels.int().bitwise_and_(0xFFFF)
     windows = torch.empty(len(images), 2, size, size, device=device)
     windows[:, 0] = pixels
-    windows[:, 1] = bank.masks.index_select(0, index).view(shape)
+    bit = torch.from_numpy((1 << mirrored).astype(np.uint8)).to(device)
+    masks = bank.masks.index_select(0, index).view(shape)
+    windows[:, 1] = masks.bitwise_and_(bit[:, None, None]) != 0
     if not (row_inside.all() and col_inside.all()):
         down = torch.from_numpy(np.where(across, col_inside, row_inside)).to(device)
         along = torch.from_numpy(np.where(across, row_inside, col_inside)).to(device)
@@ -360,7 +371,7 @@ def _interpolate(
     reach = int(np.ceil(abs(matrix).sum(2).max() / 2)) + 1
     corner = np.floor(centre).astype(np.int64) - reach
     extent = 2 * reach + 2
-    region = _look_up(bank, images, corner, extent, fill)
+    region = _look_up(bank, images, corner, extent, fill, views.mirrored)
     # Where the samples lie in the region, from -1 at its first edge to 1 at its last.
     place = _tensor((np.arange(size * fine) + 0.5) / (size * fine) - 0.5, region)
     step = _tensor(matrix * 2 / extent, region)

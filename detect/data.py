@@ -29,7 +29,8 @@ from detect.sampler import Entry
 from detect.seeds import Purpose, draw_generator
 from synth.dataset import Dataset
 from synth.frames import Frame, Mask
-from synth.targets import find_targets
+from synth.offsets import measure_offsets
+from synth.targets import find_targets, label_targets
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,37 @@ def hold_out(
     return training, tuple(id_ for id_ in ids if id_ in {judged[group] for group in chosen})
 
 
+def mirror_masks(frame: Frame, mask: Mask, keep_offset: bool) -> NDArray[np.uint8]:
+    """Make the masks of a frame for all ways to mirror it.
+
+    Parameters
+    ----------
+    frame : (H, W) ndarray of uint8 or uint16
+    mask : (H, W) ndarray of bool
+    keep_offset : bool
+        A target's mask that lies off along an axis (`synth.offsets`) is moved, by twice that in
+        whole pixels, to where it lies off to the same side once it is mirrored along this axis.
+
+    Returns
+    -------
+    (H, W) ndarray of uint8
+        See `ImageBank.masks`.
+    """
+    plain = mask.view(np.uint8)
+    moves = -np.rint(2 * measure_offsets(frame, mask)).astype(np.int64) if keep_offset else None
+    if moves is None or not moves.any():
+        return plain * np.uint8(0b1111)
+    _, labels = label_targets(mask)
+    rows, cols = np.nonzero(labels)
+    move_row, move_col = moves[labels[rows, cols] - 1].T
+    masks = plain.copy()
+    for bit, down, along in ((2, move_row, 0), (4, 0, move_col), (8, move_row, move_col)):
+        row, col = rows + down, cols + along
+        inside = (row >= 0) & (row < mask.shape[0]) & (col >= 0) & (col < mask.shape[1])
+        masks[row[inside], col[inside]] |= bit
+    return masks
+
+
 class TrainingImages:
     """Training images on the device that trains, as bytes.
 
@@ -161,7 +193,12 @@ class TrainingImages:
         pixels = np.concatenate([frame.ravel() for frame in images.frames])
         if pixels.dtype == np.uint16:
             pixels = pixels.view(np.int16)
-        masks = np.concatenate([mask.ravel() for mask in images.masks]).view(np.uint8)
+        masks = np.concatenate(
+            [
+                mirror_masks(frame, mask, augment.keep_offset).ravel()
+                for frame, mask in zip(images.frames, images.masks, strict=True)
+            ]
+        )
         self.bank = ImageBank(
             torch.from_numpy(pixels).to(device),
             torch.from_numpy(masks).to(device),

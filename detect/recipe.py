@@ -27,6 +27,9 @@ class Augment:
     transpose : bool
         Swap rows and columns of half of the windows; with both mirrors these are all eight
         turns and mirror images of a square.
+    keep_offset : bool
+        A mask that lies a fraction of a pixel beside its target lies on the same side of it in
+        mirrored windows, see `detect.data.mirror_masks`: for sets whose masks have a habit.
     scale : tuple of float
         Enlargement, drawn between these; (1, 1) leaves the pixels as they are.
     shift : float
@@ -53,6 +56,7 @@ class Augment:
     fill: Literal["mirror", "zero"]
     mirror: Literal["none", "horizontal", "both"]
     transpose: bool
+    keep_offset: bool
     scale: tuple[float, float]
     shift: float
     rotation: float

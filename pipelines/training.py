@@ -24,6 +24,7 @@ class AugmentSettings(StrictModel):
     fill: Literal["mirror", "zero"] = "mirror"
     mirror: Literal["none", "horizontal", "both"] = "both"
     transpose: bool = True
+    keep_offset: bool = False
     scale: tuple[Positive, Positive] = (1.0, 1.0)
     shift: Share = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0

@@ -71,6 +71,7 @@ def make_recipe() -> Callable[..., Recipe]:
             fill="mirror",
             mirror="both",
             transpose=True,
+            keep_offset=False,
             scale=(1.0, 1.0),
             shift=0.0,
             rotation=0.0,

@@ -39,6 +39,7 @@ def plain(**changes: Any) -> Augment:
         gain=0.0,
         offset=0.0,
         noise=0.0,
+        keep_offset=False,
         pick=None,
     )
     return replace(base, **changes)
@@ -54,7 +55,7 @@ def make_bank(frames: list[Array], masks: list[Array] | None = None) -> ImageBan
     sizes = np.array([frame.size for frame in frames])
     return ImageBank(
         torch.from_numpy(pixels.view(np.int16) if pixels.dtype == np.uint16 else pixels),
-        torch.from_numpy(np.concatenate([mask.ravel() for mask in masks]).view(np.uint8)),
+        torch.from_numpy(15 * np.concatenate([mask.ravel() for mask in masks]).view(np.uint8)),
         sizes.cumsum() - sizes,
         np.array([frame.shape for frame in frames]),
         [np.argwhere(mask).astype(float) for mask in masks],

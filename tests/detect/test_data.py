@@ -9,13 +9,14 @@ import torch
 from small_sets import SmallSet
 
 from detect import data
-from detect.data import LabelledFrames, TrainingImages, read_labelled
+from detect.data import LabelledFrames, TrainingImages, mirror_masks, read_labelled
 from detect.errors import TrainingError
 from detect.lineage import read_origins
 from detect.normalise import Kind, fit_normalisation
 from detect.recipe import Augment, Recipe
 from detect.sampler import Entry
 from synth.dataset import Dataset, open_dataset
+from synth.offsets import measure_offsets
 
 WriteSet = Callable[..., Path]
 
@@ -159,6 +160,47 @@ def test_a_whole_image_is_what_a_detector_sees(
     for row, (frame, mask) in enumerate(zip(frames.frames, frames.masks, strict=True)):
         np.testing.assert_allclose(values[row], rule.apply(frame), rtol=1e-4, atol=1e-4)
         np.testing.assert_array_equal(truth[row, 0], mask)
+
+
+def test_a_mask_beside_its_target_stays_on_its_side_when_mirrored() -> None:
+    rows, cols = np.mgrid[:40, :40]
+
+    def draw(row: float, col: float) -> np.ndarray:
+        return 200 * np.exp(-((rows - row) ** 2 + (cols - col) ** 2) / 4)
+
+    frame = (20 + draw(12.5, 11.5) + draw(30, 29)).astype(np.uint8)
+    # The first is labelled half a pixel up and left of where it is, the second where it is.
+    mask = (np.hypot(rows - 12, cols - 11) < 2.5) | (np.hypot(rows - 30, cols - 29) < 2.5)
+    found = mirror_masks(frame, mask, keep_offset=True)
+    assert ((found & 1) == mask).all()
+    for bit, axes in ((1, (0,)), (2, (1,)), (3, (0, 1))):
+        seen, shown = np.flip(frame, axes), np.flip(found >> bit & 1 == 1, axes)
+        order = 1 if 0 in axes else 0
+        offsets = measure_offsets(seen, shown)
+        np.testing.assert_allclose(offsets[order], [-0.5, -0.5], atol=0.1)
+        np.testing.assert_allclose(offsets[1 - order], [0, 0], atol=0.1)
+    np.testing.assert_array_equal(mirror_masks(frame, mask, keep_offset=False), 15 * mask)
+
+
+def test_windows_are_given_the_masks_of_their_way_to_mirror(
+    make_recipe: Callable[..., Recipe],
+) -> None:
+    rows, cols = np.mgrid[:40, :40]
+    frame = (20 + 200 * np.exp(-((rows - 20.5) ** 2 + (cols - 17.5) ** 2) / 4)).astype(np.uint8)
+    mask = np.hypot(rows - 20, cols - 17) < 2.5
+    read = LabelledFrames(("a",), [frame], [mask], [np.array([[20.0, 17.0]])])
+    rule = fit_normalisation("dataset", read.frames, 1)
+    for changes in ({}, {"rotation": 5.0}):
+        augment = replace(make_recipe().augment, crop=40, mirror="both", transpose=True)
+        augment = replace(augment, keep_offset=True, **changes)
+        images = TrainingImages(read, rule, augment, 0, torch.device("cpu"))
+        batch = entries(24, 1)
+        views = images.choose_views(batch)
+        assert set(views.mirrored) == {0, 1, 2, 3}
+        values, truth = images.take(batch, views)
+        for value, shown in zip(values[:, 0].numpy(), truth[:, 0].numpy() > 0, strict=True):
+            grey = np.rint(value * rule.std[0] + rule.mean[0]).astype(np.uint8)
+            np.testing.assert_allclose(measure_offsets(grey, shown), [[-0.5, -0.5]], atol=0.25)
 
 
 def test_frames_of_any_size_and_depth_make_one_batch(
