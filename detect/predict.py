@@ -27,7 +27,7 @@ from synth.targets import Box, find_targets, label_targets
 
 Precision = Literal["float32", "bfloat16"]
 
-TILE, OVERLAP = 1536, 480
+TILE, OVERLAP = 1536, 512
 """Default sides of tiles and of their overlap, in pixels; see `Detector`."""
 
 # Pixels over which one tile hands over to the next; the rest of the overlap is context alone.
@@ -126,7 +126,8 @@ class Detector:
 
     def _infer(self, values: Tensor) -> Tensor:
         """From (1, C, H, W) to the probabilities (H, W), on the processor."""
-        placed = values.to(self.device, self.dtype, memory_format=torch.channels_last)
+        dtype = torch.float32 if self.network.full_input else self.dtype
+        placed = values.to(self.device, dtype, memory_format=torch.channels_last)
         return self.network(placed)[-1][0, 0].float().sigmoid().cpu()
 
     def _infer_tiles(self, values: Tensor) -> Tensor:
@@ -366,6 +367,7 @@ class _Folded(Network):
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.multiple = network.multiple
+        self.full_input = network.full_input
         self.folded = symbolic_trace(_Segment(network))
         modules = dict(self.folded.named_modules())
         calls = [node for node in self.folded.graph.nodes if node.op == "call_module"]

@@ -16,9 +16,12 @@ class Network(nn.Module):
     ----------
     multiple : int
         Height and width that reach `segment` are multiples of this.
+    full_input : bool
+        `segment` is given images in single precision, whatever precision the weights have.
     """
 
     multiple: int = 1
+    full_input: bool = False
 
     def segment(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map (N, C, H, W) to logits (N, 1, H, W), for sizes that are multiples of `multiple`.
