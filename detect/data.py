@@ -29,8 +29,7 @@ from detect.sampler import Entry
 from detect.seeds import Purpose, draw_generator
 from synth.dataset import Dataset
 from synth.frames import Frame, Mask
-from synth.offsets import measure_offsets
-from synth.targets import find_targets, label_targets
+from synth.targets import find_targets, label_targets, measure_offsets
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def mirror_masks(frame: Frame, mask: Mask, keep_offset: bool) -> NDArray[np.uint
     frame : (H, W) ndarray of uint8 or uint16
     mask : (H, W) ndarray of bool
     keep_offset : bool
-        A target's mask that lies off along an axis (`synth.offsets`) is moved, by twice that in
+        A target's mask that lies off along an axis (`measure_offsets`) is moved, by twice that in
         whole pixels, to where it lies off to the same side once it is mirrored along this axis.
 
     Returns

@@ -16,7 +16,7 @@ from detect.normalise import Kind, fit_normalisation
 from detect.recipe import Augment, Recipe
 from detect.sampler import Entry
 from synth.dataset import Dataset, open_dataset
-from synth.offsets import measure_offsets
+from synth.targets import measure_offsets
 
 WriteSet = Callable[..., Path]
 

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from synth.offsets import measure_offsets
-from synth.targets import find_targets
+from synth.targets import find_targets, measure_offsets
 
 
 def blob(row: float, col: float, sigma: float = 1.5, contrast: float = 80.0) -> np.ndarray:
@@ -29,13 +28,13 @@ def test_an_offset_is_found_to_a_tenth_of_a_pixel(
     np.testing.assert_allclose(found, [away], atol=0.1)
 
 
-def test_targets_come_in_their_order_and_those_at_the_border_too() -> None:
+def test_targets_come_in_their_order_and_those_at_the_border_are_let_be() -> None:
     mask = disc(0, 60, 3) | disc(20, 10, 3) | disc(40, 40, 3)
     image = np.maximum.reduce([blob(0, 60), blob(20.5, 10), blob(40, 39.5)])
     found = measure_offsets(image, mask)
     assert len(found) == len(find_targets(mask)) == 3
     np.testing.assert_allclose(found[1:], [[-0.5, 0], [0, 0.5]], atol=0.12)
-    assert abs(found[0]).max() < 0.5
+    assert found[0].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
