@@ -26,7 +26,9 @@ synth: $(READY) ## build a data set (CONFIG= DATA= NOISE= OUT=)
 	  $(if $(DATA),--data $(DATA)) $(foreach source,$(NOISE),--noise $(source))
 
 train: $(READY) ## train a detector on the built set (TRAIN= OUT= RUN=), then test it
-	@test -f $(OUT)/dataset.json || $(MAKE) --no-print-directory synth
+	@test -f "$(OUT)/dataset.json" || $(if $(filter command% environment%,$(origin OUT)),\
+	  { echo "$(OUT): no data set is there; make synth OUT=$(OUT) builds one" >&2; false; },\
+	  $(MAKE) --no-print-directory synth)
 	$(BIN)/detect train $(TRAIN) --data $(OUT) --out $(RUN)
 	@set -- $(RUN)/best.safetensors; test -f "$$1" || set -- $(RUN)/last.safetensors; \
 	  echo $(BIN)/detect test "$$1" $(OUT); $(BIN)/detect test "$$1" $(OUT)

@@ -223,6 +223,10 @@ def _grown(mask: Mask, pixels: int = 2) -> Mask:
     return cv2.dilate(mask.view(np.uint8), kernel).view(np.bool_)
 
 
+# 256 frames of so many pixels with their masks are at most 50 MB.
+_KEPT_PIXELS = 1 << 16
+
+
 @lru_cache(maxsize=8)
 def _camera(settings: SimulationSettings, seed: int) -> Sensor:
     return make_sensor(
@@ -233,9 +237,17 @@ def _camera(settings: SimulationSettings, seed: int) -> Sensor:
     )
 
 
-# A build looks at every simulated pair twice, to plan and to make; 256 pairs are some 32 MB.
-@lru_cache(maxsize=256)
 def _simulate(settings: SimulationSettings, seed: int, name: str, labelled: bool) -> SimulatedFrame:
+    # A build looks at every pair twice, to plan and to make. Small ones are kept meanwhile.
+    height, width = settings.shape
+    if height * width > _KEPT_PIXELS:
+        return _simulate_anew(settings, seed, name, labelled)
+    return _simulate_once(settings, seed, name, labelled)
+
+
+def _simulate_anew(
+    settings: SimulationSettings, seed: int, name: str, labelled: bool
+) -> SimulatedFrame:
     rng = generator(seed, "frame", name)
     kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
     return simulate_frame(
@@ -245,3 +257,6 @@ def _simulate(settings: SimulationSettings, seed: int, name: str, labelled: bool
         targets=settings.targets if labelled else (0, 0),
         scr=settings.scr,
     )
+
+
+_simulate_once = lru_cache(maxsize=256)(_simulate_anew)

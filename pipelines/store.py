@@ -95,18 +95,10 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
     Raises
     ------
     StoreError
-        The path is taken by something else, or by a set of another configuration; the message
-        names the first difference.
+        The path is taken by something else, or by a set of another configuration, where the
+        message names the first difference, or by one that lacks files by now.
     """
-    if not out.exists():
-        if out.is_symlink():
-            raise StoreError(out, "is a link to nothing; remove it, or choose another --out")
-        return None
-    if not out.is_dir():
-        raise StoreError(out, "is a file; choose another --out")
-    if not (out / DESCRIPTION).is_file():
-        if any(out.iterdir()):
-            raise StoreError(out, "is a folder with other files in it; choose another --out")
+    if not require_usable(out):
         return None
     found = read_description(out)
     difference = _difference_of_builds(found, description)
@@ -114,7 +106,38 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
         raise StoreError(
             out, f"was built by another configuration: {difference}; choose another --out"
         )
+    # No file is read here, which `verify` is for.
+    gone = [name for name in found.get("files", {}) if not (out / name).is_file()]
+    for folder in (IMAGES, MASKS):
+        there = sum(1 for _ in (out / folder).iterdir()) if (out / folder).is_dir() else 0
+        if there < found.get("counts", {}).get("outputs", 0):
+            gone.append(folder)
+    if gone:
+        raise StoreError(
+            out, f"is not whole: some of {gone[0]} is gone; remove the set to build it again"
+        )
     return found
+
+
+def require_usable(out: Path) -> bool:
+    """Whether a built set is there, as far as a glance tells.
+
+    Raises
+    ------
+    StoreError
+        Something else is there.
+    """
+    if not out.exists():
+        if out.is_symlink():
+            raise StoreError(out, "is a link to nothing; remove it, or choose another --out")
+        return False
+    if not out.is_dir():
+        raise StoreError(out, "is a file; choose another --out")
+    if (out / DESCRIPTION).is_file():
+        return True
+    if any(out.iterdir()):
+        raise StoreError(out, "is a folder with other files in it; choose another --out")
+    return False
 
 
 def read_description(out: Path) -> dict[str, Any]:

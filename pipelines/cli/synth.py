@@ -27,7 +27,7 @@ from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import sample_files
 from pipelines.pool import Backend, Pool
-from pipelines.store import MANIFEST, replace_file, verify
+from pipelines.store import MANIFEST, replace_file, require_usable, verify
 from synth import __version__
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, RecipeError
@@ -211,6 +211,7 @@ def transfer(
     \b
     Example: synth transfer NUDT-SIRST --noise bank.npz --out noisy --mode mixup --ratio 0.1
     """
+    require_usable(out)
     pool = Pool(jobs, backend)
     settings = NoiseSettings.model_validate({"mode": mode, "ratio": ratio, "gain": gain})
     plan = prepare_transfer(open_dataset(dataset), load_bank(noise), settings, split, seed, pool)
@@ -252,6 +253,7 @@ def rotate(
     \b
     Example: synth rotate noisy --out negatives --side 32 --turns 0,1,2,3 --mirror
     """
+    require_usable(out)
     pool = Pool(jobs, backend)
     settings = NegativeSettings.model_validate(
         {"side": side, "turns": turns, "mirror": mirror, "blend": blend}
@@ -298,6 +300,9 @@ def build(
         names = yaml.safe_dump([str(path) for path in noise], default_flow_style=True, width=10**9)
         values.append(f"noise.sources={names}")
     if data is not None:
+        lost = next((value for value in overrides if value.startswith("simulate")), None)
+        if lost:
+            raise click.UsageError(f"--set {lost} says what to simulate, but --data is given.")
         values.append("simulate=null")
     loaded = load_config(
         config,
@@ -311,6 +316,7 @@ def build(
     for source in loaded.noise.sources if loaded.noise else ():
         if out.resolve().is_relative_to(source.resolve()):
             raise StoreError(out, f"lies in {source}, where noise is sampled; choose another --out")
+    require_usable(out)
     pool = Pool(jobs, backend)
     started = time.perf_counter()
     _run(prepare(loaded, pool), out, pool, as_json, started)

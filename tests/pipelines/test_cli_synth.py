@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,6 +236,42 @@ def test_build_tells_what_it_made(synth: Synth, config: Path, tmp_path: Path) ->
     again = only_json(synth("build", config, "--out", out, "--json"))
     assert (again["made"], again["counts"]) == (0, counts)
     assert "is there already" in synth("build", config, "--out", out).out
+
+
+@pytest.mark.parametrize("lost", ["50_50/train.txt", "noise.npz", "images/*", "masks"])
+def test_a_set_that_lost_files_is_not_called_built(
+    synth: Synth, config: Path, tmp_path: Path, lost: str
+) -> None:
+    out = tmp_path / "out"
+    assert synth("build", config, "--out", out).status == 0
+    gone = next(iter(out.glob(lost)))
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    told = synth("build", config, "--out", out)
+    assert told.status == 1
+    assert f"is not whole: some of {lost.rstrip('/*')} is gone" in told.err
+
+
+def test_a_place_that_is_taken_is_told_before_anything_is_read(
+    synth: Synth, config: Path, small_set: SmallSet, tmp_path: Path
+) -> None:
+    (tmp_path / "notes").touch()
+    for command in (
+        ("build", config, "--data", tmp_path / "absent"),
+        ("rotate", tmp_path / "absent"),
+        ("transfer", small_set.root, "--noise", tmp_path / "absent.npz"),
+    ):
+        told = synth(*command, "--out", tmp_path)
+        assert told.status == 1
+        assert "is a folder with other files in it; choose another --out" in told.err
+
+
+def test_data_and_settings_of_the_simulation_exclude_each_other(
+    synth: Synth, config: Path, small_set: SmallSet, tmp_path: Path
+) -> None:
+    given = ("--data", small_set.root, "--set", "simulate.train=5", "--out", tmp_path / "out")
+    told = synth("build", config, *given)
+    assert told.status == 2
+    assert "simulate.train=5" in told.err
 
 
 def test_options_go_before_the_file(
