@@ -444,13 +444,14 @@ def _follow(averaged: nn.Module, network: nn.Module, decay: float, step: int) ->
 def _catch_signals() -> Iterator[list[int]]:
     """Collect the first interrupt or termination, so that a step is never cut in two.
 
-    The second one acts at once.
+    The second one acts at once. What is ignored (in a background job) stays so.
     """
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: old for number, old in handlers.items() if old != signal.SIG_IGN}
 
     def restore() -> None:
         for number, handler in before.items():

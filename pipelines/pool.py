@@ -89,21 +89,22 @@ class Pool:
 
 @contextmanager
 def _interrupts(stop: threading.Event) -> Iterator[list[int]]:
-    """Collect the first interrupt, and set `stop`; the second one acts at once.
+    """Collect the first interrupt, and set `stop`; the second one ends the process at once.
 
     Raised in the middle, it would leave workers inside a library while the interpreter ends,
-    which aborts the process.
+    which aborts the process. Where interrupts are ignored (a background job), they stay so.
     """
     caught: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before == signal.SIG_IGN:
         yield caught
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def catch(number: int, frame: object) -> None:
+        if caught:
+            os._exit(128 + number)
         caught.append(number)
         stop.set()
-        signal.signal(signal.SIGINT, before)
 
     signal.signal(signal.SIGINT, catch)
     try:

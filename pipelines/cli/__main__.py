@@ -1,5 +1,5 @@
 """``python -m pipelines.cli`` is the command `synth`."""
 
-from pipelines.cli.synth import main
+from pipelines.cli import run_synth
 
-main(prog_name="synth")
+run_synth()

@@ -496,6 +496,34 @@ def test_an_interrupt_is_one_line_and_leaves_what_the_next_run_needs(
     assert again.made == 1212 - left
 
 
+@pytest.mark.parametrize("backend", ["threads", "processes"])
+def test_a_second_interrupt_ends_it_at_once(
+    large_config: Path, tmp_path: Path, backend: str
+) -> None:
+    out = tmp_path / "out"
+    process = run_build(large_config, out, "--jobs", "2", "--backend", backend)
+    wait_for_outputs(process, out)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.01)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in errors.decode()
+    build(load_config(large_config, BuildConfig, defaults={"name": "large"}), out)
+
+
+def test_a_background_build_is_not_interrupted(large_config: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup ... &` hands it down
+    try:
+        process = run_build(large_config, out, "--jobs", "2", errors=subprocess.DEVNULL)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    wait_for_outputs(process, out)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) == 0
+
+
 def _group_lives(group: int) -> bool:
     try:
         os.killpg(group, 0)
