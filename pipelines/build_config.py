@@ -14,19 +14,22 @@ from synth.scenes import SCENE_KINDS
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
 Side = Annotated[int, Field(ge=1, le=65536)]
+FrameSide = Annotated[int, Field(ge=16, le=16384)]
 Count = Annotated[int, Field(ge=0)]
+Few = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Sigma = Annotated[float, Field(ge=0, le=65535)]
 
 
 class SensorSettings(StrictModel):
     """A simulated camera; σ in DN of 8-bit data, blur in pixels."""
 
-    temporal_sigma: NonNegative = 2.0
-    column_sigma: NonNegative = 1.0
-    row_sigma: NonNegative = 0.5
+    temporal_sigma: Sigma = 2.0
+    column_sigma: Sigma = 1.0
+    row_sigma: Sigma = 0.5
     dead_fraction: Ratio = 2e-4
-    blur_sigma: NonNegative = 0.8
+    blur_sigma: Annotated[float, Field(ge=0, le=32)] = 0.8
 
 
 class SimulationSettings(StrictModel):
@@ -35,11 +38,11 @@ class SimulationSettings(StrictModel):
     train: Positive
     test: Count
     noise_frames: Positive = 12
-    shape: tuple[Side, Side] = (256, 256)
+    shape: tuple[FrameSide, FrameSide] = (256, 256)
     bits: Annotated[int, Field(ge=8, le=16)] = 8
     kinds: Annotated[tuple[str, ...], Field(min_length=1)] = SCENE_KINDS
-    targets: tuple[Count, Count] = (1, 3)
-    scr: tuple[NonNegative, NonNegative] = (2.0, 12.0)
+    targets: tuple[Few, Few] = (1, 3)
+    scr: tuple[Sigma, Sigma] = (2.0, 12.0)
     sensor: SensorSettings = SensorSettings()
 
     @field_validator("kinds")
@@ -56,8 +59,6 @@ class SimulationSettings(StrictModel):
             raise ValueError("targets: the least number is above the greatest")
         if not 0 < self.scr[0] <= self.scr[1]:
             raise ValueError("scr: must be two numbers above 0, the smaller one first")
-        if min(self.shape) < 16:
-            raise ValueError("shape: a simulated frame has at least 16 pixels a side")
         return self
 
 
@@ -77,12 +78,13 @@ class NoiseSettings(StrictModel):
     bits: Annotated[int, Field(ge=1, le=16)] | None = None
     mode: Literal["mixup"] = "mixup"
     ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
-    gain: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    gain: Annotated[float, Field(gt=0, le=65536)] | None = None
 
     @field_validator("sources", "ratio", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | int | float | Path) else value
+        single = isinstance(value, str | int | float | Path) and not isinstance(value, bool)
+        return (value,) if single else value
 
     def sampling_rule(self) -> SamplingRule:
         """The rule for `synth.noise.sampling`."""

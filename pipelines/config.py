@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 
 from pipelines.errors import ConfigError
 
@@ -22,6 +22,15 @@ class StrictModel(BaseModel):
     """Base of every configuration: no unknown keys, no change once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool):
+            field = cls.model_fields[str(info.field_name)]
+            if "bool" not in str(field.annotation):
+                raise ValueError(f"{str(value).lower()} is not a value that it can have")
+        return value
 
 
 def load_config(

@@ -178,7 +178,7 @@ def noise_sample(
 )
 @click.option(
     "--gain",
-    type=_Finite(min=0, min_open=True),
+    type=_Finite(min=0, min_open=True, max=65536),
     help="From the noise's DN to the images', where their depths differ.",
 )
 @click.option(

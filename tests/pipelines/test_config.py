@@ -74,6 +74,13 @@ def test_the_published_configuration_is_the_published_one() -> None:
         ("simulate: {train: 1, test: 0}", "data and simulate exclude each other"),
         ("name: ../up", "name: "),
         ("name: ''", "name: "),
+        ("seed: true", "seed: true is not a value that it can have"),
+        ("noise: {ratio: true}", r"noise\.ratio: true is not"),
+        ("simulate: {train: 4, test: 1, shape: [8, 8]}", r"simulate\.shape\.0: .* 16"),
+        (
+            "simulate: {train: 4, test: 1, sensor: {blur_sigma: 1.0e9}}",
+            r"simulate\.sensor\.blur_sigma: .* 32",
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_told(write: Write, text: str, words: str) -> None:
