@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator, model_validator
 
 from pipelines.config import StrictModel
+from synth.blend import Blend
 from synth.noise.sampling import SamplingRule
 from synth.recipe import NoiseRule, Recipe
 from synth.scenes import SCENE_KINDS
@@ -107,7 +108,7 @@ class NoiseSettings(StrictModel):
 class NegativeSettings(StrictModel):
     """Which negatives are made from the training targets."""
 
-    side: Side = 32
+    side: Side | Literal["auto"] = 32
     turns: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)] = (
         0,
         1,
@@ -115,7 +116,7 @@ class NegativeSettings(StrictModel):
         3,
     )
     mirror: bool = False
-    blend: Literal["paste"] = "paste"
+    blend: Blend = "paste"
     count: Count | None = None
 
     @field_validator("turns")
@@ -127,7 +128,7 @@ class NegativeSettings(StrictModel):
 
     def recipe(self, noise: NoiseRule | None) -> Recipe:
         """The recipe for `synth.recipe`."""
-        return Recipe(self.side, self.turns, self.mirror, self.count, noise)
+        return Recipe(self.side, self.turns, self.mirror, self.count, noise, self.blend)
 
 
 class BuildConfig(StrictModel):
@@ -146,9 +147,10 @@ class BuildConfig(StrictModel):
             raise ValueError("data: is missing; give the data set's folder (--data), or `simulate`")
         if self.data is not None and self.simulate is not None:
             raise ValueError("data and simulate exclude each other; keep one")
-        if self.simulate is not None and self.negatives.side > min(self.simulate.shape):
+        side = self.negatives.side
+        if self.simulate is not None and side != "auto" and side > min(self.simulate.shape):
             raise ValueError(
-                f"negatives.side: a box of {self.negatives.side} pixels is larger than the "
+                f"negatives.side: a box of {side} pixels is larger than the "
                 f"simulated images of {self.simulate.shape[0]}x{self.simulate.shape[1]}"
             )
         return self

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synth.blend import blend_mask, blend_patch
 from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
 from synth.negatives import turned
 from synth.noise.bank import NoiseBank
 from synth.noise.transfer import Mixer
-from synth.recipe import Spec
+from synth.recipe import Spec, TurnChoice
 from synth.targets import Target, target_box
 
 
@@ -83,23 +84,30 @@ class Realiser:
             raise NoiseError(f"output {spec.id}: noise patch {noise.patch} is not in the bank")
         else:
             image = self._mixer.mix(bank.patches[noise.patch], noise.ratio, self._gain)
-        self._turn(spec, image)
+        place = self._place(spec)
+        if place is not None:
+            turn, window = place
+            patch = turned(image[window], turn.quarter_turns, turn.mirror)
+            image[window] = blend_patch(image[window], patch, turn.blend)
         return image
 
     def mask(self, spec: Spec) -> Mask:
         """The mask of an output: (H, W) bool. Noise does not touch it."""
         mask = self._mask.copy()
-        self._turn(spec, mask)
+        place = self._place(spec)
+        if place is not None:
+            turn, window = place
+            patch = turned(mask[window], turn.quarter_turns, turn.mirror)
+            mask[window] = blend_mask(mask[window], patch, turn.blend)
         return mask
 
-    def _turn(self, spec: Spec, array: Frame | Mask) -> None:
-        """Turn the target's patch in place."""
+    def _place(self, spec: Spec) -> tuple[TurnChoice, tuple[slice, slice]] | None:
+        """What is turned, and where it lies."""
         turn = spec.turn
         if turn is None:
-            return
+            return None
         if not 0 <= turn.target < len(self._targets):
             raise RecipeError(f"output {spec.id}: source {spec.source} has no target {turn.target}")
-        height, width = array.shape
+        height, width = self._mask.shape
         box = target_box(self._targets[turn.target], turn.side, (height, width))
-        patch = array[box[0] : box[2], box[1] : box[3]]
-        patch[:] = turned(patch, turn.quarter_turns, turn.mirror)
+        return turn, (slice(box[0], box[2]), slice(box[1], box[3]))

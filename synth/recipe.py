@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.blend import Blend
 from synth.errors import RecipeError
 from synth.noise.bank import NoiseBank
 from synth.seeds import generator
 from synth.targets import Target
+
+# Pixels of background around a target that a fitted box holds: as much as optics spread a target.
+_MARGIN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class TurnChoice:
     side: int
     quarter_turns: int
     mirror: bool
-    blend: str = "paste"
+    blend: Blend = "paste"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +130,9 @@ class Recipe:
 
     Attributes
     ----------
-    side : int
-        Side of the box around a target, pixels.
+    side : int or "auto"
+        Side of the box around a target, pixels; ``auto`` fits each box to its target, see
+        `fit_side`.
     turns : tuple of int
         Quarter turns, counter-clockwise; one negative for each and every target.
     mirror : bool
@@ -137,13 +142,16 @@ class Recipe:
         more repeat targets, chosen by seed, each time with another noise patch.
     noise : NoiseRule or None
         None leaves the images as they are.
+    blend : {"paste", "feather", "poisson"}
+        How the turned box is put back; see `synth.blend`.
     """
 
-    side: int = 32
+    side: int | Literal["auto"] = 32
     turns: tuple[int, ...] = (0, 1, 2, 3)
     mirror: bool = False
     count: int | None = None
     noise: NoiseRule | None = None
+    blend: Blend = "paste"
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +206,7 @@ def plan_negatives(
         for turn in recipe.turns
     ]
     for source in sources:
-        if source.targets and recipe.side > min(source.shape):
+        if source.targets and recipe.side != "auto" and recipe.side > min(source.shape):
             raise RecipeError(
                 f"a box of side {recipe.side} is larger than image {source.id!r} "
                 f"({source.shape[0]}x{source.shape[1]}); take a smaller side"
@@ -230,15 +238,54 @@ def plan_negatives(
             before = used.setdefault(which, set())
             noise = recipe.noise.draw(generator(seed, "negative", id_), kinds, before)
             before.add(noise.patch)
-        specs.append(
-            Spec(
-                id_,
-                source.id,
-                noise,
-                TurnChoice(target.index, recipe.side, turn, recipe.mirror),
-            )
-        )
+        side = fit_side(target, source) if recipe.side == "auto" else recipe.side
+        choice = TurnChoice(target.index, side, turn, recipe.mirror, recipe.blend)
+        specs.append(Spec(id_, source.id, noise, choice))
     return specs
+
+
+def fit_side(target: Target, source: LabelledSource) -> int:
+    """Choose the side of the box around a target by the target's own size.
+
+    The box reaches `_MARGIN` pixels beyond the target all round, enough of the background to be
+    turned with it, but less where another target would come into it, and at least two. It is odd,
+    so that a turn leaves the target's centre where it is.
+
+    Parameters
+    ----------
+    target : Target
+    source : LabelledSource
+        Whose target it is.
+
+    Returns
+    -------
+    int
+        Pixels; at most the shorter side of the image.
+
+    Examples
+    --------
+    >>> alone = Target(0, 20, 30, (20.0, 30.0), 9, (19, 29, 22, 32))
+    >>> fit_side(alone, LabelledSource("a", (64, 64), (alone,)))
+    19
+    """
+    extent = _extent(target)
+    reach = extent + _MARGIN
+    for other in source.targets:
+        if other.index != target.index:
+            top, left, bottom, right = other.box
+            rows = max(top - target.row, target.row - bottom + 1)
+            cols = max(left - target.col, target.col - right + 1)
+            reach = min(reach, max(rows, cols) - 2)
+    side = 2 * max(reach, extent + 2) + 1
+    shorter = min(source.shape)
+    return min(side, shorter - 1 + shorter % 2)
+
+
+def _extent(target: Target) -> int:
+    """How far a target reaches from its centre, along rows or columns."""
+    top, left, bottom, right = target.box
+    rows = max(target.row - top, bottom - 1 - target.row)
+    return max(rows, target.col - left, right - 1 - target.col)
 
 
 def plan_transfer(rule: NoiseRule, ids: Sequence[str], bank: NoiseBank, *, seed: int) -> list[Spec]:

@@ -29,6 +29,7 @@ from pipelines.noise import sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.store import MANIFEST, replace_file, require_usable, verify
 from synth import __version__
+from synth.blend import BLENDS
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, RecipeError
 from synth.noise.bank import load_bank
@@ -50,6 +51,15 @@ class _Finite(click.FloatRange):
 
 
 _NON_NEGATIVE = _Finite(min=0)
+
+
+class _BoxSide(click.ParamType):
+    """A number of pixels, or ``auto``."""
+
+    name = "pixels|auto"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        return "auto" if value == "auto" else int(_SIDE.convert(value, param, ctx))
 
 
 class _NoiseFile(click.ParamType):
@@ -221,7 +231,13 @@ def transfer(
 @main.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--side", type=_SIDE, default=32, show_default=True, help="Side of the box, pixels.")
+@click.option(
+    "--side",
+    type=_BoxSide(),
+    default="32",
+    show_default=True,
+    help="Side of the box, pixels; auto fits it to every target.",
+)
 @click.option(
     "--turns",
     type=_Turns(),
@@ -230,14 +246,20 @@ def transfer(
     help="Quarter turns, counter-clockwise.",
 )
 @click.option("--mirror", is_flag=True, help="Mirror the box left to right before it is turned.")
-@click.option("--blend", type=click.Choice(["paste"]), default="paste", show_default=True)
+@click.option(
+    "--blend",
+    type=click.Choice(BLENDS),
+    default="paste",
+    show_default=True,
+    help="How the turned box is put back: as published, or without a seam.",
+)
 @click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @_workers
 @json_option
 def rotate(
     dataset: Path,
     out: Path,
-    side: int,
+    side: int | str,
     turns: tuple[int, ...],
     mirror: bool,
     blend: str,

@@ -22,6 +22,8 @@ from synth.dataset import open_dataset
 from synth.frames import read_frame, read_mask
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
+from synth.realise import realise
+from synth.recipe import Spec
 from synth.targets import find_targets
 
 ROOT = Path(__file__).parents[2]
@@ -123,6 +125,8 @@ def test_the_published_commands_are_there() -> None:
         ("rotate", "set", "--out", "o", "--turns", "1,1"),
         ("rotate", "set", "--out", "o", "--turns", ""),
         ("rotate", "set", "--out", "o", "--side", "0"),
+        ("rotate", "set", "--out", "o", "--side", "large"),
+        ("rotate", "set", "--out", "o", "--blend", "glue"),
         ("preview", "set", "--out", "sheet.jpg"),
         ("preview", "set", "--out", "sheet.png", "--cell", "3"),
     ],
@@ -200,6 +204,26 @@ def test_transfer_draws_one_of_the_ratios(
     ratios = ("--ratio", 0.1, "--ratio", 0.5)
     assert synth("transfer", made.root, "--noise", bank, "--out", out, *ratios).status == 0
     assert {record["ratio"] for record in manifest(out)} == {0.1, 0.5}
+
+
+@pytest.mark.parametrize("blend", ["feather", "poisson"])
+def test_rotate_fits_and_blends_as_its_manifest_says(
+    synth: Synth, small_set: SmallSet, tmp_path: Path, blend: str
+) -> None:
+    out = tmp_path / "out"
+    fitted = ("--side", "auto", "--blend", blend, "--turns", "0,1")
+    assert synth("rotate", small_set.root, "--out", out, *fitted).status == 0
+    records = manifest(out)
+    assert {record["blend"] for record in records} == {blend}
+    assert all(record["side"] % 2 for record in records)
+    for record in records:
+        source = read_frame(small_set.image(record["source"]))
+        mask = read_mask(small_set.mask(record["source"]))
+        image, wanted = realise(Spec.from_record(record), source, mask, find_targets(mask))
+        np.testing.assert_array_equal(read_frame(out / record["image"]), image)
+        np.testing.assert_array_equal(read_mask(out / record["mask"]), wanted)
+        if record["quarter_turns"] == 0:
+            np.testing.assert_array_equal(image, source)
 
 
 def test_rotate_names_what_was_done(synth: Synth, small_set: SmallSet, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.blend import BLENDS
 from synth.errors import RecipeError
 from synth.noise.bank import NoiseBank, join_banks, make_bank
 from synth.recipe import (
@@ -216,7 +217,12 @@ def test_transfer_keeps_ids_and_draws_by_id_alone() -> None:
 
 noise = st.builds(NoiseChoice, st.integers(0, 10**6), st.floats(0, 1))
 turns = st.builds(
-    TurnChoice, st.integers(0, 99), st.integers(1, 512), st.integers(0, 3), st.booleans()
+    TurnChoice,
+    st.integers(0, 99),
+    st.integers(1, 512),
+    st.integers(0, 3),
+    st.booleans(),
+    st.sampled_from(BLENDS),
 )
 specs = st.builds(Spec, st.text(), st.text(), st.none() | noise, st.none() | turns)
 

@@ -1,0 +1,144 @@
+"""Blended patches: no step at the border, the grain kept inside, masks that fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from synth.blend import BLENDS, Blend, blend_mask, blend_patch
+from synth.realise import realise
+from synth.recipe import LabelledSource, Recipe, fit_side, plan_negatives
+from synth.scenes import SCENE_KINDS, make_sensor, simulate_frame
+from synth.targets import find_targets, target_box
+
+PATCHES = st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
+    lambda shape: st.tuples(arrays(np.uint16, shape), arrays(np.uint16, shape))
+)
+
+
+@given(PATCHES, st.sampled_from(BLENDS))
+@settings(max_examples=60, deadline=None)
+def test_size_depth_and_range_stay(pair: tuple[np.ndarray, np.ndarray], blend: Blend) -> None:
+    before, after = pair
+    blended = blend_patch(before, after, blend)
+    assert (blended.shape, blended.dtype) == (before.shape, before.dtype)
+    assert blended.min() >= min(before.min(), after.min())
+    assert blended.max() <= max(before.max(), after.max())
+    assert blended is not before
+    assert blended is not after
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+def test_what_was_not_changed_stays(blend: Blend) -> None:
+    patch = np.random.default_rng(0).integers(0, 4096, (17, 23)).astype(np.uint16)
+    np.testing.assert_array_equal(blend_patch(patch, patch, blend), patch)
+    mask = patch > 3000
+    np.testing.assert_array_equal(blend_mask(mask, mask, blend), mask)
+
+
+def test_poisson_keeps_the_border_and_the_gradients_inside() -> None:
+    rng = np.random.default_rng(1)
+    before, after = rng.integers(9000, 20000, (2, 31, 25)).astype(np.uint16)
+    blended = blend_patch(before, after, "poisson").astype(float)
+    ring = np.ones(before.shape, bool)
+    ring[1:-1, 1:-1] = False
+    np.testing.assert_array_equal(blended[ring], before[ring])
+
+    def laplacian(x: np.ndarray) -> np.ndarray:
+        return 4 * x[1:-1, 1:-1] - x[:-2, 1:-1] - x[2:, 1:-1] - x[1:-1, :-2] - x[1:-1, 2:]
+
+    inside = (slice(1, -1), slice(1, -1))
+    found, wanted = laplacian(blended), laplacian(after.astype(float))
+    # Away from values that were cut off at the range of the two, all but rounding is equal.
+    free = (blended > blended.min()) & (blended < blended.max())
+    near = np.abs(found - wanted)[inside][free[inside][inside]]
+    assert np.median(near) <= 4
+
+
+def test_feather_takes_the_middle_whole_and_fades_to_the_border() -> None:
+    before, after = np.full((25, 25), 100, np.uint8), np.full((25, 25), 200, np.uint8)
+    row = blend_patch(before, after, "feather")[12].astype(int)
+    assert (row[5:20] == 200).all()
+    assert 100 < row[0] < row[1] < row[2] < row[3] < 200
+    np.testing.assert_array_equal(row, row[::-1])
+
+
+@pytest.mark.parametrize("blend", ["feather", "poisson"])
+def test_a_blended_box_leaves_no_step(blend: Blend) -> None:
+    """Steps across the box's border, over those across the same lines of the source."""
+    rng = np.random.default_rng(2)
+    ratios: dict[str, list[float]] = {"paste": [], blend: []}
+    for number in range(24):
+        kind = SCENE_KINDS[number % len(SCENE_KINDS)]
+        frame = simulate_frame(kind, make_sensor((96, 96), rng), rng, targets=(1, 1))
+        targets = find_targets(frame.mask)
+        source = LabelledSource("a", frame.mask.shape, tuple(targets))
+        for way, found in ratios.items():
+            recipe = Recipe("auto", (2,), blend=way)  # type: ignore[arg-type]
+            for spec in plan_negatives(recipe, [source], None, seed=0):
+                made, _ = realise(spec, frame.image, frame.mask, targets)
+                assert spec.turn is not None
+                box = target_box(targets[spec.turn.target], spec.turn.side, frame.mask.shape)
+                found.append(_step(made, box) / _step(frame.image, box))
+    assert np.median(ratios["paste"]) > 1.2
+    assert np.median(ratios[blend]) < 1.08
+
+
+def _step(image: np.ndarray, box: tuple[int, int, int, int]) -> float:
+    """Mean difference between the pixels on either side of a box's border."""
+    top, left, bottom, right = box
+    values = image.astype(float)
+    steps = []
+    for row, beyond in ((top, top - 1), (bottom - 1, bottom)):
+        if 0 <= beyond < image.shape[0]:
+            steps.append(np.abs(values[row, left:right] - values[beyond, left:right]))
+    for col, beyond in ((left, left - 1), (right - 1, right)):
+        if 0 <= beyond < image.shape[1]:
+            steps.append(np.abs(values[top:bottom, col] - values[top:bottom, beyond]))
+    return float(np.concatenate(steps).mean())
+
+
+@given(st.integers(0, 10_000), st.sampled_from(BLENDS), st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_count_and_area_of_targets_stay_where_boxes_are_fitted(
+    seed: int, blend: Blend, mirror: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    frame = simulate_frame("clear", make_sensor((80, 90), rng), rng, targets=(1, 2))
+    targets = find_targets(frame.mask)
+    source = LabelledSource("a", frame.mask.shape, tuple(targets))
+    for spec in plan_negatives(Recipe("auto", mirror=mirror, blend=blend), [source], None, seed=0):
+        _, mask = realise(spec, frame.image, frame.mask, targets)
+        assert spec.turn is not None
+        top, left, bottom, right = target_box(
+            targets[spec.turn.target], spec.turn.side, frame.mask.shape
+        )
+        ring = frame.mask[top:bottom, left:right].copy()
+        ring[2:-2, 2:-2] = False
+        if not ring.any():
+            assert len(find_targets(mask)) == len(targets)
+            assert mask.sum() == frame.mask.sum()
+
+
+def test_fitted_boxes_are_odd_hold_their_target_and_leave_the_others_out() -> None:
+    mask = np.zeros((120, 90), bool)
+    mask[40:45, 30:39] = mask[52:54, 33:36] = mask[100:103, 60:63] = mask[0, 0] = True
+    targets = find_targets(mask)
+    source = LabelledSource("a", mask.shape, tuple(targets))
+    sides = [fit_side(target, source) for target in targets]
+    assert sides == [17, 17, 15, 19]
+    for target, side in zip(targets[1:], sides[1:], strict=True):
+        top, left, bottom, right = target_box(target, side, mask.shape)
+        assert mask[top:bottom, left:right].sum() == target.area
+
+
+def test_a_fitted_box_is_no_larger_than_its_image() -> None:
+    mask = np.ones((12, 9), bool)
+    (target,) = find_targets(mask)
+    assert fit_side(target, LabelledSource("a", mask.shape, (target,))) == 9
+    small = np.ones((6, 8), bool)
+    (target,) = find_targets(small)
+    assert fit_side(target, LabelledSource("a", small.shape, (target,))) == 5
