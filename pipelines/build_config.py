@@ -117,6 +117,7 @@ class NegativeSettings(StrictModel):
     )
     mirror: bool = False
     blend: Blend = "paste"
+    keep_offset: bool = False
     count: Count | None = None
 
     @field_validator("turns")
@@ -128,7 +129,15 @@ class NegativeSettings(StrictModel):
 
     def recipe(self, noise: NoiseRule | None) -> Recipe:
         """The recipe for `synth.recipe`."""
-        return Recipe(self.side, self.turns, self.mirror, self.count, noise, self.blend)
+        return Recipe(
+            side=self.side,
+            turns=self.turns,
+            mirror=self.mirror,
+            count=self.count,
+            noise=noise,
+            blend=self.blend,
+            keep_offset=self.keep_offset,
+        )
 
 
 class BuildConfig(StrictModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -66,3 +67,43 @@ def turn_patch(
 def turned(patch: Array, quarter_turns: int, mirror: bool) -> Array:
     """A patch of an image or of a mask, mirrored and then turned; a copy. See `turn_patch`."""
     return cast(Array, np.rot90(patch[:, ::-1] if mirror else patch, quarter_turns).copy())
+
+
+def keep_offset(own: Mask, offset: Sequence[float], quarter_turns: int, mirror: bool) -> Mask:
+    """Move the mask of a turned target to the side of it where it lay before the turn.
+
+    Where the mask of a target lies d beside what the image shows (`measure_offsets`), the turned
+    mask lies R d beside the turned target. It is moved by d − R d, rounded to whole pixels.
+
+    Parameters
+    ----------
+    own : (n, n) ndarray of bool
+        The turned mask of the target alone.
+    offset : sequence of 2 float
+        d: rows and columns, pixels.
+    quarter_turns, mirror
+        As it was turned.
+
+    Returns
+    -------
+    (n, n) ndarray of bool
+        As it was where it would leave the box.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> own = np.zeros((5, 5), bool)
+    >>> own[3, 3] = True
+    >>> np.argwhere(keep_offset(own, (-0.5, -0.5), 2, False)).tolist()
+    [[2, 2]]
+    """
+    turned_row, turned_col = offset[0], -offset[1] if mirror else offset[1]
+    for _ in range(quarter_turns % 4):
+        turned_row, turned_col = -turned_col, turned_row
+    move = np.rint(np.subtract(offset, (turned_row, turned_col))).astype(np.int64)
+    places = np.argwhere(own) + move
+    if places.min(initial=0) < 0 or places.max(initial=0) >= len(own):
+        return own.copy()
+    moved = np.zeros_like(own)
+    moved[tuple(places.T)] = True
+    return moved

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
 
 from synth.blend import blend_mask, blend_patch
 from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
-from synth.negatives import turned
+from synth.negatives import keep_offset, turned
 from synth.noise.bank import NoiseBank
 from synth.noise.transfer import Mixer
 from synth.recipe import Spec, TurnChoice
-from synth.targets import Target, target_box
+from synth.targets import Target, label_targets, measure_offsets, target_box
 
 
 def realise(
@@ -98,8 +102,28 @@ class Realiser:
         if place is not None:
             turn, window = place
             patch = turned(mask[window], turn.quarter_turns, turn.mirror)
+            if turn.keep_offset:
+                patch = self._keep_offset(patch, turn, window)
             mask[window] = blend_mask(mask[window], patch, turn.blend)
         return mask
+
+    def _keep_offset(self, patch: Mask, turn: TurnChoice, window: tuple[slice, slice]) -> Mask:
+        """Move the turned target in the mask of its box, where all of it is in there."""
+        own = self._labels[window] == turn.target + 1
+        if own.sum() < self._targets[turn.target].area:
+            return patch
+        turned_own = turned(own, turn.quarter_turns, turn.mirror)
+        offset = self._offsets[turn.target].tolist()
+        kept = keep_offset(turned_own, offset, turn.quarter_turns, turn.mirror)
+        return (patch & ~turned_own) | kept
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.float64]:
+        return measure_offsets(self._image, self._mask)
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int32]:
+        return label_targets(self._mask)[1]
 
     def _place(self, spec: Spec) -> tuple[TurnChoice, tuple[slice, slice]] | None:
         """What is turned, and where it lies."""

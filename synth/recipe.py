@@ -34,13 +34,14 @@ class NoiseChoice:
 
 @dataclass(frozen=True, slots=True)
 class TurnChoice:
-    """Which target patch is turned, and how; see `synth.negatives.turn_patch`."""
+    """Which target patch is turned, and how; see `synth.negatives` and `synth.blend`."""
 
     target: int
     side: int
     quarter_turns: int
     mirror: bool
     blend: Blend = "paste"
+    keep_offset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,8 @@ class Spec:
                 "mirror": self.turn.mirror,
                 "blend": self.turn.blend,
             }
+            if self.turn.keep_offset:
+                line["keep_offset"] = True
         return line
 
     @classmethod
@@ -85,8 +88,14 @@ class Spec:
             if "noise_patch" in line:
                 noise = NoiseChoice(line["noise_patch"], line["ratio"], line["mode"])
             if "target" in line:
-                keys = ("target", "side", "quarter_turns", "mirror", "blend")
-                turn = TurnChoice(*(line[key] for key in keys))
+                turn = TurnChoice(
+                    target=line["target"],
+                    side=line["side"],
+                    quarter_turns=line["quarter_turns"],
+                    mirror=line["mirror"],
+                    blend=line["blend"],
+                    keep_offset=bool(line.get("keep_offset", False)),
+                )
             return cls(line["id"], line["source"], noise, turn)
         except KeyError as error:
             raise RecipeError(f"a manifest line lacks {error}; it is not from a build") from None
@@ -144,6 +153,9 @@ class Recipe:
         None leaves the images as they are.
     blend : {"paste", "feather", "poisson"}
         How the turned box is put back; see `synth.blend`.
+    keep_offset : bool
+        A mask that lies a fraction of a pixel beside its target lies on the same side of it after
+        the turn, see `synth.negatives.keep_offset`: for sets whose masks have a habit.
     """
 
     side: int | Literal["auto"] = 32
@@ -152,6 +164,7 @@ class Recipe:
     count: int | None = None
     noise: NoiseRule | None = None
     blend: Blend = "paste"
+    keep_offset: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +252,9 @@ def plan_negatives(
             noise = recipe.noise.draw(generator(seed, "negative", id_), kinds, before)
             before.add(noise.patch)
         side = fit_side(target, source) if recipe.side == "auto" else recipe.side
-        choice = TurnChoice(target.index, side, turn, recipe.mirror, recipe.blend)
+        choice = TurnChoice(
+            target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
+        )
         specs.append(Spec(id_, source.id, noise, choice))
     return specs
 

@@ -253,6 +253,11 @@ def transfer(
     show_default=True,
     help="How the turned box is put back: as published, or without a seam.",
 )
+@click.option(
+    "--keep-offset",
+    is_flag=True,
+    help="Masks that lie beside their targets stay on the same side of them.",
+)
 @click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @_workers
 @json_option
@@ -263,6 +268,7 @@ def rotate(
     turns: tuple[int, ...],
     mirror: bool,
     blend: str,
+    keep_offset: bool,
     split: str,
     jobs: int,
     backend: Backend,
@@ -278,7 +284,13 @@ def rotate(
     require_usable(out)
     pool = Pool(jobs, backend)
     settings = NegativeSettings.model_validate(
-        {"side": side, "turns": turns, "mirror": mirror, "blend": blend}
+        {
+            "side": side,
+            "turns": turns,
+            "mirror": mirror,
+            "blend": blend,
+            "keep_offset": keep_offset,
+        }
     )
     _run(prepare_turns(open_dataset(dataset), settings, split, pool), out, pool, as_json)
 

@@ -9,13 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from synth.blend import BLENDS, Blend
 from synth.errors import NoiseError, RecipeError
 from synth.negatives import turn_patch
 from synth.noise.bank import make_bank
 from synth.noise.transfer import mixup
 from synth.realise import realise
 from synth.recipe import NoiseChoice, Spec, TurnChoice
-from synth.targets import find_targets, target_box
+from synth.targets import find_targets, measure_offsets, target_box
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(0, 256, (40, 50)).astype(np.uint8)
@@ -91,3 +92,32 @@ def test_a_target_that_is_not_in_the_mask_is_told(target: int) -> None:
     spec = replace(BOTH, turn=TurnChoice(target, 9, 1, False))
     with pytest.raises(RecipeError, match=f"source s has no target {target}"):
         realise(spec, IMAGE, MASK, TARGETS, BANK)
+
+
+@pytest.mark.parametrize("blend", BLENDS)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_mask_beside_its_target_stays_on_its_side(mirror: bool, blend: Blend) -> None:
+    rows, cols = np.mgrid[:60, :60]
+    shown = np.exp(-((rows - 30.5) ** 2 + (cols - 28.5) ** 2) / 6)
+    image = np.rint(40 + 150 * shown).astype(np.uint8)
+    mask = np.hypot(rows - 30, cols - 28) < 2.9
+    targets = find_targets(mask)
+    np.testing.assert_allclose(measure_offsets(image, mask), [[-0.5, -0.5]], atol=0.1)
+    for turns in range(4):
+        spec = Spec("o", "s", None, TurnChoice(0, 25, turns, mirror, blend, True))
+        made, kept = realise(spec, image, mask, targets)
+        assert kept.sum() == mask.sum()
+        np.testing.assert_allclose(measure_offsets(made, kept), [[-0.5, -0.5]], atol=0.1)
+        plain = replace(spec, turn=TurnChoice(0, 25, turns, mirror, blend))
+        away = measure_offsets(made, realise(plain, image, mask, targets)[1])
+        same = turns == (1 if mirror else 0)
+        assert (np.abs(away + 0.5).max() < 0.1) == same
+
+
+def test_a_mask_that_its_box_cuts_is_only_turned() -> None:
+    spec = Spec("o", "s", None, TurnChoice(0, 2, 2, False, "paste", True))
+    plain = replace(spec, turn=TurnChoice(0, 2, 2, False))
+    for made in (spec, plain):
+        np.testing.assert_array_equal(
+            realise(made, IMAGE, MASK, TARGETS)[1], realise(plain, IMAGE, MASK, TARGETS)[1]
+        )

@@ -223,6 +223,7 @@ turns = st.builds(
     st.integers(0, 3),
     st.booleans(),
     st.sampled_from(BLENDS),
+    st.booleans(),
 )
 specs = st.builds(Spec, st.text(), st.text(), st.none() | noise, st.none() | turns)
 
