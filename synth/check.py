@@ -12,11 +12,15 @@ import numpy as np
 from synth.dataset import Dataset
 from synth.errors import FrameError
 from synth.frames import binarise, decode_frame, decode_image, read_bytes, to_luma
-from synth.targets import find_targets
+from synth.targets import find_targets, measure_offsets
 
 # Beyond this share of the image a target is no longer small (the SPIE convention, 0.12%, is for
 # 256x256; public sets hold labels up to several times that).
 _LARGE_SHARE = 0.01
+
+# Masks that are drawn by hand lie off to all sides alike. A set has a habit where, of at least so
+# many targets, this share more has its mask on the one side than on the other.
+_FEWEST, _HABIT = 30, 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +41,11 @@ FAULTS = (
     Fault("grey mask", False, "nothing: values above half, in {0, 1} masks 1, are taken as target"),
     Fault("mask without target", False, "nothing, if there is none"),
     Fault("target larger than small", False, f"more than {_LARGE_SHARE:.0%} of the image: look"),
+    Fault(
+        "masks beside their targets",
+        False,
+        "train with augment.keep_offset, make negatives with --keep-offset",
+    ),
     Fault("colour image", False, "nothing: luma is taken where channels differ"),
     Fault("image with alpha", False, "nothing: alpha is dropped"),
     Fault("constant image", False, "replace it, or take its id off the list"),
@@ -46,7 +55,10 @@ _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 @dataclass(frozen=True, slots=True)
 class PairFindings:
-    """What was seen in one pair: (name of fault, words on it), targets, size, pixel hash."""
+    """What was seen in one pair: (name of fault, words on it), targets, size, pixel hash.
+
+    `offsets` are those of the masks of training targets, see `measure_offsets`.
+    """
 
     id: str
     split: str
@@ -55,6 +67,7 @@ class PairFindings:
     shape: tuple[int, int] | None
     dtype: str | None
     pixels: bytes | None
+    offsets: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass
@@ -113,6 +126,7 @@ def check_dataset(
         if id_ not in listed:
             report.add("image in no split", dataset.images[id_].name)
     seen: dict[bytes, tuple[str, str]] = {}
+    offsets: list[tuple[float, float]] = []
     for found in run(lambda item: check_pair(dataset, *item), work):
         report.images[found.split] = report.images.get(found.split, 0) + 1
         report.targets[found.split] = report.targets.get(found.split, 0) + found.targets
@@ -128,7 +142,26 @@ def check_dataset(
                 apart = "test" in (split, found.split) and split != found.split
                 fault = "equal image in train and test" if apart else "equal images in one split"
                 report.add(fault, f"{id_} ({split}) and {found.id} ({found.split})")
+        offsets += found.offsets
+    for words in _describe_habit(offsets):
+        report.add("masks beside their targets", words)
     return report
+
+
+def _describe_habit(offsets: list[tuple[float, float]]) -> Iterable[str]:
+    """Say along which axis masks lie to one side of their targets more often than to the other."""
+    if len(offsets) < _FEWEST:
+        return
+    for axis, (before, after) in enumerate((("top", "bottom"), ("left", "right"))):
+        values = np.array(offsets)[:, axis]
+        shares = {before: (values < -0.25).mean(), after: (values > 0.25).mean()}
+        most = max(shares, key=lambda side: shares[side])
+        least = after if most == before else before
+        if shares[most] - shares[least] > _HABIT:
+            yield (
+                f"a quarter of a pixel or more to the {most} of {shares[most]:.0%}, "
+                f"to the {least} of {shares[least]:.0%}"
+            )
 
 
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
@@ -168,4 +201,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     elif max(target.area for target in found) > _LARGE_SHARE * mask.size:
         area = max(target.area for target in found)
         faults.append(("target larger than small", f"{mask_path.name}, {area} pixels"))
-    return PairFindings(id_, split, tuple(faults), targets, shape, dtype, pixels)
+    offsets: list[tuple[float, float]] = []
+    if split == "train" and mask.shape == image.shape:
+        offsets = [(row, col) for row, col in measure_offsets(image, mask).tolist()]
+    return PairFindings(id_, split, tuple(faults), targets, shape, dtype, pixels, tuple(offsets))

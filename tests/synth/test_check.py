@@ -135,3 +135,28 @@ def test_masks_of_0_and_1_are_reported(small_set: SmallSet) -> None:
     report = check(small_set)
     assert report.sound
     assert any(len(cases) == len(small_set.train) for cases in report.faults.values())
+
+
+@pytest.mark.parametrize(
+    ("offset", "words"),
+    [
+        ((0.0, 0.0), []),
+        ((-0.5, 0.0), ["to the top of 100%, to the bottom of 0%"]),
+        ((0.4, 0.5), ["to the bottom of 100%, to the top of 0%", "to the right of 100%"]),
+    ],
+)
+def test_a_habit_of_the_masks_is_told(
+    make_set: Callable[..., SmallSet], offset: tuple[float, float], words: list[str]
+) -> None:
+    made = make_set(train=32)
+    rows, cols = np.mgrid[:48, :64]
+    for number, id_ in enumerate(made.train):
+        row, col = 15 + number % 16, 20 + number % 23
+        shown = np.exp(-((rows - row + offset[0]) ** 2 + (cols - col + offset[1]) ** 2) / 4)
+        put(made.image(id_), np.rint(30 + 150 * shown + number).astype(np.uint8))
+        disc = np.hypot(rows - row, cols - col) < 2.5
+        put(made.mask(id_), disc.astype(np.uint8) * 255)
+    found = check(made).faults.get("masks beside their targets", [])
+    assert len(found) == len(words)
+    for line, wanted in zip(found, words, strict=True):
+        assert wanted in line
