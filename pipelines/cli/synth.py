@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import click
+import numpy as np
 import yaml
 
 from pipelines.build import (
@@ -31,9 +32,11 @@ from pipelines.store import MANIFEST, replace_file, require_usable, verify
 from synth import __version__
 from synth.blend import BLENDS
 from synth.dataset import open_dataset
-from synth.errors import DatasetError, RecipeError
+from synth.errors import DatasetError, FrameError, RecipeError
+from synth.frames import Frame, encode_png, find_frames, read_frame
 from synth.noise.bank import load_bank
 from synth.noise.sampling import SamplingRule
+from synth.seeds import generator
 
 _EXAMPLES = {"max_content_width": 100}
 _POSITIVE = click.IntRange(min=1)
@@ -51,6 +54,16 @@ class _Finite(click.FloatRange):
 
 
 _NON_NEGATIVE = _Finite(min=0)
+
+_MEANING = {
+    "tvh": "pixel and frame: temporal noise",
+    "vh": "pixel: fixed pattern, or scene",
+    "tv": "row and frame: flickering rows",
+    "th": "column and frame: flickering columns",
+    "t": "frame: flicker of the whole frame",
+    "v": "row: fixed rows, or scene",
+    "h": "column: fixed columns, or scene",
+}
 
 
 class _BoxSide(click.ParamType):
@@ -171,6 +184,112 @@ def noise_sample(
             f"{out}: {len(bank):,} patches of {bank.side}x{bank.side} {bank.patches.dtype} from "
             f"{len(set(bank.frame.tolist())):,} frames, mean variance {bank.var.mean():.1f} DN²"
         )
+
+
+@main.command("noise-model")
+@click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--sequence",
+    is_flag=True,
+    required=True,
+    help="FRAMES are one sequence of a fixed camera; other frames cannot be modelled yet.",
+)
+@click.option("--out", type=_NoiseFile(), help="The model to write.")
+@json_option
+def noise_model(frames: tuple[Path, ...], sequence: bool, out: Path | None, as_json: bool) -> None:
+    """Measure what the noise in FRAMES is.
+
+    Prints the seven components of three-dimensional noise with their standard errors, in DN, and
+    how many pixels are bad. v, h and vh hold the scene too, unless it is a flat one.
+
+    \b
+    Example: synth noise-model recording/ --sequence --out camera.npz
+    """
+    from synth.noise.components import COMPONENTS, measure_components
+
+    found = measure_components(_read_sequence(frames))
+    if out is not None:
+        replace_file(out, found.to_bytes())
+    if as_json:
+        emit_json(
+            {
+                "out": None if out is None else str(out),
+                "frames": found.frames,
+                "shape": list(found.bad.shape),
+                "mean": found.mean,
+                "sigma": dict(found.sigma),
+                "error": dict(found.error),
+                "kurtosis": found.kurtosis,
+                "correlation": found.correlation.tolist(),
+                "bad_pixels": np.argwhere(found.bad).tolist(),
+            }
+        )
+        return
+    height, width = found.bad.shape
+    click.echo(
+        f"{found.frames} frames of {height}x{width}, mean {found.mean:,.1f} DN, "
+        f"{int(found.bad.sum())} bad pixels left out"
+    )
+    for name in COMPONENTS:
+        click.echo(
+            f"σ_{name:4} {found.sigma[name]:9.3f} ± {found.error[name]:.3f} DN  {_MEANING[name]}"
+        )
+    click.echo(f"excess kurtosis of σ_tvh {found.kurtosis:.2f}")
+    if out is not None:
+        click.echo(f"{out}: written")
+
+
+@main.command("noise-generate")
+@click.argument("model", type=_NoiseFile())
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A folder to make.")
+@click.option("--frames", type=click.IntRange(1, 100_000), default=100, show_default=True)
+@click.option(
+    "--shape",
+    type=(click.IntRange(16, 16384), click.IntRange(16, 16384)),
+    metavar="ROWS COLS",
+    help="Of a frame; by default that of the frames that were measured.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@json_option
+def noise_generate(
+    model: Path, out: Path, frames: int, shape: tuple[int, int] | None, seed: int, as_json: bool
+) -> None:
+    """Make a sequence of pure noise that has the components of MODEL, as PNG files.
+
+    \b
+    Example: synth noise-generate camera.npz --out noise --frames 50 --shape 256 256
+    """
+    from synth.noise.components import generate_sequence, load_components
+
+    components = load_components(model)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise StoreError(out, "is there already; choose another --out")
+    rows, cols = shape or components.bad.shape
+    sequence = generate_sequence(components, (frames, rows, cols), generator(seed, "noise"))
+    width = max(4, len(str(frames)))
+    with progress_bar(frames, "write", "frame") as bar:
+        for number, frame in enumerate(sequence, start=1):
+            replace_file(out / f"{number:0{width}d}.png", encode_png(frame))
+            bar.update()
+    if as_json:
+        emit_json({"out": str(out), "frames": frames, "shape": [rows, cols]})
+    else:
+        click.echo(f"{out}: {frames} frames of {rows}x{cols}, {sequence.dtype}")
+
+
+def _read_sequence(paths: Iterable[Path]) -> Frame:
+    """Read the frames of one sequence, in natural order."""
+    files = find_frames(paths)
+    with progress_bar(len(files), "read", "frame") as bar:
+        frames: list[Frame] = []
+        for file in files:
+            frames.append(read_frame(file))
+            if (frames[-1].shape, frames[-1].dtype) != (frames[0].shape, frames[0].dtype):
+                raise FrameError(
+                    file, f"is not of the size and depth of {files[0].name}; one sequence has one"
+                )
+            bar.update()
+    return cast(Frame, np.stack(frames))
 
 
 @main.command()

@@ -6,6 +6,7 @@ import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -86,17 +87,7 @@ def load_bank(path: Path | str) -> NoiseBank:
         The file is absent, damaged, or not a bank.
     """
     path = Path(path)
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            found = {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        raise NoiseError(f"{path}: no such file") from None
-    except OSError as error:
-        raise NoiseError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception:  # zip, zlib and npy readers raise a dozen types on damaged bytes
-        raise NoiseError(
-            f"{path}: is not a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
-        ) from None
+    found = read_npz(path, "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`")
     patches = found.get("patches")
     if patches is None or patches.dtype not in (np.uint8, np.uint16):
         raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
@@ -171,3 +162,22 @@ def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
         if f.name != "kind"
     }
     return NoiseBank(**joined, kind=np.concatenate(kinds).astype(np.int32))
+
+
+def read_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
+    """Read the arrays of an ``.npz`` file; nothing in it is executed (no pickle).
+
+    Raises
+    ------
+    NoiseError
+        The file is absent, unreadable, or no archive of arrays and so not `what` it should be.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return {name: stored[name] for name in stored.files}
+    except FileNotFoundError:
+        raise NoiseError(f"{path}: no such file") from None
+    except OSError as error:
+        raise NoiseError(f"{path}: cannot be read ({error.strerror or error})") from None
+    except Exception:  # zip, zlib and npy readers raise a dozen types on damaged bytes
+        raise NoiseError(f"{path}: is not {what}") from None

@@ -206,6 +206,47 @@ def test_transfer_draws_one_of_the_ratios(
     assert {record["ratio"] for record in manifest(out)} == {0.1, 0.5}
 
 
+def test_noise_is_measured_and_made_again(synth: Synth, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    folder, model, made = (tmp_path / name for name in ("frames", "model.npz", "made"))
+    folder.mkdir()
+    frames = rng.normal(3000, 6, (40, 32, 48)) + rng.normal(0, 3, (1, 32, 1))
+    for number, frame in enumerate(np.rint(frames).astype(np.uint16)):
+        assert cv2.imwrite(str(folder / f"{number}.png"), frame)
+    measured = only_json(synth("noise-model", folder, "--sequence", "--out", model, "--json"))
+    assert measured["sigma"]["tvh"] == pytest.approx(6, rel=0.02)
+    assert measured["sigma"]["v"] == pytest.approx(3, rel=0.4)
+    assert (measured["frames"], measured["shape"]) == (40, [32, 48])
+    assert "σ_tvh" in synth("noise-model", folder, "--sequence").out
+
+    arguments = ("noise-generate", model, "--out", made, "--frames", 30, "--shape", 64, 40)
+    assert only_json(synth(*arguments, "--json"))["shape"] == [64, 40]
+    files = sorted(made.iterdir())
+    assert [files[0].name, files[-1].name, len(files)] == ["0001.png", "0030.png", 30]
+    assert read_frame(files[0]).dtype == np.uint16
+    again = only_json(synth("noise-model", made, "--sequence", "--json"))
+    assert again["sigma"]["tvh"] == pytest.approx(6, rel=0.02)
+    assert "is there already" in synth(*arguments).err
+    before = [file.read_bytes() for file in files]
+    shutil.rmtree(made)
+    assert synth(*arguments).status == 0
+    assert [file.read_bytes() for file in files] == before
+
+
+def test_frames_that_are_no_sequence_are_refused(
+    synth: Synth, small_set: SmallSet, tmp_path: Path
+) -> None:
+    for side in (20, 24):
+        assert cv2.imwrite(str(tmp_path / f"{side}.png"), np.zeros((side, side), np.uint8))
+    told = synth("noise-model", tmp_path, "--sequence")
+    assert told.status == 1
+    assert "24.png: is not of the size and depth of 20.png" in told.err
+    told = synth("noise-model", tmp_path / "20.png", "--sequence")
+    assert (told.status, told.err.count("\n")) == (1, 1)
+    assert "at least 4 frames" in told.err
+    assert synth("noise-model", tmp_path).status == 2
+
+
 @pytest.mark.parametrize("blend", ["feather", "poisson"])
 def test_rotate_fits_and_blends_as_its_manifest_says(
     synth: Synth, small_set: SmallSet, tmp_path: Path, blend: str
