@@ -84,12 +84,35 @@ def validate(values: Mapping[str, Any], model: type[Model], where: str) -> Model
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        found = error.errors()
+        found = _join_alternatives(error.errors())
         # A list without one valid item is also "too short"; that says nothing more.
         inner = {problem["loc"][:-1] for problem in found}
         found = [p for p in found if p["type"] != "too_short" or p["loc"] not in inner]
         problems = dict.fromkeys(_explain(problem, model) for problem in found)
         raise ConfigError(f"{where}: {'; '.join(problems)}") from None
+
+
+def _join_alternatives(problems: Sequence[Any]) -> list[Any]:
+    """Make one problem of those that a value has with each of several types that it may have."""
+    joined: list[Any] = []
+    first: dict[tuple[int | str, ...], int] = {}
+    for problem in problems:
+        # Pydantic names the alternative in the place: ("side", "literal['auto']").
+        place = tuple(
+            part
+            for part in problem["loc"]
+            if not str(part).startswith(("literal[", "constrained-"))
+        )
+        if place == problem["loc"]:
+            joined.append(problem)
+        elif place in first:
+            before = joined[first[place]]
+            words = problem["msg"].removeprefix("Input should be ")
+            joined[first[place]] = before | {"msg": f"{before['msg']}, or {words}"}
+        else:
+            first[place] = len(joined)
+            joined.append(problem | {"loc": place})
+    return joined
 
 
 class _Loader(yaml.SafeLoader):

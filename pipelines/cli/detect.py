@@ -478,7 +478,7 @@ def visualize(
 @click.option(
     "--overlap",
     type=click.IntRange(32),
-    default=480,
+    default=512,
     show_default=True,
     help="What neighbouring tiles share, pixels.",
 )

@@ -148,7 +148,7 @@ def test_large_frames_are_tiled(weights: Path, tmp_path: Path) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 700)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "wide.png"), frame)
     maps = []
-    for name, options in (("a", ()), ("b", ("--tile", 512, "--overlap", OVERLAP))):
+    for name, options in (("a", ()), ("b", ("--tile", 544, "--overlap", OVERLAP))):
         run = ("predict", tmp_path / "wide.png", "--weights", weights, "--out", tmp_path / name)
         assert call(*run, *options).exit_code == 0
         maps.append(read(tmp_path / name / "probabilities" / "wide.png").astype(int))
