@@ -24,8 +24,10 @@ pytestmark = pytest.mark.skipif(
 
 ROOT = Path(__file__).parents[2]
 
+# A small rate: AdamW makes full steps of gradients that are nothing but rounding.
 CONFIG = """
 steps: 6
+optimiser: {lr: 3.0e-4}
 epoch_steps: 2
 batch: 5
 average: 0.9
@@ -91,9 +93,7 @@ def test_two_processes_have_the_loss_of_one(
     states = [read_tensors(out / "checkpoint.safetensors")[0] for out in (one, two)]
     assert any(name.endswith("exp_avg") for name in states[0])
     for name, value in states[0].items():
-        # AdamW makes a whole step of a gradient that is nothing but rounding.
-        close = torch.isclose(states[1][name], value, rtol=1e-3, atol=1e-4)
-        assert (~close).sum() <= 2 + close.numel() // 1000, name
+        torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
 
 
 def test_a_failure_is_one_line_of_the_first_process(built: Path, tmp_path: Path) -> None:
