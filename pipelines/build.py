@@ -48,7 +48,9 @@ from synth import __version__
 from synth.dataset import Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
-from synth.noise.bank import NoiseBank, load_bank
+from synth.noise.bank import NoiseBank
+from synth.noise.cameras import CameraNoise, load_noise
+from synth.noise.components import NoiseComponents
 from synth.realise import Realiser
 from synth.recipe import Spec, TurnChoice, plan_negatives, plan_transfer
 from synth.targets import find_targets
@@ -197,7 +199,12 @@ def prepare(config: BuildConfig, pool: Pool) -> Plan:
 
 
 def prepare_transfer(
-    dataset: Dataset, bank: NoiseBank, noise: NoiseSettings, split: str, seed: int, pool: Pool
+    dataset: Dataset,
+    bank: NoiseBank | CameraNoise,
+    noise: NoiseSettings,
+    split: str,
+    seed: int,
+    pool: Pool,
 ) -> Plan:
     """Decide the noise of every image of a split; outputs keep their ids."""
     source = dataset_source(dataset)
@@ -208,7 +215,10 @@ def prepare_transfer(
     configuration = {
         "seed": seed,
         "split": split,
-        "noise": noise.model_dump(mode="json", include={"mode", "ratio", "gain"}),
+        "noise": noise.model_dump(
+            mode="json",
+            include={"mode", "gain", "ratio" if noise.mode == "mixup" else "strength"},
+        ),
     }
     return _stage_plan("transfer", dataset, groups, split, surveys, bank, configuration)
 
@@ -290,7 +300,7 @@ def _stage_plan(
     groups: list[Group],
     split: str,
     surveys: dict[str, list[Survey]],
-    bank: NoiseBank | None,
+    bank: NoiseBank | CameraNoise | None,
     configuration: dict[str, Any],
 ) -> Plan:
     """The plan of a single stage: what it makes is a set of its own, without a test split."""
@@ -306,7 +316,7 @@ def _plan(
     lists: dict[str, list[str]],
     surveys: dict[str, list[Survey]],
     source_name: str,
-    bank: NoiseBank | None,
+    bank: NoiseBank | CameraNoise | None,
     configuration: dict[str, Any],
 ) -> Plan:
     bank_file = bank.to_bytes() if bank is not None else None
@@ -321,7 +331,10 @@ def _plan(
         "name": name,
         "configuration": {"command": command, **configuration},
         "source": {"name": source_name, "fingerprint": _fingerprint(surveys)},
-        "noise": {"patches": len(bank), "sha256": sha256(bank_file)}
+        "noise": {
+            "patches" if isinstance(bank, NoiseBank) else "frames": len(bank),
+            "sha256": sha256(bank_file),
+        }
         if bank is not None and bank_file is not None
         else None,
         "counts": counts,
@@ -420,6 +433,8 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
             mask = _File(encode_png(made.mask(spec)), ".png")
             masks[spec.turn] = mask
         record = {"id": spec.id, "split": group.split} | spec.record()
+        if spec.noise is not None and spec.noise.mode != "mixup":
+            record["noisier"] = round(made.noisier, 4)
         yield _write_pair(task.place, record, _File(encode_png(image), ".png"), mask)
 
 
@@ -456,8 +471,10 @@ def _write_pair(place: Path, record: dict[str, Any], image: _File, mask: _File) 
 # One bank a process: written once to the staging directory, so that no task carries it. Its hash
 # tells it from the bank of another build in the same place.
 @lru_cache(maxsize=1)
-def _bank(path: Path, sha256: str) -> NoiseBank:
-    return load_bank(path)
+def _bank(path: Path, sha256: str) -> NoiseBank | CameraNoise:
+    found = load_noise(path)
+    assert not isinstance(found, NoiseComponents)
+    return found
 
 
 def _check_listing(plan: Plan, stage: Staging) -> None:

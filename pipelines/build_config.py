@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pipelines.config import StrictModel
 from synth.blend import Blend
 from synth.noise.sampling import SamplingRule
-from synth.recipe import NoiseRule, Recipe
+from synth.recipe import NoiseMode, NoiseRule, Recipe
 from synth.scenes import SCENE_KINDS
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -21,6 +21,7 @@ Few = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sigma = Annotated[float, Field(ge=0, le=65535)]
+Strength = Annotated[float, Field(ge=0, le=100)]
 
 
 class SensorSettings(StrictModel):
@@ -63,6 +64,21 @@ class SimulationSettings(StrictModel):
         return self
 
 
+class PhysicalSettings(StrictModel):
+    """A camera's noise in numbers; see `synth.noise.model.make_physical_model`."""
+
+    sigma: Sigma = 0.0
+    netd: Annotated[float, Field(ge=0, le=100)] = 0.0
+    responsivity: Annotated[float, Field(gt=0, le=65535)] = 1.0
+    gain: Annotated[float, Field(ge=0, le=65535)] = 0.0
+    column: Sigma = 0.0
+    row: Sigma = 0.0
+    drift: Sigma = 0.0
+    dead: Ratio = 0.0
+    blinking: Ratio = 0.0
+    depth: Literal[8, 16] = 8
+
+
 class NoiseSettings(StrictModel):
     """Where noise is sampled, by which rule, and how much of it an output gets."""
 
@@ -77,15 +93,25 @@ class NoiseSettings(StrictModel):
     max_seq_mean: NonNegative = 50.0
     limit: Positive | None = None
     bits: Annotated[int, Field(ge=1, le=16)] | None = None
-    mode: Literal["mixup"] = "mixup"
+    mode: NoiseMode = "mixup"
     ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
+    strength: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
+    physical: PhysicalSettings | None = None
     gain: Annotated[float, Field(gt=0, le=65536)] | None = None
 
-    @field_validator("sources", "ratio", mode="before")
+    @field_validator("sources", "ratio", "strength", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
         single = isinstance(value, str | int | float | Path) and not isinstance(value, bool)
         return (value,) if single else value
+
+    @model_validator(mode="after")
+    def _of_the_mode(self) -> NoiseSettings:
+        if self.mode == "physical" and self.sources:
+            raise ValueError("sources: mode physical needs none; take mode residual, or no --noise")
+        if (self.mode == "physical") != (self.physical is not None):
+            raise ValueError("physical: numbers are for mode physical, and that needs them")
+        return self
 
     def sampling_rule(self) -> SamplingRule:
         """The rule for `synth.noise.sampling`."""
@@ -102,7 +128,7 @@ class NoiseSettings(StrictModel):
 
     def noise_rule(self) -> NoiseRule:
         """The rule for `synth.recipe`."""
-        return NoiseRule(self.ratio)
+        return NoiseRule(self.ratio if self.mode == "mixup" else self.strength, self.mode)
 
 
 class NegativeSettings(StrictModel):

@@ -12,7 +12,10 @@ from pipelines.pool import Pool
 from pipelines.sources import Source, pixel_digest
 from synth.errors import DatasetError, NoiseError
 from synth.frames import Frame, Mask, find_frames, group_by_folder, read_frame
-from synth.noise.bank import NoiseBank, join_banks, load_bank
+from synth.noise.bank import NoiseBank, join_banks
+from synth.noise.blocks import find_noise_blocks
+from synth.noise.cameras import CameraNoise, load_cameras, load_noise
+from synth.noise.model import NoiseModel, fit_model, make_physical_model
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_sequences
 
 
@@ -23,8 +26,8 @@ def gather_noise(
     *,
     seed: int,
     jobs: int = 1,
-) -> NoiseBank:
-    """Get the noise bank of a build.
+) -> NoiseBank | CameraNoise:
+    """Get the noise of a build: a bank of patches to mix in, or models of cameras.
 
     Parameters
     ----------
@@ -41,10 +44,14 @@ def gather_noise(
     Raises
     ------
     NoiseError
-        A source gives no patch, or sources of different depth.
+        A source gives no patch or is no noise of the mode, or sources are of different depth.
     FrameError
         A file is damaged, or is a test image.
     """
+    if settings.physical is not None:
+        return CameraNoise([make_physical_model(**settings.physical.model_dump())])
+    if settings.mode == "residual":
+        return _model_noise(settings, source, forbidden, jobs)
     rule = settings.sampling_rule()
     if not settings.sources:
         try:
@@ -54,19 +61,52 @@ def gather_noise(
     banks = []
     for path in settings.sources:
         if path.suffix == ".npz":
-            banks.append(load_bank(path))
+            banks.append(load_bank_to_mix(path))
             continue
-        groups = [find_frames([path])]
-        if settings.banks == "folder":
-            groups = group_by_folder(groups[0])
-        base = path if path.is_dir() else path.parent
-        for group in groups:
-            frames = [_frame(file, base, forbidden) for file in group]
+        for frames in _groups(path, settings, forbidden):
             try:
                 banks.append(sample_frames(frames, rule, settings.sequence, seed=seed, jobs=jobs))
             except NoiseError as error:
                 raise NoiseError(f"{path}: {error}") from None
     return join_banks(banks)
+
+
+def load_bank_to_mix(path: Path) -> NoiseBank:
+    """Read a bank; a model of noise, which cannot be mixed in, is an error that says so."""
+    found = load_noise(path)
+    if not isinstance(found, NoiseBank):
+        raise NoiseError(
+            f"{path}: is a model of noise, which has no patches to mix in; take mode residual"
+        )
+    return found
+
+
+def fit_frames(frames: Sequence[NoiseFrame], jobs: int = 1) -> NoiseModel:
+    """Fit a noise model to single frames, clear of their masks."""
+    return fit_model(find_noise_blocks(frame.load() for frame in _read_ahead(frames, jobs)))
+
+
+def fit_files(
+    paths: Sequence[Path], by_folder: bool, progress: Callable[[str, int, int], None]
+) -> CameraNoise:
+    """Fit a model to frame files and folders, or one to each folder of frames."""
+    files = find_frames(paths)
+    done = iter(range(1, len(files) + 1))
+
+    def frame(file: Path) -> NoiseFrame:
+        def load() -> tuple[Frame, Mask | None]:
+            progress("read", next(done), len(files))
+            return read_frame(file), None
+
+        return NoiseFrame(file.name, load)
+
+    models = []
+    for group in group_by_folder(files) if by_folder else [files]:
+        try:
+            models.append(fit_frames([frame(file) for file in group]))
+        except NoiseError as error:
+            raise NoiseError(f"{group[0].parent}: {error}") from None
+    return CameraNoise(models)
 
 
 def sample_files(
@@ -116,6 +156,38 @@ def sample_frames(
     of = dict(frames)
     folders = group_by_folder([file for file, _ in frames])
     return sample_sequences(([of[file] for file in folder] for folder in folders), rule, seed=seed)
+
+
+def _model_noise(
+    settings: NoiseSettings, source: Source, forbidden: frozenset[bytes], jobs: int
+) -> CameraNoise:
+    """Models of the cameras that a build's noise is from."""
+    if not settings.sources:
+        try:
+            return CameraNoise([fit_frames(source.noise_frames, jobs)])
+        except NoiseError as error:
+            raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
+    models: list[NoiseModel] = []
+    for path in settings.sources:
+        if path.suffix == ".npz":
+            models.extend(load_cameras(path).models)
+            continue
+        for frames in _groups(path, settings, forbidden):
+            try:
+                models.append(fit_frames([frame for _, frame in frames], jobs))
+            except NoiseError as error:
+                raise NoiseError(f"{path}: {error}") from None
+    return CameraNoise(models)
+
+
+def _groups(
+    path: Path, settings: NoiseSettings, forbidden: frozenset[bytes]
+) -> Iterator[list[tuple[Path, NoiseFrame]]]:
+    """The frames below a path, or those of each of its folders."""
+    files = find_frames([path])
+    base = path if path.is_dir() else path.parent
+    for group in group_by_folder(files) if settings.banks == "folder" else [files]:
+        yield [_frame(file, base, forbidden) for file in group]
 
 
 def _read_ahead(frames: Sequence[NoiseFrame], jobs: int) -> Iterator[NoiseFrame]:

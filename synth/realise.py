@@ -13,6 +13,8 @@ from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
 from synth.negatives import keep_offset, turned
 from synth.noise.bank import NoiseBank
+from synth.noise.cameras import CameraNoise
+from synth.noise.residual import transfer_residual
 from synth.noise.transfer import Mixer
 from synth.recipe import Spec, TurnChoice
 from synth.targets import Target, label_targets, measure_offsets, target_box
@@ -23,7 +25,7 @@ def realise(
     image: Frame,
     mask: Mask,
     targets: Sequence[Target],
-    bank: NoiseBank | None = None,
+    bank: NoiseBank | CameraNoise | None = None,
     gain: float | None = None,
 ) -> tuple[Frame, Mask]:
     """Make the output that a spec describes.
@@ -37,8 +39,8 @@ def realise(
         Its mask.
     targets : sequence of Target
         The targets of `mask` (`find_targets`); not looked at by a spec without a turn.
-    bank : NoiseBank, optional
-        Needed by a spec with noise.
+    bank : NoiseBank or CameraNoise, optional
+        Needed by a spec with noise: the one for patches, the other for a sensor's noise.
     gain : float, optional
         Factor from the noise's DN to the image's; see `synth.noise.transfer.mixup`.
 
@@ -69,7 +71,7 @@ class Realiser:
         image: Frame,
         mask: Mask,
         targets: Sequence[Target],
-        bank: NoiseBank | None = None,
+        bank: NoiseBank | CameraNoise | None = None,
         gain: float | None = None,
     ) -> None:
         self._image = image
@@ -77,23 +79,52 @@ class Realiser:
         self._mask = mask
         self._targets = targets
         self._bank = bank
+        self._own: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
+        self.noisier = 0.0
+        """Share of the last image's pixels that needed no noise to have as much as asked for."""
+
         self._gain = gain
 
     def image(self, spec: Spec) -> Frame:
         """The image of an output: (H, W), the source's dtype."""
-        noise, bank = spec.noise, self._bank
-        if noise is None:
-            image = self._image.copy()
-        elif bank is None or not 0 <= noise.patch < len(bank):
-            raise NoiseError(f"output {spec.id}: noise patch {noise.patch} is not in the bank")
-        else:
-            image = self._mixer.mix(bank.patches[noise.patch], noise.ratio, self._gain)
+        noise = spec.noise
+        mixed = noise is not None and noise.mode == "mixup"
+        image = self._mix(spec) if mixed else self._image.copy()
         place = self._place(spec)
         if place is not None:
             turn, window = place
             patch = turned(image[window], turn.quarter_turns, turn.mirror)
             image[window] = blend_patch(image[window], patch, turn.blend)
-        return image
+        return self._add_noise(spec, image) if noise is not None and not mixed else image
+
+    def _mix(self, spec: Spec) -> Frame:
+        noise, bank = spec.noise, self._bank
+        assert noise is not None
+        if not isinstance(bank, NoiseBank) or not 0 <= noise.patch < len(bank):
+            raise NoiseError(f"output {spec.id}: noise patch {noise.patch} is not in the bank")
+        return self._mixer.mix(bank.patches[noise.patch], noise.amount, self._gain)
+
+    def _add_noise(self, spec: Spec, image: Frame) -> Frame:
+        noise, cameras = spec.noise, self._bank
+        assert noise is not None
+        if not isinstance(cameras, CameraNoise) or not 0 <= noise.patch < len(cameras):
+            raise NoiseError(f"output {spec.id}: frame {noise.patch} is not in the noise models")
+        field, frame = cameras.field(noise.patch)
+        # An image's own noise is that of its source: a turn or a target more does not change it.
+        kind = id(field), int(field.model.frame_kind[frame])
+        if kind not in self._own:
+            self._own[kind] = field.image_sigma(self._image, kind[1])
+        made = transfer_residual(
+            image,
+            field,
+            frame=frame,
+            place=noise.place,
+            strength=noise.amount,
+            gain=self._gain,
+            own=self._own[kind],
+        )
+        self.noisier = made.noisier
+        return made.image
 
     def mask(self, spec: Spec) -> Mask:
         """The mask of an output: (H, W) bool. Noise does not touch it."""

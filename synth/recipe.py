@@ -8,16 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.blend import Blend
 from synth.errors import RecipeError
-from synth.noise.bank import NoiseBank
 from synth.seeds import generator
 from synth.targets import Target
+
+NoiseMode = Literal["mixup", "residual", "physical"]
+NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
+
+# Windows of a camera's noise that are told apart.
+_PLACES = 1 << 31
 
 # Pixels of background around a target that a fitted box holds: as much as optics spread a target.
 _MARGIN = 8
@@ -25,11 +30,23 @@ _MARGIN = 8
 
 @dataclass(frozen=True, slots=True)
 class NoiseChoice:
-    """Which noise an output gets: the patch's index in the bank, and its share of the mix."""
+    """Which noise an output gets.
+
+    Attributes
+    ----------
+    patch : int
+        Index of the patch in the bank, or of the frame in the models of the cameras.
+    amount : float
+        Share of the noise in the mix (``mixup``), or strength relative to the sensor's own noise.
+    mode : {"mixup", "residual", "physical"}
+    place : int
+        Which window of the camera's noise; not used by ``mixup``.
+    """
 
     patch: int
-    ratio: float
-    mode: str = "mixup"
+    amount: float
+    mode: NoiseMode = "mixup"
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +63,11 @@ class TurnChoice:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One output to make from one source: noise first, then a turn, as published."""
+    """One output to make from one source.
+
+    A patch that is mixed in comes first, then the turn, as published. A sensor's noise comes after
+    the turn: its stripes do not turn with a target.
+    """
 
     id: str
     source: str
@@ -57,11 +78,11 @@ class Spec:
         """The choices as the keys of a manifest line."""
         line: dict[str, Any] = {"id": self.id, "source": self.source}
         if self.noise is not None:
-            line |= {
-                "mode": self.noise.mode,
-                "noise_patch": self.noise.patch,
-                "ratio": self.noise.ratio,
-            }
+            line |= {"mode": self.noise.mode, "noise_patch": self.noise.patch}
+            if self.noise.mode == "mixup":
+                line["ratio"] = self.noise.amount
+            else:
+                line |= {"strength": self.noise.amount, "noise_place": self.noise.place}
         if self.turn is not None:
             line |= {
                 "target": self.turn.target,
@@ -86,7 +107,13 @@ class Spec:
         try:
             noise = turn = None
             if "noise_patch" in line:
-                noise = NoiseChoice(line["noise_patch"], line["ratio"], line["mode"])
+                mixed = line["mode"] == "mixup"
+                noise = NoiseChoice(
+                    line["noise_patch"],
+                    line["ratio" if mixed else "strength"],
+                    line["mode"],
+                    0 if mixed else line["noise_place"],
+                )
             if "target" in line:
                 turn = TurnChoice(
                     target=line["target"],
@@ -103,34 +130,37 @@ class Spec:
 
 @dataclass(frozen=True, slots=True)
 class NoiseRule:
-    """How an output gets its noise: one of the ratios, one of the bank's patches.
+    """How an output gets its noise: one of the amounts, one of the bank's patches or frames.
 
-    With several types of noise in the bank, first a type is drawn, then one of its patches, so
-    a camera with many frames does not crowd out the others.
+    With several types of noise, first a type is drawn, then one of its patches or frames, so a
+    camera with many of them does not crowd out the others.
     """
 
-    ratios: tuple[float, ...]
+    amounts: tuple[float, ...]
+    mode: NoiseMode = "mixup"
 
     def draw(
         self, rng: np.random.Generator, kinds: Sequence[NDArray[np.intp]], used: Set[int]
     ) -> NoiseChoice:
-        """Draw ratio and patch, none of the patches in `used`."""
-        if len(used) >= sum(map(len, kinds)):
+        """Draw amount and patch, none of the patches in `used`, or a place of its own."""
+        if self.mode == "mixup" and len(used) >= sum(map(len, kinds)):
             raise RecipeError(
                 f"the noise bank holds {len(used)} patches and a target is to be repeated with "
                 "more; ask for fewer negatives, or sample more noise"
             )
-        ratio = (
-            self.ratios[int(rng.integers(len(self.ratios)))]
-            if self.ratios[1:]
-            else (self.ratios[0])
+        amount = (
+            self.amounts[int(rng.integers(len(self.amounts)))]
+            if self.amounts[1:]
+            else (self.amounts[0])
         )
         while True:
             kind = kinds[int(rng.integers(len(kinds)))] if kinds[1:] else kinds[0]
             patch = int(kind[int(rng.integers(len(kind)))])
+            if self.mode != "mixup":
+                return NoiseChoice(patch, amount, self.mode, int(rng.integers(_PLACES)))
             # Drawn until it is a new one: few patches of a bank are used for one turn.
             if patch not in used:
-                return NoiseChoice(patch, ratio)
+                return NoiseChoice(patch, amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +206,17 @@ class LabelledSource:
     targets: tuple[Target, ...]
 
 
+class NoiseSupply(Protocol):
+    """What noise is drawn from: a bank, or the noise of cameras."""
+
+    def members(self) -> list[NDArray[np.intp]]:
+        """Indices of the patches or frames of each type."""
+
+
 def plan_negatives(
     recipe: Recipe,
     sources: Sequence[LabelledSource],
-    bank: NoiseBank | None,
+    bank: NoiseSupply | None,
     *,
     seed: int,
     taken_ids: Iterable[str] | None = None,
@@ -194,7 +231,7 @@ def plan_negatives(
     recipe : Recipe
     sources : sequence of LabelledSource
         Training images.
-    bank : NoiseBank or None
+    bank : NoiseBank or CameraNoise or None
         Needed when the recipe has noise.
     seed : int
     taken_ids : iterable of str, optional
@@ -303,7 +340,9 @@ def _extent(target: Target) -> int:
     return max(rows, target.col - left, right - 1 - target.col)
 
 
-def plan_transfer(rule: NoiseRule, ids: Sequence[str], bank: NoiseBank, *, seed: int) -> list[Spec]:
+def plan_transfer(
+    rule: NoiseRule, ids: Sequence[str], bank: NoiseSupply, *, seed: int
+) -> list[Spec]:
     """Decide the noise of every image; outputs keep their ids."""
     kinds = bank.members()
     return [

@@ -26,7 +26,7 @@ from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
 from pipelines.config import load_config
 from pipelines.errors import StoreError
-from pipelines.noise import sample_files
+from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.store import MANIFEST, replace_file, require_usable, verify
 from synth import __version__
@@ -34,7 +34,21 @@ from synth.blend import BLENDS
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError, RecipeError
 from synth.frames import Frame, encode_png, find_frames, read_frame
-from synth.noise.bank import load_bank
+from synth.noise.cameras import (
+    CameraNoise,
+    generate_frames,
+    load_cameras,
+    load_noise,
+    sequence_model,
+)
+from synth.noise.components import (
+    COMPONENTS,
+    NoiseComponents,
+    generate_sequence,
+    measure_components,
+    measure_gain,
+)
+from synth.noise.model import SUMMARY, correlation_length
 from synth.noise.sampling import SamplingRule
 from synth.seeds import generator
 
@@ -54,6 +68,15 @@ class _Finite(click.FloatRange):
 
 
 _NON_NEGATIVE = _Finite(min=0)
+
+_OF_FRAMES = {
+    "sigma": ("DN", "noise of the pixels"),
+    "column": ("DN", "pattern of columns, fixed or not"),
+    "row": ("DN", "pattern of rows, fixed or not"),
+    "gain": ("DN² per DN", "rise of the variance with intensity"),
+    "length_rows": ("pixels", "distance along rows at which noise correlates by 1/e"),
+    "length_cols": ("pixels", "the same along columns"),
+}
 
 _MEANING = {
     "tvh": "pixel and frame: temporal noise",
@@ -191,50 +214,138 @@ def noise_sample(
 @click.option(
     "--sequence",
     is_flag=True,
-    required=True,
-    help="FRAMES are one sequence of a fixed camera; other frames cannot be modelled yet.",
+    help="FRAMES are a sequence of a fixed camera; several folders are sequences of one camera "
+    "at several levels of light.",
 )
+@click.option("--by-folder", is_flag=True, help="Every folder of frames is a camera of its own.")
 @click.option("--out", type=_NoiseFile(), help="The model to write.")
+@click.option("--plot", type=click.Path(path_type=Path), help="A figure to write, PNG.")
 @json_option
-def noise_model(frames: tuple[Path, ...], sequence: bool, out: Path | None, as_json: bool) -> None:
+def noise_model(
+    frames: tuple[Path, ...],
+    sequence: bool,
+    by_folder: bool,
+    out: Path | None,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
     """Measure what the noise in FRAMES is.
 
-    Prints the seven components of three-dimensional noise with their standard errors, in DN, and
-    how many pixels are bad. v, h and vh hold the scene too, unless it is a flat one.
+    Of single frames: how it depends on intensity, its spectrum, its distribution, patterns of
+    columns and rows, from blocks without texture. With --sequence: the seven components of
+    three-dimensional noise, and how many pixels are bad. All in DN with standard errors.
+
+    One frame cannot tell a pattern that stays from one that goes, nor can a sequence of one scene
+    tell v, h and vh from the scene.
 
     \b
+    Example: synth noise-model backgrounds/ --by-folder --out cameras.npz --plot cameras.png
     Example: synth noise-model recording/ --sequence --out camera.npz
     """
-    from synth.noise.components import COMPONENTS, measure_components
-
-    found = measure_components(_read_sequence(frames))
+    if sequence:
+        if by_folder or plot is not None:
+            raise click.UsageError("--by-folder and --plot are for single frames.")
+        _model_sequences(frames, out, as_json)
+        return
+    with _bar("read", "frame") as report:
+        cameras = fit_files(frames, by_folder, report)
     if out is not None:
-        replace_file(out, found.to_bytes())
+        replace_file(out, cameras.to_bytes())
+    if plot is not None:
+        from pipelines.noise_figure import plot_noise
+
+        replace_file(plot, plot_noise(cameras.models))
     if as_json:
         emit_json(
             {
                 "out": None if out is None else str(out),
-                "frames": found.frames,
-                "shape": list(found.bad.shape),
-                "mean": found.mean,
-                "sigma": dict(found.sigma),
-                "error": dict(found.error),
-                "kurtosis": found.kurtosis,
-                "correlation": found.correlation.tolist(),
-                "bad_pixels": np.argwhere(found.bad).tolist(),
+                "cameras": [
+                    {
+                        "frames": len(model),
+                        "depth": model.depth,
+                        **{
+                            name: {
+                                "value": model.summary[name],
+                                "error": _finite(model.error[name]),
+                            }
+                            for name in SUMMARY
+                        },
+                        "level": model.level.tolist(),
+                        "level_sigma": model.sigma.tolist(),
+                    }
+                    for model in cameras.models
+                ],
             }
         )
         return
-    height, width = found.bad.shape
-    click.echo(
-        f"{found.frames} frames of {height}x{width}, mean {found.mean:,.1f} DN, "
-        f"{int(found.bad.sum())} bad pixels left out"
-    )
-    for name in COMPONENTS:
+    for number, model in enumerate(cameras.models, start=1):
+        name = f"camera {number}: " if cameras.models[1:] else ""
+        click.echo(f"{name}noise found in {len(model)} frames, {model.depth} bits")
+        for key, (unit, meaning) in _OF_FRAMES.items():
+            error = model.error[key]
+            doubt = f"± {error:.3f}" if math.isfinite(error) else "(one frame: no error)"
+            click.echo(f"{key:12} {model.summary[key]:9.3f} {doubt} {unit}  {meaning}")
         click.echo(
-            f"σ_{name:4} {found.sigma[name]:9.3f} ± {found.error[name]:.3f} DN  {_MEANING[name]}"
+            "noise level  "
+            + ", ".join(
+                f"{sigma:.2f} at {level:.0f}"
+                for level, sigma in zip(model.level, model.sigma, strict=True)
+            )
+            + " DN"
         )
-    click.echo(f"excess kurtosis of σ_tvh {found.kurtosis:.2f}")
+    if out is not None:
+        click.echo(f"{out}: written")
+
+
+def _model_sequences(paths: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
+    """Measure one sequence, or one in each of several folders."""
+    apart = len(paths) > 1 and all(path.is_dir() for path in paths)
+    found = [
+        measure_components(_read_sequence([path] if apart else paths))
+        for path in (paths if apart else paths[:1])
+    ]
+    gain = measure_gain(found) if apart else None
+    if out is not None:
+        made = CameraNoise([sequence_model(*found)]) if apart else found[0]
+        replace_file(out, made.to_bytes())
+    if as_json:
+        sequences = [
+            {
+                "frames": one.frames,
+                "shape": list(one.bad.shape),
+                "mean": one.mean,
+                "sigma": dict(one.sigma),
+                "error": dict(one.error),
+                "kurtosis": one.kurtosis,
+                "correlation": one.correlation.tolist(),
+                "length_rows": correlation_length(one.correlation[2]),
+                "length_cols": correlation_length(one.correlation[1]),
+                "bad_pixels": np.argwhere(one.bad).tolist(),
+            }
+            for one in found
+        ]
+        first = {"out": None if out is None else str(out)}
+        if gain is None:
+            emit_json(first | sequences[0])
+        else:
+            emit_json(
+                first | {"gain": {"value": gain[0], "error": gain[1]}, "sequences": sequences}
+            )
+        return
+    for path, one in zip(paths, found, strict=False):
+        height, width = one.bad.shape
+        click.echo(
+            (f"{path}: " if apart else "")
+            + f"{one.frames} frames of {height}x{width}, mean {one.mean:,.1f} DN, "
+            f"{int(one.bad.sum())} bad pixels left out"
+        )
+        for name in COMPONENTS:
+            click.echo(
+                f"σ_{name:4} {one.sigma[name]:9.3f} ± {one.error[name]:.3f} DN  {_MEANING[name]}"
+            )
+        click.echo(f"excess kurtosis of σ_tvh {one.kurtosis:.2f}")
+    if gain is not None:
+        click.echo(f"gain {gain[0]:.4f} ± {gain[1]:.4f} DN² per DN, over {len(found)} levels")
     if out is not None:
         click.echo(f"{out}: written")
 
@@ -247,34 +358,45 @@ def noise_model(frames: tuple[Path, ...], sequence: bool, out: Path | None, as_j
     "--shape",
     type=(click.IntRange(16, 16384), click.IntRange(16, 16384)),
     metavar="ROWS COLS",
-    help="Of a frame; by default that of the frames that were measured.",
+    help="Of a frame; by default that of the sequence that was measured, or 256 256.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @json_option
 def noise_generate(
     model: Path, out: Path, frames: int, shape: tuple[int, int] | None, seed: int, as_json: bool
 ) -> None:
-    """Make a sequence of pure noise that has the components of MODEL, as PNG files.
+    """Make frames of pure noise like that of MODEL, as PNG files.
+
+    Of a sequence's model a sequence with its seven components; of other noise independent frames,
+    each at an intensity that a frame of the model has, its cameras and frames in turn.
 
     \b
     Example: synth noise-generate camera.npz --out noise --frames 50 --shape 256 256
     """
-    from synth.noise.components import generate_sequence, load_components
-
-    components = load_components(model)
+    noise = load_noise(model)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise StoreError(out, "is there already; choose another --out")
-    rows, cols = shape or components.bad.shape
-    sequence = generate_sequence(components, (frames, rows, cols), generator(seed, "noise"))
+    made: Iterable[Frame]
+    if isinstance(noise, NoiseComponents):
+        rows, cols = shape or noise.bad.shape
+        made = generate_sequence(noise, (frames, rows, cols), generator(seed, "noise"))
+    else:
+        cameras = load_cameras(model)
+        rows, cols = shape or (256, 256)
+        made = generate_frames(cameras, (rows, cols), frames, seed)
     width = max(4, len(str(frames)))
     with progress_bar(frames, "write", "frame") as bar:
-        for number, frame in enumerate(sequence, start=1):
+        for number, frame in enumerate(made, start=1):
             replace_file(out / f"{number:0{width}d}.png", encode_png(frame))
             bar.update()
     if as_json:
         emit_json({"out": str(out), "frames": frames, "shape": [rows, cols]})
     else:
-        click.echo(f"{out}: {frames} frames of {rows}x{cols}, {sequence.dtype}")
+        click.echo(f"{out}: {frames} frames of {rows}x{cols}")
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
 
 
 def _read_sequence(paths: Iterable[Path]) -> Frame:
@@ -294,16 +416,32 @@ def _read_sequence(paths: Iterable[Path]) -> Frame:
 
 @main.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--noise", required=True, type=_NoiseFile(), help="The noise bank.")
+@click.option(
+    "--noise", required=True, type=_NoiseFile(), help="A noise bank, or a noise model (residual)."
+)
 @click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option("--mode", type=click.Choice(["mixup"]), default="mixup", show_default=True)
+@click.option(
+    "--mode",
+    type=click.Choice(["mixup", "residual"]),
+    default="mixup",
+    show_default=True,
+    help="Mix enlarged patches in, as published, or add what an image lacks of the sensor's noise.",
+)
 @click.option(
     "--ratio",
     type=_Finite(0, 1),
     multiple=True,
     default=(0.1,),
     show_default=True,
-    help="Share of the noise; given several times, one is drawn for each image.",
+    help="Share of the noise (mixup); given several times, one is drawn for each image.",
+)
+@click.option(
+    "--strength",
+    type=_Finite(0, 100),
+    multiple=True,
+    default=(1.0,),
+    show_default=True,
+    help="Noise relative to the sensor's (residual); given several times, one is drawn.",
 )
 @click.option(
     "--gain",
@@ -326,6 +464,7 @@ def transfer(
     out: Path,
     mode: str,
     ratio: tuple[float, ...],
+    strength: tuple[float, ...],
     gain: float | None,
     split: str,
     seed: int,
@@ -335,15 +474,19 @@ def transfer(
 ) -> None:
     """Put noise on every image of a split of DATASET; outputs keep their ids.
 
-    The manifest tells which patch each output got (`noise_patch`).
+    The manifest tells which patch, or which frame of a model, each output got (`noise_patch`).
 
     \b
     Example: synth transfer NUDT-SIRST --noise bank.npz --out noisy --mode mixup --ratio 0.1
+    Example: synth transfer NUDT-SIRST --noise cameras.npz --out noisy --mode residual
     """
     require_usable(out)
     pool = Pool(jobs, backend)
-    settings = NoiseSettings.model_validate({"mode": mode, "ratio": ratio, "gain": gain})
-    plan = prepare_transfer(open_dataset(dataset), load_bank(noise), settings, split, seed, pool)
+    settings = NoiseSettings.model_validate(
+        {"mode": mode, "ratio": ratio, "strength": strength, "gain": gain}
+    )
+    supply = load_bank_to_mix(noise) if mode == "mixup" else load_cameras(noise)
+    plan = prepare_transfer(open_dataset(dataset), supply, settings, split, seed, pool)
     _run(plan, out, pool, as_json)
 
 

@@ -9,7 +9,7 @@ are those of an analysis of variance with three random factors and no repetition
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError
 from synth.frames import Frame
-from synth.noise.bank import read_npz
 
 COMPONENTS = ("tvh", "vh", "tv", "th", "t", "v", "h")
 """Time t, row v, column h: ``tvh`` differs from pixel to pixel and frame to frame, ``v`` is a
@@ -177,17 +176,46 @@ def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
     )
 
 
-def load_components(path: Path | str) -> NoiseComponents:
-    """Read what `NoiseComponents.to_bytes` has written.
+def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
+    """Measure how temporal noise grows with intensity: the photon transfer curve.
+
+    Parameters
+    ----------
+    sequences : sequence of NoiseComponents
+        Of one camera before flat fields of several intensities.
+
+    Returns
+    -------
+    gain, error : float
+        Slope of σ_tvh² over the mean, DN² per DN, and its standard error.
 
     Raises
     ------
     NoiseError
-        The file is absent, damaged, or not of that kind.
+        There are fewer than two intensities.
     """
-    path = Path(path)
+    mean = np.array([one.mean for one in sequences])
+    if len(mean) < 2 or np.ptp(mean) <= 0:
+        raise NoiseError("the gain needs sequences of at least two intensities")
+    sigma = np.array([one.sigma["tvh"] for one in sequences])
+    # Where a σ is too small to be told from 0, its error is that of its square's root.
+    doubt = np.maximum(2 * sigma, 1e-6) * np.array([one.error["tvh"] for one in sequences])
+    weight = 1 / np.maximum(doubt, 1e-9) ** 2
+    centre = weight @ mean / weight.sum()
+    square = weight @ (mean - centre) ** 2
+    slope = float(weight @ ((mean - centre) * sigma**2) / square)
+    return slope, float(1 / np.sqrt(square))
+
+
+def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseComponents:
+    """Make of the arrays that `NoiseComponents.to_bytes` has written what they were.
+
+    Raises
+    ------
+    NoiseError
+        They are not of that kind; the message names `path`.
+    """
     what = "a noise model; make one with `synth noise-model FRAMES --sequence --out MODEL.npz`"
-    found = read_npz(path, what)
     wanted = {"sigma": (1, "f"), "error": (1, "f")} | _PLAIN
     sound = found.keys() >= wanted.keys() and all(
         (found[name].ndim, found[name].dtype.kind) == of for name, of in wanted.items()

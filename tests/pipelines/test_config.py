@@ -159,7 +159,7 @@ def test_settings_become_the_plain_records() -> None:
     recipe = NegativeSettings(side=4, turns=(1,), mirror=True, count=7).recipe(noise.noise_rule())
     assert (recipe.side, recipe.turns, recipe.mirror, recipe.count) == (4, (1,), True, 7)
     assert recipe.noise is not None
-    assert recipe.noise.ratios == (0.2, 0.3)
+    assert recipe.noise.amounts == (0.2, 0.3)
 
 
 def test_a_box_larger_than_simulated_images_is_told() -> None:

@@ -10,12 +10,14 @@ from real_data import real_data
 
 from synth.errors import NoiseError
 from synth.frames import find_frames, read_frame
+from synth.noise.bank import read_npz
+from synth.noise.cameras import load_noise
 from synth.noise.components import (
     COMPONENTS,
     NoiseComponents,
+    components_from,
     find_bad_pixels,
     generate_sequence,
-    load_components,
     measure_components,
 )
 
@@ -143,7 +145,7 @@ def test_a_model_survives_its_file(tmp_path: Path) -> None:
     model = measure_components(make_sequence(0))
     path = tmp_path / "model.npz"
     path.write_bytes(model.to_bytes())
-    read = load_components(path)
+    read = components_from(read_npz(path, "noise"), path)
     assert (read.sigma, read.error) == (model.sigma, model.error)
     assert (read.mean, read.kurtosis, read.frames, read.depth) == (
         model.mean, model.kurtosis, model.frames, model.depth,
@@ -171,8 +173,8 @@ def test_what_is_no_model_is_refused(tmp_path: Path, change: dict[str, np.ndarra
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files} | change
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
-    with pytest.raises(NoiseError, match=r"model\.npz: is not a noise model"):
-        load_components(path)
+    with pytest.raises(NoiseError, match=r"model\.npz: is not (a noise model|noise)"):
+        load_noise(path)
     path.write_bytes(b"PK\x03\x04 and no more")
-    with pytest.raises(NoiseError, match=r"model\.npz: is not a noise model"):
-        load_components(path)
+    with pytest.raises(NoiseError, match=r"model\.npz: is not noise"):
+        load_noise(path)

@@ -198,7 +198,7 @@ def test_kinds_of_noise_have_the_same_say() -> None:
 def test_ratios_and_patches_are_drawn_uniformly() -> None:
     ratios = (0.1, 0.2, 0.3, 0.4, 0.5)
     specs = plan_transfer(NoiseRule(ratios), [str(n) for n in range(5000)], bank_of(10), seed=1)
-    by_ratio = Counter(spec.noise.ratio for spec in specs if spec.noise)
+    by_ratio = Counter(spec.noise.amount for spec in specs if spec.noise)
     assert set(by_ratio) == set(ratios)
     # 1,000 expected, standard deviation 28.
     assert all(abs(count - 1000) < 140 for count in by_ratio.values())

@@ -1,0 +1,242 @@
+"""The noise of one camera or of several, as builds use it, and the files that it comes in."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from synth.errors import NoiseError
+from synth.frames import Frame
+from synth.noise.bank import NoiseBank, load_bank, read_npz
+from synth.noise.blocks import bank_blocks
+from synth.noise.components import LAGS, NoiseComponents, components_from, measure_gain
+from synth.noise.model import (
+    SUMMARY,
+    NoiseModel,
+    correlation_length,
+    fit_model,
+    model_arrays,
+    model_from,
+)
+from synth.noise.residual import NoiseField, generate_frame
+from synth.seeds import generator
+
+# Of components, beside their names.
+_PARTS = ("sigma", "error")
+
+
+class CameraNoise:
+    """Noise models of one depth; an index counts the frames of all of them.
+
+    Parameters
+    ----------
+    models : sequence of NoiseModel
+        One a camera, at least one.
+
+    Raises
+    ------
+    NoiseError
+        The models differ in depth.
+    """
+
+    def __init__(self, models: Sequence[NoiseModel]) -> None:
+        if len({model.depth for model in models}) != 1:
+            raise NoiseError(
+                "noise of 8 and of 16 bits cannot be mixed; build with sources of one depth"
+            )
+        self.models = tuple(models)
+        self._start = np.cumsum([0, *map(len, self.models)])
+        self._fields: dict[int, NoiseField] = {}
+
+    def __len__(self) -> int:
+        return int(self._start[-1])
+
+    def members(self) -> list[NDArray[np.intp]]:
+        """Indices of the frames of each camera."""
+        return [
+            np.arange(first, last)
+            for first, last in zip(self._start[:-1], self._start[1:], strict=True)
+        ]
+
+    def field(self, index: int) -> tuple[NoiseField, int]:
+        """The field of a frame's camera, and the frame's number there."""
+        camera = int(np.searchsorted(self._start, index, side="right")) - 1
+        if camera not in self._fields:
+            self._fields[camera] = NoiseField(self.models[camera])
+        return self._fields[camera], index - int(self._start[camera])
+
+    def to_bytes(self) -> bytes:
+        """The models as one ``.npz`` file; the same bytes for the same models."""
+        buffer = io.BytesIO()
+        arrays: dict[str, Any] = {
+            f"{number}/{name}": array
+            for number, model in enumerate(self.models)
+            for name, array in model_arrays(model).items()
+        }
+        np.savez(buffer, **arrays)
+        return buffer.getvalue()
+
+
+def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
+    """Read noise of any kind; nothing in the file is executed (no pickle).
+
+    Parameters
+    ----------
+    path : Path or str
+        What ``synth noise-sample`` or ``synth noise-model`` has written, or a build.
+
+    Returns
+    -------
+    NoiseBank or NoiseComponents or CameraNoise
+
+    Raises
+    ------
+    NoiseError
+        The file is absent, damaged, or none of these.
+    """
+    path = Path(path)
+    what = "noise; make some with `synth noise-sample` or `synth noise-model`"
+    found = read_npz(path, what)
+    if "patches" in found:
+        return load_bank(path)
+    if "correlation" in found:
+        return components_from(found, path)
+    numbers = sorted({name.partition("/")[0] for name in found}, key=lambda name: (len(name), name))
+    if not numbers or numbers != [str(number) for number in range(len(numbers))]:
+        raise NoiseError(f"{path}: is not {what}")
+    return CameraNoise(
+        [
+            model_from(
+                {
+                    name.partition("/")[2]: array
+                    for name, array in found.items()
+                    if name.partition("/")[0] == number
+                },
+                path,
+            )
+            for number in numbers
+        ]
+    )
+
+
+def load_cameras(path: Path | str) -> CameraNoise:
+    """Read noise of any kind as models: a bank is fitted, a sequence's noise is taken over.
+
+    Raises
+    ------
+    NoiseError
+        As `load_noise`, or the bank is too small to be fitted.
+    """
+    found = load_noise(path)
+    if isinstance(found, CameraNoise):
+        return found
+    if isinstance(found, NoiseComponents):
+        return CameraNoise([sequence_model(found)])
+    try:
+        return CameraNoise([fit_model(bank_blocks(part)) for part in _cameras_of(found)])
+    except NoiseError as error:
+        raise NoiseError(f"{path}: {error}") from None
+
+
+def sequence_model(*levels: NoiseComponents) -> NoiseModel:
+    """Make a model of the noise that comes and goes in sequences of one camera.
+
+    Its pixels' noise is ``tvh`` at each sequence's mean intensity, normal, and as correlated along
+    rows and along columns as measured; its patterns are ``th`` and ``tv``, which are white. What
+    stays, ``vh``, ``v`` and ``h``, is left out, as it may be scene.
+
+    Parameters
+    ----------
+    *levels : NoiseComponents
+        One sequence, or several at several levels of light.
+
+    Returns
+    -------
+    NoiseModel
+    """
+    levels = tuple(sorted(levels, key=lambda one: one.mean))
+    if len({one.depth for one in levels}) != 1:
+        raise NoiseError("sequences of 8 and of 16 bits are not of one camera")
+    side = 4 * LAGS
+    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(side), np.arange(1, LAGS + 1)))
+    correlation = np.mean([one.correlation for one in levels], axis=0)
+    down, along = ((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:])
+    spectrum = np.outer(down, along)
+    normal = special.ndtri((np.arange(257) + 0.5) / 257)
+
+    def overall(name: str) -> tuple[float, float]:
+        sigma, error = (np.array([getattr(one, key)[name] for one in levels]) for key in _PARTS)
+        return float(np.sqrt((sigma**2).mean())), float(np.sqrt((error**2).mean() / len(levels)))
+
+    gain = (0.0, 0.0)
+    if len(levels) > 1:
+        gain = measure_gain(levels)
+    lengths = [(correlation_length(row), 0.0) for row in (correlation[2], correlation[1])]
+    pixels, column, row = (overall(name) for name in ("tvh", "th", "tv"))
+    numbers = dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True))
+    mean = np.array([max(one.mean, 0.0) for one in levels])
+    apart = np.concatenate([[True], np.diff(mean) > 1e-6])
+    return NoiseModel(
+        level=mean[apart],
+        sigma=np.array([one.sigma["tvh"] for one in levels])[apart],
+        frame_factor=np.ones(len(levels)),
+        frame_column=np.array([one.sigma["th"] for one in levels]),
+        frame_row=np.array([one.sigma["tv"] for one in levels]),
+        frame_levels=mean[:, None],
+        frame_kind=np.zeros(len(levels), np.int64),
+        spectrum=(spectrum / spectrum.mean())[None],
+        columns=np.full(side, float(column[0] > 0)),
+        rows=np.full(side, float(row[0] > 0)),
+        quantiles=normal[None] / normal.std(),
+        dead=0.0,
+        blinking=0.0,
+        summary={name: value for name, (value, _) in numbers.items()},
+        error={name: error for name, (_, error) in numbers.items()},
+        depth=levels[0].depth,
+    )
+
+
+def generate_frames(
+    cameras: CameraNoise, shape: tuple[int, int], count: int, seed: int = 0
+) -> Iterator[Frame]:
+    """Make frames of noise alone, those of every camera's every frame in turn.
+
+    Parameters
+    ----------
+    cameras : CameraNoise
+    shape : tuple of int
+        (H, W).
+    count : int
+    seed : int
+
+    Yields
+    ------
+    (H, W) ndarray of uint8 or uint16
+        DN.
+    """
+    for number in range(count):
+        place = int(generator(seed, "frame", str(number)).integers(1 << 31))
+        field, frame = cameras.field(number % len(cameras))
+        yield generate_frame(field, shape, frame, place)
+
+
+def _cameras_of(bank: NoiseBank) -> list[NoiseBank]:
+    """A bank apart by its kinds."""
+    return [
+        NoiseBank(
+            bank.patches[members],
+            bank.frame[members],
+            bank.row[members],
+            bank.col[members],
+            bank.mean[members],
+            bank.var[members],
+            bank.kind[members],
+        )
+        for members in bank.members()
+    ]

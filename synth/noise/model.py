@@ -1,0 +1,588 @@
+"""What the noise of a camera is, as single frames show it.
+
+A frame is scene plus noise, and the scene hides most of the noise. What blocks without texture
+show of it (`synth.noise.blocks`) is described by five things: how its standard deviation depends
+on intensity, how it differs from frame to frame, its power spectrum, its distribution, and the
+patterns of columns and rows on top of it.
+
+One frame cannot tell a fixed pattern from noise that comes and goes, nor what is slower than a
+block from scene. Patterns are called columns and rows here, whether they stay or not; what stays
+is measured from sequences (`synth.noise.components`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+from scipy.cluster import hierarchy
+
+from synth.errors import NoiseError
+from synth.noise.blocks import NoiseBlocks, trend_basis
+
+Floats = NDArray[np.float64]
+
+SUMMARY = ("sigma", "column", "row", "gain", "length_rows", "length_cols")
+"""What `NoiseModel.summary` holds: standard deviations of the pixels' noise and of the patterns of
+columns and of rows, DN; the rise of variance with intensity, DN² per DN; and the distances, along
+rows and along columns, at which the pixels' noise correlates by 1/e, pixels."""
+
+# Rounding to whole DN adds this to any variance (W. Sheppard, 1898).
+_ROUNDING = 1 / 12
+
+# A variance in DN² below which rounding hides what noise there is.
+_LEAST_VARIANCE = 0.01
+
+# What rounding, clipping and the choice of blocks may shift any number by, relative to it.
+_SYSTEMATIC = 0.01
+
+_MOST_LEVELS, _BLOCKS_PER_LEVEL = 12, 12
+_QUANTILES = 257
+_MOST_KINDS, _FRAMES_PER_KIND = 6, 3
+_GROUPS = 20
+
+
+@dataclass(frozen=True, eq=False)
+class NoiseModel:
+    """The noise of a camera.
+
+    Attributes
+    ----------
+    level : (K,) ndarray of float64
+        Intensities, DN, rising.
+    sigma : (K,) ndarray of float64
+        Standard deviation of the pixels' noise there, DN; between them it is linear, beyond them
+        constant.
+    frame_factor : (F,) ndarray of float64
+        Standard deviation of each frame's noise relative to `sigma`: cameras change their gain.
+    frame_column, frame_row : (F,) ndarray of float64
+        Standard deviations of each frame's patterns of columns and of rows, DN.
+    frame_levels : (F, 9) ndarray of float64
+        Intensities of each frame's blocks, DN: their quantiles at 1/18, 3/18, …
+    frame_kind : (F,) ndarray of int64
+        Which of the spectra and distributions is each frame's.
+    spectrum : (G, n, n) ndarray of float64
+        Power spectra of the pixels' noise in numpy's order of frequencies, mean 1.
+    columns, rows : (n,) ndarray of float64
+        Power spectra of the patterns of columns and of rows, mean 1, or 0 where there is none.
+    quantiles : (G, 257) ndarray of float64
+        Of the pixels' noise at equal steps of probability, from 1/514 on, scaled to variance 1.
+    dead, blinking : float
+        Shares of pixels that do not show the scene: always the same ones, which read as dark as
+        any pixel of the image, and others in every image, which read as bright as any.
+    summary, error : mapping of str to float
+        `SUMMARY` and its standard errors, by leaving out frames.
+    depth : int
+        Bits of the frames' type, 8 or 16.
+    """
+
+    level: Floats
+    sigma: Floats
+    frame_factor: Floats
+    frame_column: Floats
+    frame_row: Floats
+    frame_levels: Floats
+    frame_kind: NDArray[np.int64]
+    spectrum: Floats
+    columns: Floats
+    rows: Floats
+    quantiles: Floats
+    dead: float
+    blinking: float
+    summary: Mapping[str, float]
+    error: Mapping[str, float]
+    depth: int
+
+    def __len__(self) -> int:
+        return len(self.frame_factor)
+
+    def sigma_at(self, intensity: Floats) -> Floats:
+        """Standard deviation of the pixels' noise at intensities in DN, in DN."""
+        return np.asarray(np.interp(intensity, self.level, self.sigma))
+
+
+# Dimensions of the arrays of a model file; those that are not named here have one.
+_NDIM = {"spectrum": 3, "quantiles": 2, "frame_levels": 2, "dead": 0, "blinking": 0}
+_ARRAYS = {
+    field.name: _NDIM.get(field.name, 1)
+    for field in fields(NoiseModel)
+    if field.name not in ("summary", "error", "depth")
+}
+
+
+def fit_model(blocks: NoiseBlocks) -> NoiseModel:
+    """Fit a model to blocks of noise.
+
+    The variance of a block is taken as a product of one number for its intensity and one for its
+    frame, as far as intensity alone does not explain it. Spectra are those of the blocks over
+    these variances. Along the axes of the spectrum patterns of columns and rows lie on top of the
+    pixels' noise, which is continued there from beside the axes; what the blocks' trends took
+    along is put back by the share that they take of white noise.
+
+    Parameters
+    ----------
+    blocks : NoiseBlocks
+
+    Returns
+    -------
+    NoiseModel
+
+    Raises
+    ------
+    NoiseError
+        There are fewer than 8 blocks.
+
+    Examples
+    --------
+    >>> from synth.noise.blocks import find_noise_blocks
+    >>> rng = np.random.default_rng(0)
+    >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
+    >>> model = fit_model(find_noise_blocks((frame, None) for frame in frames))
+    >>> round(model.summary["sigma"], 1), model.depth
+    (3.0, 8)
+    """
+    if len(blocks) < 8:
+        raise NoiseError(
+            f"only {len(blocks)} blocks of noise were found, too few to tell what it is; give more "
+            "frames, with smooth areas in them"
+        )
+    measured = _measure(blocks)
+    level, sigma, factor = _fit_levels(blocks, measured.variance)
+    expected = np.interp(blocks.mean, level, sigma) * factor[blocks.frame]
+    parts = _Spectra.of(measured, expected**2, blocks)
+    everything = np.ones(len(factor))
+    scale = float(parts.pool(everything).mean())
+    columns, rows = parts.patterns(parts.pool(everything))
+    summary, error = _summarise(blocks, measured, parts)
+    kind = _group(parts, np.bincount(blocks.frame))
+    spectra, quantiles = [], []
+    for number in range(int(kind.max()) + 1):
+        spectrum = parts.pool((kind == number).astype(np.float64))
+        own = kind[blocks.frame] == number
+        spectra.append(spectrum / spectrum.mean())
+        quantiles.append(_quantiles(measured.pixels[own] / expected[own, None, None]))
+    return NoiseModel(
+        level=level,
+        sigma=sigma * np.sqrt(scale),
+        frame_factor=factor,
+        frame_column=np.sqrt(columns.mean(1).clip(0)),
+        frame_row=np.sqrt(rows.mean(1).clip(0)),
+        frame_levels=np.stack(
+            [
+                np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
+                for frame in range(len(factor))
+            ]
+        ),
+        frame_kind=kind,
+        spectrum=np.stack(spectra),
+        columns=_shape(columns),
+        rows=_shape(rows),
+        quantiles=np.stack(quantiles),
+        dead=0.0,
+        blinking=0.0,
+        summary=summary,
+        error=error,
+        depth=blocks.depth,
+    )
+
+
+def make_physical_model(
+    *,
+    sigma: float = 0.0,
+    netd: float = 0.0,
+    responsivity: float = 1.0,
+    gain: float = 0.0,
+    column: float = 0.0,
+    row: float = 0.0,
+    drift: float = 0.0,
+    dead: float = 0.0,
+    blinking: float = 0.0,
+    depth: int = 8,
+) -> NoiseModel:
+    """Make the model of a camera from chosen numbers, without any frame of it.
+
+    The variance of the pixels' noise at intensity I is σ² + (NETD · responsivity)² + gain · I: what
+    the read-out adds, what stands for a temperature difference, and photon noise. It is white and
+    normal, and so are the patterns, but for the drift of the read-out from row to row, whose
+    spectrum is 1/f.
+
+    Parameters
+    ----------
+    sigma : float
+        DN.
+    netd : float
+        Noise-equivalent temperature difference, K.
+    responsivity : float
+        DN per K.
+    gain : float
+        DN² per DN: the DN that one photoelectron makes.
+    column, row, drift : float
+        Standard deviations of the patterns of columns and rows, and of the drift, DN.
+    dead, blinking : float
+        Shares of pixels; see `NoiseModel`.
+    depth : int
+        Bits of the frames' type, 8 or 16.
+
+    Returns
+    -------
+    NoiseModel
+
+    Examples
+    --------
+    >>> model = make_physical_model(netd=0.05, responsivity=60.0, gain=0.1, depth=16)
+    >>> model.sigma_at(np.array([0.0, 160.0])).round(2).tolist()
+    [3.0, 5.0]
+    """
+    side = 64
+    top = 2.0**depth - 1
+    # Between knots σ is linear; these lie so that the root of a line is met to a thousandth.
+    level = top * np.linspace(0, 1, 129) ** 2
+    share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    normal = special.ndtri(share)
+    frequency = np.maximum(np.abs(np.fft.fftfreq(side)), 1 / side)
+    rows = row**2 + drift**2 * (1 / frequency) / (1 / frequency).mean()
+    square = sigma**2 + (netd * responsivity) ** 2
+    numbers = (np.sqrt(square + gain * top / 2), column, np.hypot(row, drift), gain, 0.0, 0.0)
+    return NoiseModel(
+        level=level,
+        sigma=np.sqrt(square + gain * level),
+        frame_factor=np.ones(1),
+        frame_column=np.full(1, float(column)),
+        frame_row=np.full(1, float(np.hypot(row, drift))),
+        frame_levels=np.full((1, 9), top / 2),
+        frame_kind=np.zeros(1, np.int64),
+        spectrum=np.ones((1, side, side)),
+        columns=np.full(side, float(column > 0)),
+        rows=rows / rows.mean() if rows.any() else rows,
+        quantiles=normal[None] / normal.std(),
+        dead=dead,
+        blinking=blinking,
+        summary=dict(zip(SUMMARY, map(float, numbers), strict=True)),
+        error=dict.fromkeys(SUMMARY, 0.0),
+        depth=depth,
+    )
+
+
+def model_arrays(model: NoiseModel) -> dict[str, NDArray[Any]]:
+    """The arrays that `model_from` makes the model of again."""
+    arrays = {name: np.asarray(getattr(model, name)) for name in _ARRAYS}
+    for name in ("summary", "error"):
+        arrays[name] = np.array([getattr(model, name)[key] for key in SUMMARY])
+    return arrays | {"depth": np.array(model.depth)}
+
+
+def model_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseModel:
+    """Make a model of the arrays that a file holds.
+
+    Raises
+    ------
+    NoiseError
+        They are not those of a model; the message names `path`.
+    """
+    wanted = _ARRAYS | {"summary": 1, "error": 1}
+    sound = (
+        found.keys() >= wanted.keys() | {"depth"}
+        and all(
+            found[name].ndim == ndim
+            and found[name].dtype.kind == ("i" if name == "frame_kind" else "f")
+            and found[name].size > 0
+            for name, ndim in wanted.items()
+        )
+        and found["depth"].shape == ()
+        and found["depth"] in (8, 16)
+        and _fits({name: found[name] for name in _ARRAYS})
+        and len(found["summary"]) == len(found["error"]) == len(SUMMARY)
+    )
+    if not sound:
+        raise NoiseError(
+            f"{path}: is not a noise model; make one with `synth noise-model FRAMES --out FILE.npz`"
+        )
+    arrays: dict[str, Any] = {name: found[name] for name in _ARRAYS}
+    arrays |= {name: float(found[name]) for name in ("dead", "blinking")}
+    for name in ("summary", "error"):
+        arrays[name] = dict(zip(SUMMARY, found[name].tolist(), strict=True))
+    return NoiseModel(**arrays, depth=int(found["depth"]))
+
+
+def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
+    """Whether the arrays of a file are of sizes and values that a model has."""
+    kinds, frames, side = (len(arrays[name]) for name in ("spectrum", "frame_factor", "columns"))
+    return bool(
+        side >= 4
+        and kinds > 0
+        and frames > 0
+        and 0 < len(arrays["level"]) == len(arrays["sigma"])
+        and arrays["spectrum"].shape[1:] == (side, side)
+        and arrays["rows"].shape == (side,)
+        and arrays["quantiles"].shape[0] == kinds
+        and arrays["quantiles"].shape[1] > 1
+        and all(len(array) == frames for name, array in arrays.items() if name[:6] == "frame_")
+        and arrays["frame_levels"].shape[1] > 0
+        and all(np.isfinite(array).all() for array in arrays.values())
+        and all(array.min() >= 0 for name, array in arrays.items() if name != "quantiles")
+        and arrays["frame_kind"].max() < kinds
+        and max(arrays["dead"], arrays["blinking"]) <= 1
+        and (np.diff(arrays["level"]) > 0).all()
+        and (np.diff(arrays["quantiles"]) >= 0).all()
+    )
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """Blocks taken apart: pixels' noise, and spectra of all of it along the axes.
+
+    `variance` and `power` are of the pixels' noise; all have rounding taken off.
+    """
+
+    pixels: Floats
+    variance: Floats
+    power: Floats
+    across: Floats
+    down: Floats
+
+
+def _measure(blocks: NoiseBlocks) -> _Measured:
+    residual = blocks.residual
+    side = blocks.side
+    column = residual.mean(1)
+    row = residual.mean(2)
+    pixels = residual - column[:, None, :] - row[:, :, None]
+    power = np.abs(np.fft.fft2(pixels)) ** 2 / side**2
+    # On the axes nothing is left; the rest has the whole variance of white noise.
+    variance = (pixels**2).sum((1, 2)) / (side - 1) ** 2
+    kept = _kept_of_lines(side)
+    return _Measured(
+        pixels=pixels,
+        variance=np.maximum(variance - _ROUNDING, _LEAST_VARIANCE),
+        power=power - _ROUNDING,
+        across=np.abs(np.fft.fft(column)) ** 2 / kept - _ROUNDING,
+        down=np.abs(np.fft.fft(row)) ** 2 / kept - _ROUNDING,
+    )
+
+
+def _kept_of_lines(side: int) -> Floats:
+    """Share of white power along an axis that is left when quadratic trends are taken off."""
+    basis = trend_basis(side).reshape(side, side, -1).mean(0) * np.sqrt(side)
+    taken = (np.abs(np.fft.fft(basis, axis=0)) ** 2).sum(1) / side
+    return np.asarray(np.maximum(1 - taken, 0.05))
+
+
+def _fit_levels(blocks: NoiseBlocks, variance: Floats) -> tuple[Floats, Floats, Floats]:
+    """Intensities, σ there, and the factor of every frame."""
+    count = int(np.clip(len(blocks) // _BLOCKS_PER_LEVEL, 1, _MOST_LEVELS))
+    edges = np.unique(np.quantile(blocks.mean, np.linspace(0, 1, count + 1)[1:-1]))
+    where = np.searchsorted(edges, blocks.mean, side="right")
+    where = np.unique(where, return_inverse=True)[1]
+    number = np.bincount(where)
+    level = np.bincount(where, blocks.mean) / number
+    factor = np.ones(blocks.frame.max() + 1)
+    # From equal frames on, so that intensity explains what it can before frames do.
+    for _ in range(6):
+        square = np.bincount(where, variance) / np.bincount(where, factor[blocks.frame])
+        factor = np.bincount(blocks.frame, variance) / np.bincount(blocks.frame, square[where])
+    square *= np.bincount(where, factor[blocks.frame]) / number
+    factor = np.bincount(blocks.frame, variance) / np.bincount(blocks.frame, square[where])
+    order = np.argsort(level)
+    level, square = level[order], square[order]
+    apart = np.concatenate([[True], np.diff(level) > 1e-6])
+    return level[apart], np.sqrt(square[apart]), np.sqrt(factor)
+
+
+@dataclass(frozen=True)
+class _Spectra:
+    """What every frame's blocks say, averaged over them.
+
+    `power` is in units of the expected variance. `across` and `down`, the spectra along the axes,
+    `across_near` and `down_near`, those of the pixels' noise right beside them, and its
+    `variance` are in DN².
+    """
+
+    power: Floats
+    across: Floats
+    down: Floats
+    across_near: Floats
+    down_near: Floats
+    variance: Floats
+
+    @classmethod
+    def of(cls, measured: _Measured, expected: Floats, blocks: NoiseBlocks) -> _Spectra:
+        """Average over the blocks of each frame."""
+        number = np.bincount(blocks.frame).astype(np.float64)
+
+        def average(values: Floats) -> Floats:
+            total = np.zeros((len(number), *values.shape[1:]))
+            np.add.at(total, blocks.frame, values)
+            return total / number.reshape(-1, *[1] * (values.ndim - 1))
+
+        return cls(
+            average(measured.power / expected[:, None, None]),
+            average(measured.across),
+            average(measured.down),
+            average((measured.power[:, 1] + measured.power[:, -1]) / 2),
+            average((measured.power[:, :, 1] + measured.power[:, :, -1]) / 2),
+            average(measured.variance),
+        )
+
+    def pool(self, weight: Floats) -> Floats:
+        """The spectrum of the pixels' noise over weighted frames, (n, n)."""
+        power = np.tensordot(weight / weight.sum(), self.power, 1)
+        power = np.maximum(power, 0.02 * max(float(power[1:, 1:].mean()), 1e-12))
+        # A spectrum of real values is the same at opposite frequencies.
+        power = (power + np.roll(power[::-1, ::-1], 1, (0, 1))) / 2
+        power[0, 1:] = _continue(power[1, 1:], power[2, 1:], power[-1, 1:], power[-2, 1:])
+        power[1:, 0] = _continue(power[1:, 1], power[1:, 2], power[1:, -1], power[1:, -2])
+        power[0, 0] = np.sqrt(
+            _continue(power[0, 1], power[0, 2], power[0, -1], power[0, -2])
+            * _continue(power[1, 0], power[2, 0], power[-1, 0], power[-2, 0])
+        )
+        return np.asarray(power)
+
+    def patterns(self, power: Floats) -> tuple[Floats, Floats]:
+        """Every frame's spectra of the patterns of columns and of rows, (F, n), DN².
+
+        They are what the axes have beyond the pixels' noise, and so may be below 0 by chance. From
+        beside an axis to the axis, a frame's noise rises as that of all frames.
+        """
+        found = []
+        for axis, near, pooled in (
+            (self.across, self.across_near, power),
+            (self.down, self.down_near, power.T),
+        ):
+            rise = 2 * pooled[0] / (pooled[1] + pooled[-1])
+            lines = (axis - near * rise) / len(power)
+            lines[:, 0] = (lines[:, 1] + lines[:, 2]) / 2
+            found.append(lines)
+        return found[0], found[1]
+
+
+def _group(parts: _Spectra, number: NDArray[np.intp]) -> NDArray[np.int64]:
+    """Put frames with like spectra together, as their cameras' settings changed: a number each."""
+    frames = len(number)
+    if frames < 2 * _FRAMES_PER_KIND:
+        return np.zeros(frames, np.int64)
+    level = np.maximum(parts.power[:, 1:, 1:], 0.02)
+    side = level.shape[-1]
+    frequency = np.minimum(np.arange(1, side + 1), side - np.arange(side))
+    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
+    rings = [level[:, radius == r].mean(1) for r in range(1, side // 2 + 1)]
+    shape = np.log(np.stack([*rings, *level.mean(1).T, *level.mean(2).T], 1))
+    shape -= shape.mean(1, keepdims=True)
+    most = min(_MOST_KINDS, frames // _FRAMES_PER_KIND)
+    tree = hierarchy.linkage(shape, "ward")
+    return np.asarray(hierarchy.fcluster(tree, most, "maxclust") - 1, np.int64)
+
+
+def _shape(lines: Floats) -> Floats:
+    """The spectrum of a pattern over all frames, mean 1."""
+    line = lines.mean(0)
+    line = np.maximum((line + np.roll(line[::-1], 1)) / 2, 0)
+    return np.asarray(line / line.mean() if line.any() else line)
+
+
+def _continue(near: Any, far: Any, near_other: Any, far_other: Any) -> Any:
+    """Continue an even spectrum to an axis: in logarithms a parabola through both sides."""
+    first = (np.log(near) + np.log(near_other)) / 2
+    second = (np.log(far) + np.log(far_other)) / 2
+    return np.exp(first + np.clip((first - second) / 3, -0.35, 0.35))
+
+
+def _summarise(
+    blocks: NoiseBlocks, measured: _Measured, parts: _Spectra
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Numbers of the whole, and their errors by the jackknife over groups of frames."""
+    frames = len(parts.variance)
+
+    def numbers(weight: Floats) -> Floats:
+        power = parts.pool(weight)
+        columns, rows = (weight @ lines.mean(1) for lines in parts.patterns(power))
+        total = weight.sum()
+        correlation = np.fft.ifft2(power).real / power.mean()
+        fade = 1 - np.arange(len(power) // 2) / len(power)
+        return np.array(
+            [
+                np.sqrt(weight @ parts.variance / total * power.mean()),
+                np.sqrt(max(columns / total, 0.0)),
+                np.sqrt(max(rows / total, 0.0)),
+                _gain(blocks.mean, measured.variance, weight[blocks.frame]) * power.mean(),
+                correlation_length(correlation[0, : len(fade)] / fade),
+                correlation_length(correlation[: len(fade), 0] / fade),
+            ]
+        )
+
+    whole = numbers(np.ones(frames))
+    if frames < 2:
+        wide = np.full(len(SUMMARY), np.nan)
+    else:
+        group = np.arange(frames) % _GROUPS
+        left = np.array(
+            [numbers((group != out).astype(np.float64)) for out in range(min(frames, _GROUPS))]
+        )
+        wide = np.hypot(np.sqrt((len(left) - 1) * left.var(0)), _SYSTEMATIC * whole)
+    # Patterns that stay are the same in all frames: their error is that of so many lines.
+    lines = [len(np.unique(place)) * blocks.side / 2 for place in (blocks.col, blocks.row)]
+    for place, count in zip((1, 2), lines, strict=True):
+        wide[place] = np.hypot(wide[place], whole[place] / np.sqrt(2 * max(count, 1.0)))
+    return (
+        dict(zip(SUMMARY, whole.tolist(), strict=True)),
+        dict(zip(SUMMARY, wide.tolist(), strict=True)),
+    )
+
+
+def correlation_length(correlation: Floats) -> float:
+    """Distance at which an autocorrelation has fallen to 1/e.
+
+    Between lags its logarithm is linear in the squared distance, as that of noise that a Gaussian
+    has blurred, so that for such noise the length is right below one pixel too: it is twice the
+    Gaussian's σ.
+
+    Parameters
+    ----------
+    correlation : (k,) ndarray of float64
+        At lags 0, 1, 2, …; 1 at lag 0.
+
+    Returns
+    -------
+    float
+        Pixels; 0 where neighbours do not correlate, the last lag where it stays above 1/e.
+    """
+    if correlation[1] <= 0:
+        return 0.0
+    level = np.log(np.maximum(correlation, 1e-6))
+    below = np.flatnonzero(level <= -1)
+    if not len(below):
+        return float(len(correlation) - 1)
+    after = int(below[0])
+    step = (level[after - 1] + 1) / (level[after - 1] - level[after])
+    square = (after - 1) ** 2 + step * (after**2 - (after - 1) ** 2)
+    return float(np.sqrt(square))
+
+
+def _gain(mean: Floats, variance: Floats, weight: Floats) -> float:
+    """Slope of variance over intensity, blocks weighted by what their variances tell."""
+    chosen = weight > 0
+    x, y = mean[chosen], variance[chosen]
+    span = x.max() - x.min()
+    if span <= 0:
+        return 0.0
+    fitted = np.full(len(y), y.mean())
+    slope = 0.0
+    for _ in range(4):
+        share = weight[chosen] / np.maximum(fitted, 0.05 * y.mean()) ** 2
+        share = share / share.sum()
+        centre = share @ x
+        slope = float(share @ ((x - centre) * y) / max(share @ (x - centre) ** 2, 1e-12))
+        fitted = share @ y + slope * (x - centre)
+    return slope
+
+
+def _quantiles(values: Floats) -> Floats:
+    """Quantiles of values, scaled to mean 0 and variance 1 as the distribution that they make."""
+    share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
+    found = np.quantile(values, share)
+    found = found - found.mean()
+    return np.asarray(found / max(float(found.std()), 1e-12))
