@@ -44,6 +44,7 @@ _SYSTEMATIC = 0.01
 _MOST_LEVELS, _BLOCKS_PER_LEVEL = 12, 12
 _QUANTILES = 257
 _MOST_KINDS, _FRAMES_PER_KIND = 6, 3
+_ROUNDS = 100
 _GROUPS = 20
 
 
@@ -382,7 +383,7 @@ def _fit_levels(blocks: NoiseBlocks, variance: Floats) -> tuple[Floats, Floats, 
     level = np.bincount(where, blocks.mean) / number
     factor = np.ones(blocks.frame.max() + 1)
     # From equal frames on, so that intensity explains what it can before frames do.
-    for _ in range(6):
+    for _ in range(_ROUNDS):
         square = np.bincount(where, variance) / np.bincount(where, factor[blocks.frame])
         factor = np.bincount(blocks.frame, variance) / np.bincount(blocks.frame, square[where])
     square *= np.bincount(where, factor[blocks.frame]) / number
@@ -548,9 +549,10 @@ def correlation_length(correlation: Floats) -> float:
     Returns
     -------
     float
-        Pixels; 0 where neighbours do not correlate, the last lag where it stays above 1/e.
+        Pixels; 0 where it is below half a pixel, neighbours correlate by less than 0.02 then; the
+        last lag where it stays above 1/e.
     """
-    if correlation[1] <= 0:
+    if correlation[1] <= np.exp(-4):
         return 0.0
     level = np.log(np.maximum(correlation, 1e-6))
     below = np.flatnonzero(level <= -1)
