@@ -111,8 +111,9 @@ def test_frames_of_other_spectra_have_spectra_of_their_own() -> None:
     ]
     model = fit_model(find_noise_blocks((frame, None) for frame in frames[:6]))
     assert len(model) == 6
-    mixed = fit_model(bank_blocks(make_bank(np.concatenate([_windows(f) for f in frames]),
-                                            frame=[f'{k // 80:02d}' for k in range(80 * 12)])))  # fmt: skip
+    patches = np.concatenate([_windows(frame) for frame in frames])
+    names = [f"{k // 80:02d}" for k in range(len(patches))]
+    mixed = fit_model(bank_blocks(make_bank(patches, frame=names)))
     assert set(mixed.frame_kind[:6].tolist()).isdisjoint(mixed.frame_kind[6:].tolist())
 
 

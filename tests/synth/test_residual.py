@@ -1,4 +1,4 @@
-"""Transfer of the residual: what is added is the sensor's noise, and no more than the image lacks."""
+"""Transfer of the residual: the sensor's noise is added, and no more than the image lacks."""
 
 from __future__ import annotations
 
