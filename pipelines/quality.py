@@ -404,6 +404,7 @@ def draw_histograms(sets: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
         A PNG file.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     shown = [
         name
@@ -429,6 +430,9 @@ def draw_histograms(sets: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
             axes.stairs(counts, edges, color=colour)
         if logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_formatter(NullFormatter())
         of = "targets" if name in _SPREAD else "frames"
         axes.set(xlabel=TITLES[name], ylabel=f"share of {of} / %")
     handles = {
@@ -467,7 +471,7 @@ def _niqe_or_nan(model: NiqeModel, frame: Frame) -> float:
 def _bin_edges(values: NDArray[np.float64], spread: bool) -> tuple[NDArray[np.float64], bool]:
     """Edges of 40 bins over almost all values, and whether they are logarithmic."""
     low, high = np.quantile(values, (0.005, 0.995))
-    logarithmic = bool(spread and low > 0 and high > 1.5 * low)
+    logarithmic = bool(spread and low > 0 and high > 10 * low)
     if high <= low:
         pad = max(abs(low) * 0.05, 0.5)
         low, high = low - pad, high + pad

@@ -32,6 +32,9 @@ def piqe(frame: Frame) -> float:
     ddof 1. Frames whose sides are no multiples of 16 are mirrored beyond their
     right and lower border.
 
+    Smooth blocks count as artefacts, and a little noise takes that from them: over thermal frames
+    of sky the score falls before it rises with noise. Read it beside NIQE.
+
     Parameters
     ----------
     frame : (H, W) ndarray of uint8 or uint16

@@ -94,9 +94,7 @@ class _EvenSide(click.IntRange):
 @click.option(
     "--patch",
     type=_EvenSide(16, 1024),
-    default=SIDE,
-    show_default=True,
-    help="Side of the patches of --fit-niqe, pixels; frames need twice that.",
+    help=f"Side of the patches of --fit-niqe, pixels, {SIDE} by default; frames need twice that.",
 )
 @click.option("--plot", type=_File(".png"), help="Draw a histogram of every score.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
@@ -109,7 +107,7 @@ def quality(
     seed: int,
     niqe: Path | None,
     fit_niqe: Path | None,
-    patch: int,
+    patch: int | None,
     plot: Path | None,
     jobs: int,
     as_json: bool,
@@ -127,6 +125,8 @@ def quality(
     """
     if niqe is not None and fit_niqe is not None:
         raise click.UsageError("give --niqe or --fit-niqe, not both.")
+    if patch is not None and fit_niqe is None:
+        raise click.UsageError("--patch is for --fit-niqe; a model that is read has its own.")
     pool = Pool(jobs)
     sets = [open_frames(dataset, split, limit, seed)]
     if against is not None:
@@ -134,7 +134,7 @@ def quality(
         sets = [sets[0].borrow_masks(sets[1]), sets[1].borrow_masks(sets[0])]
     model = None if niqe is None else load_niqe(niqe)
     if fit_niqe is not None:
-        model = fit_model(sets[-1], patch, _with_progress(pool, sets[-1], "fit"))
+        model = fit_model(sets[-1], patch or SIDE, _with_progress(pool, sets[-1], "fit"))
         replace_file(fit_niqe, model.to_bytes())
     brisque = find_brisque()
     scored = [
