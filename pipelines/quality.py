@@ -469,12 +469,12 @@ def _niqe_or_nan(model: NiqeModel, frame: Frame) -> float:
 
 
 def _bin_edges(values: NDArray[np.float64], spread: bool) -> tuple[NDArray[np.float64], bool]:
-    """Edges of 40 bins over almost all values, and whether they are logarithmic."""
+    """Edges of up to 40 bins over almost all values, and whether they are logarithmic."""
+    bins = int(np.clip(np.sqrt(len(values)), 10, 40))
     low, high = np.quantile(values, (0.005, 0.995))
-    logarithmic = bool(spread and low > 0 and high > 10 * low)
     if high <= low:
         pad = max(abs(low) * 0.05, 0.5)
-        low, high = low - pad, high + pad
-    if logarithmic:
-        return np.geomspace(low, high, 41), True
-    return np.linspace(low, high, 41), False
+        return np.linspace(low - pad, high + pad, bins + 1), False
+    if spread and low > 0 and high > 10 * low:
+        return np.geomspace(low, high, bins + 1), True
+    return np.linspace(low, high, bins + 1), False

@@ -305,11 +305,13 @@ def fit_shape(samples: Floats) -> Shape:
         Of shape (...); NaN where all samples are of one sign or 0.
     """
     negative, positive = np.minimum(samples, 0.0), np.maximum(samples, 0.0)
+    below, above = _squares(negative), _squares(positive)
+    count = samples.shape[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
-        left = np.sqrt(_squares(negative) / np.count_nonzero(negative, axis=-1))
-        right = np.sqrt(_squares(positive) / np.count_nonzero(positive, axis=-1))
+        left = np.sqrt(below / np.count_nonzero(negative, axis=-1))
+        right = np.sqrt(above / np.count_nonzero(positive, axis=-1))
         lean = left / right
-        ratio = np.abs(samples).mean(-1) ** 2 / (_squares(samples) / samples.shape[-1])
+        ratio = (positive.sum(-1) - negative.sum(-1)) ** 2 / (count * (below + above))
         ratio = ratio * (lean**3 + 1) * (lean + 1) / (lean**2 + 1) ** 2
     return _shape(ratio, left, right)
 
