@@ -108,6 +108,15 @@ def require_same_size(
         )
 
 
+def is_labelled(path: Path | str) -> bool:
+    """Whether a folder has a folder of images and one of masks in it, as a labelled set has."""
+    root = Path(path)
+    if not root.is_dir():
+        return False
+    inside = {child.name.lower() for child in root.iterdir() if child.is_dir()}
+    return bool(inside & set(IMAGE_FOLDERS)) and bool(inside & set(MASK_FOLDERS))
+
+
 def open_dataset(path: Path | str) -> Dataset:
     """Find the images, masks and splits of a labelled set; nothing is decoded.
 

@@ -40,3 +40,7 @@ class NoiseError(SynthError):
 
 class RecipeError(SynthError):
     """A recipe asks for something that the data set cannot give."""
+
+
+class QualityError(SynthError):
+    """A quality model cannot be fitted or read, or a frame cannot be scored with it."""

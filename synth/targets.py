@@ -52,6 +52,27 @@ class Target:
     box: Box
 
 
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """What a target stands out by.
+
+    Attributes
+    ----------
+    contrast : float
+        |mean of the target − mean of its background|, DN.
+    clutter : float
+        Population standard deviation of its background, DN.
+    """
+
+    contrast: float
+    clutter: float
+
+    @property
+    def scr(self) -> float:
+        """Signal-to-clutter ratio; infinite over a constant background, NaN without any."""
+        return self.contrast / self.clutter if self.clutter != 0 else float("inf")
+
+
 def label_targets(mask: Mask) -> tuple[int, NDArray[np.int32]]:
     """Label the 8-connected components of a mask in raster order of their first pixels.
 
@@ -173,21 +194,27 @@ def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> flo
     float
         Dimensionless; infinite over a constant background, NaN where none is left.
     """
-    height, width = image.shape
-    top, left, bottom, right = target.box
-    window = (
-        slice(max(top - margin, 0), min(bottom + margin, height)),
-        slice(max(left - margin, 0), min(right + margin, width)),
-    )
-    patch = image[window].astype(np.float64)
     _, labels = label_targets(mask)
-    own = labels[window] == target.index + 1
-    background = patch[~mask[window]]
-    if not background.size:
-        return float("nan")
-    contrast = abs(float(patch[own].mean()) - float(background.mean()))
-    clutter = float(background.std())
-    return contrast / clutter if clutter > 0 else float("inf")
+    return _measure_signal(image, mask, labels, target, margin).scr
+
+
+def measure_signals(image: Frame, mask: Mask, margin: int = 20) -> list[Signal]:
+    """Measure what every target of an image stands out by, over the background of `local_scr`.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    mask : (H, W) ndarray of bool
+    margin : int
+        Width of the neighbourhood in pixels.
+
+    Returns
+    -------
+    list of Signal
+        In the order of `find_targets`.
+    """
+    _, labels = label_targets(mask)
+    return [_measure_signal(image, mask, labels, target, margin) for target in find_targets(mask)]
 
 
 def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
@@ -240,6 +267,24 @@ def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
             shown = row + _peak(fit[:, col], int(row)), col + _peak(fit[row], int(col))
             offsets[target.index] = _REACH - np.array(shown)
     return offsets + 0.0
+
+
+def _measure_signal(
+    image: Frame, mask: Mask, labels: NDArray[np.int32], target: Target, margin: int
+) -> Signal:
+    height, width = image.shape
+    top, left, bottom, right = target.box
+    window = (
+        slice(max(top - margin, 0), min(bottom + margin, height)),
+        slice(max(left - margin, 0), min(right + margin, width)),
+    )
+    patch = image[window].astype(np.float64)
+    own = labels[window] == target.index + 1
+    background = patch[~mask[window]]
+    if not background.size:
+        return Signal(float("nan"), float("nan"))
+    contrast = abs(float(patch[own].mean()) - float(background.mean()))
+    return Signal(contrast, float(background.std()))
 
 
 class _Components(NamedTuple):

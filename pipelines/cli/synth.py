@@ -24,6 +24,7 @@ from pipelines.build import (
 )
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
+from pipelines.cli.quality import quality
 from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
@@ -140,6 +141,9 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.version_option(__version__, prog_name="synth")
 def main() -> None:
     """Synthesise labelled infrared small-target data from real or simulated frames."""
+
+
+main.add_command(quality)
 
 
 @main.command("noise-sample")

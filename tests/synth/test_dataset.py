@@ -11,7 +11,7 @@ from PIL import Image
 from real_data import real_data
 from small_sets import SmallSet
 
-from synth.dataset import open_dataset
+from synth.dataset import is_labelled, open_dataset
 from synth.errors import DatasetError, FrameError
 
 FRAME = np.arange(48, dtype=np.uint8).reshape(6, 8)
@@ -277,3 +277,11 @@ def test_the_public_split_has_its_published_numbers() -> None:
     dataset = open_dataset(real_data("NUDT-SIRST"))
     assert (len(dataset.ids("train")), len(dataset.ids("test"))) == (663, 664)
     assert sum(len(find_targets(dataset.read_mask(id_))) for id_ in dataset.ids("train")) == 918
+
+
+def test_a_labelled_set_is_told_from_a_plain_folder(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "set", ["a"], images="Images", masks="GT")
+    assert is_labelled(tmp_path / "set")
+    assert not is_labelled(tmp_path / "set" / "Images")
+    assert not is_labelled(tmp_path / "set" / "Images" / "a.png")
+    assert not is_labelled(tmp_path / "none")

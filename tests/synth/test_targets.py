@@ -13,7 +13,14 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from skimage import measure
 
-from synth.targets import Target, find_targets, label_targets, local_scr, target_box
+from synth.targets import (
+    Target,
+    find_targets,
+    label_targets,
+    local_scr,
+    measure_signals,
+    target_box,
+)
 
 masks = hnp.arrays(
     np.bool_,
@@ -116,3 +123,19 @@ def test_scr_is_that_of_a_loop_over_pixels(seed: int, margin: int) -> None:
         else:
             wanted = abs(np.mean(own) - np.mean(around)) / np.std(around)
             assert found == pytest.approx(wanted)
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=20, deadline=None)
+def test_signals_of_all_targets_have_the_scr_of_each(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 65_536, (40, 40)).astype(np.uint16)
+    mask = rng.random((40, 40)) < 0.02
+    found = [signal.scr for signal in measure_signals(image, mask, margin=5)]
+    assert found == [local_scr(image, mask, target, 5) for target in find_targets(mask)]
+
+
+def test_a_target_that_fills_the_image_has_no_signal() -> None:
+    (signal,) = measure_signals(np.ones((4, 4), np.uint8), np.ones((4, 4), bool))
+    assert math.isnan(signal.scr)
+    assert measure_signals(np.ones((4, 4), np.uint8), np.zeros((4, 4), bool)) == []
