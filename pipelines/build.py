@@ -52,7 +52,7 @@ from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.components import NoiseComponents
 from synth.realise import Realiser
-from synth.recipe import Spec, TurnChoice, plan_negatives, plan_transfer
+from synth.recipe import MoveChoice, Spec, TurnChoice, plan_negatives, plan_transfer
 from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]
@@ -421,20 +421,19 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
         return
     bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
     made = Realiser(source.image, source.mask, find_targets(source.mask), bank, task.gain)
-    masks: dict[TurnChoice | None, _File] = {}
+    masks: dict[TurnChoice | MoveChoice | None, _File] = {}
     for spec in group.specs:
         try:
             image = made.image(spec)
         except NoiseError as error:
             raise NoiseError(f"{_where(group.pair)}: {error}") from None
         # A repeat has other noise but the mask of the turn that it repeats.
-        mask = masks.get(spec.turn)
+        change = spec.turn or spec.move
+        mask = masks.get(change)
         if mask is None:
             mask = _File(encode_png(made.mask(spec)), ".png")
-            masks[spec.turn] = mask
-        record = {"id": spec.id, "split": group.split} | spec.record()
-        if spec.noise is not None and spec.noise.mode != "mixup":
-            record["noisier"] = round(made.noisier, 4)
+            masks[change] = mask
+        record = {"id": spec.id, "split": group.split} | spec.record() | made.facts
         yield _write_pair(task.place, record, _File(encode_png(image), ".png"), mask)
 
 

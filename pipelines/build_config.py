@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from pipelines.config import StrictModel
 from synth.blend import Blend
+from synth.distractors import KINDS, Kind
 from synth.noise.sampling import SamplingRule
 from synth.recipe import NoiseMode, NoiseRule, Recipe
 from synth.scenes import SCENE_KINDS
@@ -144,6 +145,11 @@ class NegativeSettings(StrictModel):
     mirror: bool = False
     blend: Blend = "paste"
     keep_offset: bool = False
+    moves: Ratio = 0.0
+    angle: Annotated[float, Field(ge=0, le=180)] = 0.0
+    scr: tuple[Strength, Strength] | None = None
+    distractors: tuple[Few, Few] = (0, 0)
+    distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
     count: Count | None = None
 
     @field_validator("turns")
@@ -152,6 +158,16 @@ class NegativeSettings(StrictModel):
         if len(set(turns)) != len(turns):
             raise ValueError("a turn is named twice")
         return turns
+
+    @model_validator(mode="after")
+    def _ranges(self) -> NegativeSettings:
+        if self.scr is not None and not 0 < self.scr[0] <= self.scr[1]:
+            raise ValueError("scr: must be two numbers above 0, the smaller one first")
+        if self.distractors[0] > self.distractors[1]:
+            raise ValueError("distractors: the least number is above the greatest")
+        if not self.moves and (self.scr is not None or self.angle):
+            raise ValueError("scr, angle: are for targets that are moved; set moves too")
+        return self
 
     def recipe(self, noise: NoiseRule | None) -> Recipe:
         """The recipe for `synth.recipe`."""
@@ -163,6 +179,11 @@ class NegativeSettings(StrictModel):
             noise=noise,
             blend=self.blend,
             keep_offset=self.keep_offset,
+            moves=self.moves,
+            angle=self.angle,
+            scr=self.scr,
+            distractors=self.distractors,
+            distractor_kinds=self.distractor_kinds,
         )
 
 

@@ -48,7 +48,7 @@ def blend_patch(before: Frame, after: Frame, blend: Blend) -> Frame:
     if blend == "feather":
         blended = old + _feather(before.shape) * (new - old)
     else:
-        blended = new + _membrane(old - new)
+        blended = new + span_border(old - new)
     least, most = min(old.min(), new.min()), max(old.max(), new.max())
     return np.rint(blended.clip(least, most)).astype(before.dtype)
 
@@ -91,8 +91,19 @@ def _feather(shape: tuple[int, int]) -> NDArray[np.float64]:
     return np.minimum(rise(shape[0])[:, None], rise(shape[1]))
 
 
-def _membrane(border: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Span the border of an array: the values there, and inside the solution of ∇²h = 0."""
+def span_border(border: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Span a membrane over the border of an array.
+
+    Parameters
+    ----------
+    border : (h, w) ndarray of float64
+        Of which the outermost pixels are looked at; at least 3 a side.
+
+    Returns
+    -------
+    (h, w) ndarray of float64
+        The values there, and inside the solution of ∇²h = 0.
+    """
     height, width = border.shape
     load = np.zeros((height - 2, width - 2))
     load[0] += border[0, 1:-1]

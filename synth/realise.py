@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.blend import blend_mask, blend_patch
+from synth.distractors import add_distractor
 from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
+from synth.moves import Moved, Mover
 from synth.negatives import keep_offset, turned
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise
 from synth.noise.residual import transfer_residual
 from synth.noise.transfer import Mixer
-from synth.recipe import Spec, TurnChoice
+from synth.recipe import MoveChoice, Spec, TurnChoice
 from synth.targets import Target, label_targets, measure_offsets, target_box
 
 
@@ -80,8 +83,11 @@ class Realiser:
         self._targets = targets
         self._bank = bank
         self._own: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
-        self.noisier = 0.0
-        """Share of the last image's pixels that needed no noise to have as much as asked for."""
+        self._last: tuple[MoveChoice, Moved] | None = None
+        self.facts: dict[str, Any] = {}
+        """What the last image turned out to be, beyond its spec: ``noisier``, the share of pixels
+        that had as much noise as was asked for already, ``shift`` of a target that was moved, and
+        ``distractor_boxes``, null for a distractor that found no place."""
 
         self._gain = gain
 
@@ -89,20 +95,36 @@ class Realiser:
         """The image of an output: (H, W), the source's dtype."""
         noise = spec.noise
         mixed = noise is not None and noise.mode == "mixup"
-        image = self._mix(spec) if mixed else self._image.copy()
+        self.facts = {}
+        if spec.move is not None:
+            # Where a target fits is looked for in the source, so that the mask needs no noise.
+            moved = self._moved(spec)
+            image = moved.image
+            self.facts["shift"] = list(moved.shift)
+            if mixed:
+                image = self._mix(spec, Mixer(image))
+        else:
+            image = self._mix(spec, self._mixer) if mixed else self._image.copy()
         place = self._place(spec)
         if place is not None:
             turn, window = place
             patch = turned(image[window], turn.quarter_turns, turn.mirror)
             image[window] = blend_patch(image[window], patch, turn.blend)
+        if spec.distractors:
+            labels = self.mask(spec)
+            boxes: list[list[int] | None] = []
+            for one in spec.distractors:
+                image, box = add_distractor(image, labels, one.kind, one.draw)
+                boxes.append(None if box is None else list(box))
+            self.facts["distractor_boxes"] = boxes
         return self._add_noise(spec, image) if noise is not None and not mixed else image
 
-    def _mix(self, spec: Spec) -> Frame:
+    def _mix(self, spec: Spec, mixer: Mixer) -> Frame:
         noise, bank = spec.noise, self._bank
         assert noise is not None
         if not isinstance(bank, NoiseBank) or not 0 <= noise.patch < len(bank):
             raise NoiseError(f"output {spec.id}: noise patch {noise.patch} is not in the bank")
-        return self._mixer.mix(bank.patches[noise.patch], noise.amount, self._gain)
+        return mixer.mix(bank.patches[noise.patch], noise.amount, self._gain)
 
     def _add_noise(self, spec: Spec, image: Frame) -> Frame:
         noise, cameras = spec.noise, self._bank
@@ -123,11 +145,13 @@ class Realiser:
             gain=self._gain,
             own=self._own[kind],
         )
-        self.noisier = made.noisier
+        self.facts["noisier"] = round(made.noisier, 4)
         return made.image
 
     def mask(self, spec: Spec) -> Mask:
         """The mask of an output: (H, W) bool. Noise does not touch it."""
+        if spec.move is not None:
+            return self._moved(spec).mask
         mask = self._mask.copy()
         place = self._place(spec)
         if place is not None:
@@ -137,6 +161,24 @@ class Realiser:
                 patch = self._keep_offset(patch, turn, window)
             mask[window] = blend_mask(mask[window], patch, turn.blend)
         return mask
+
+    def _moved(self, spec: Spec) -> Moved:
+        choice = spec.move
+        assert choice is not None
+        if not 0 <= choice.target < len(self._targets):
+            raise RecipeError(
+                f"output {spec.id}: source {spec.source} has no target {choice.target}"
+            )
+        if self._last is None or self._last[0] != choice:
+            moved = self._mover.move(
+                choice.target, choice.draw, stay=choice.stay, angle=choice.angle, scr=choice.scr
+            )
+            self._last = choice, moved
+        return self._last[1]
+
+    @cached_property
+    def _mover(self) -> Mover:
+        return Mover(self._image, self._mask, self._targets)
 
     def _keep_offset(self, patch: Mask, turn: TurnChoice, window: tuple[slice, slice]) -> Mask:
         """Move the turned target in the mask of its box, where all of it is in there."""

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.blend import Blend
+from synth.distractors import KINDS, Kind
 from synth.errors import RecipeError
 from synth.seeds import generator
 from synth.targets import Target
@@ -62,6 +63,38 @@ class TurnChoice:
 
 
 @dataclass(frozen=True, slots=True)
+class MoveChoice:
+    """Which target is moved, turned or scaled, and how; see `synth.moves`.
+
+    Attributes
+    ----------
+    target : int
+    draw : int
+        Seed of the place.
+    stay : bool
+        It stays at its place.
+    angle : float
+        Degrees, counter-clockwise.
+    scr : float
+        That it is scaled to; 0 leaves its contrast.
+    """
+
+    target: int
+    draw: int
+    stay: bool = False
+    angle: float = 0.0
+    scr: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DistractorChoice:
+    """A distractor; see `synth.distractors`."""
+
+    kind: Kind
+    draw: int
+
+
+@dataclass(frozen=True, slots=True)
 class Spec:
     """One output to make from one source.
 
@@ -73,6 +106,8 @@ class Spec:
     source: str
     noise: NoiseChoice | None = None
     turn: TurnChoice | None = None
+    move: MoveChoice | None = None
+    distractors: tuple[DistractorChoice, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The choices as the keys of a manifest line."""
@@ -93,6 +128,16 @@ class Spec:
             }
             if self.turn.keep_offset:
                 line["keep_offset"] = True
+        if self.move is not None:
+            line |= {
+                "target": self.move.target,
+                "move": self.move.draw,
+                "stay": self.move.stay,
+                "angle": self.move.angle,
+                "scr": self.move.scr,
+            }
+        if self.distractors:
+            line["distractors"] = [[one.kind, one.draw] for one in self.distractors]
         return line
 
     @classmethod
@@ -105,7 +150,7 @@ class Spec:
             A key is missing.
         """
         try:
-            noise = turn = None
+            noise = turn = move = None
             if "noise_patch" in line:
                 mixed = line["mode"] == "mixup"
                 noise = NoiseChoice(
@@ -114,7 +159,11 @@ class Spec:
                     line["mode"],
                     0 if mixed else line["noise_place"],
                 )
-            if "target" in line:
+            if "move" in line:
+                move = MoveChoice(
+                    line["target"], line["move"], line["stay"], line["angle"], line["scr"]
+                )
+            elif "target" in line:
                 turn = TurnChoice(
                     target=line["target"],
                     side=line["side"],
@@ -123,7 +172,8 @@ class Spec:
                     blend=line["blend"],
                     keep_offset=bool(line.get("keep_offset", False)),
                 )
-            return cls(line["id"], line["source"], noise, turn)
+            distractors = tuple(DistractorChoice(*one) for one in line.get("distractors", ()))
+            return cls(line["id"], line["source"], noise, turn, move, distractors)
         except KeyError as error:
             raise RecipeError(f"a manifest line lacks {error}; it is not from a build") from None
 
@@ -186,6 +236,18 @@ class Recipe:
     keep_offset : bool
         A mask that lies a fraction of a pixel beside its target lies on the same side of it after
         the turn, see `synth.negatives.keep_offset`: for sets whose masks have a habit.
+    moves : float
+        Share of the negatives whose target is put at another place of its image, where it fits,
+        instead of being turned with its surroundings.
+    angle : float
+        A target that is moved is turned by up to ± this, degrees.
+    scr : tuple of float or None
+        A target that is moved is scaled to a signal-to-clutter ratio drawn between these, evenly
+        in its logarithm; None leaves its contrast.
+    distractors : tuple of int
+        How many a negative gets: drawn between these.
+    distractor_kinds : tuple of str
+        Kinds that are drawn from, see `synth.distractors`.
     """
 
     side: int | Literal["auto"] = 32
@@ -195,6 +257,11 @@ class Recipe:
     noise: NoiseRule | None = None
     blend: Blend = "paste"
     keep_offset: bool = False
+    moves: float = 0.0
+    angle: float = 0.0
+    scr: tuple[float, float] | None = None
+    distractors: tuple[int, int] = (0, 0)
+    distractor_kinds: tuple[Kind, ...] = KINDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +359,32 @@ def plan_negatives(
         choice = TurnChoice(
             target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
         )
-        specs.append(Spec(id_, source.id, noise, choice))
+        move, distractors = _draw_changes(recipe, target.index, generator(seed, "changes", id_))
+        specs.append(
+            Spec(id_, source.id, noise, choice if move is None else None, move, distractors)
+        )
     return specs
+
+
+def _draw_changes(
+    recipe: Recipe, target: int, rng: np.random.Generator
+) -> tuple[MoveChoice | None, tuple[DistractorChoice, ...]]:
+    """Whether a negative's target is moved instead of turned, and what else is put in."""
+    move = None
+    if recipe.moves > 0 and rng.random() < recipe.moves:
+        angle, scr = 0.0, 0.0
+        if recipe.angle > 0:
+            angle = round(float(rng.uniform(-recipe.angle, recipe.angle)), 3)
+        if recipe.scr is not None:
+            scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
+        move = MoveChoice(target, int(rng.integers(_PLACES)), False, angle, scr)
+    few, many = recipe.distractors
+    number = int(rng.integers(few, many + 1)) if many else 0
+    kinds = recipe.distractor_kinds
+    return move, tuple(
+        DistractorChoice(kinds[int(rng.integers(len(kinds)))], int(rng.integers(_PLACES)))
+        for _ in range(number)
+    )
 
 
 def fit_side(target: Target, source: LabelledSource) -> int:

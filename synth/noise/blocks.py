@@ -24,9 +24,10 @@ Floats = NDArray[np.float64]
 _PARTS = 4
 _MOST_SPREAD = 0.5
 
-# Of blocks that differ in texture alone, the least textured tenth tells what noise without any
-# texture is like; what is more than this factor above has a scene in it.
-_LEAST, _MOST_TEXTURE = 0.1, 1.6
+# Of a frame's blocks, which differ in texture alone, the least textured tenth tells what noise
+# without any texture is like; what is more than this factor above has a scene in it. So has a frame
+# that is this much above the least textured tenth of the frames altogether.
+_LEAST, _MOST_TEXTURE, _MOST_FRAME_TEXTURE = 0.1, 1.6, 2.5
 
 # More clipped pixels than this, and a block does not show its noise.
 _MOST_CLIPPED = 0.01
@@ -92,8 +93,8 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
     A block is kept when (1) hardly any of its pixels is clipped, (2) its residual over a quadratic
     trend has much the same variance everywhere in it, and (3) the ratio τ of that variance to the
     one that second differences in both directions see (J. Immerkær, CVIU 64, 1996), which for
-    noise alone is a constant of the camera and above it wherever a scene shows, is not far above
-    the least that the frames have.
+    noise alone is a constant of the camera's settings and above it wherever a scene shows, is not
+    far above the least that the frame has, nor very far above the least that all frames have.
 
     Blocks overlap by half, and at most 256 a frame are kept.
 
@@ -121,16 +122,20 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
         depth = 8 * frame.dtype.itemsize
         if min(frame.shape) >= side:
             parts.append((_measure(frame, mask, side), number))
-    texture = np.concatenate([part.texture[part.even] for part, _ in parts] or [np.zeros(0)])
-    if depth is None or not len(texture):
+    least = [
+        float(np.quantile(part.texture[part.even], _LEAST)) if part.even.any() else np.inf
+        for part, _ in parts
+    ]
+    if depth is None or not np.isfinite(least).any():
         raise NoiseError(
             f"no {side}x{side} block of these frames is noise alone: everything is textured, "
             "clipped, or smaller than a block"
         )
-    most = float(np.quantile(texture, _LEAST)) * _MOST_TEXTURE
+    most = _MOST_FRAME_TEXTURE * float(np.quantile(np.array(least)[np.isfinite(least)], _LEAST))
     residuals, means, numbers, rows, cols = [], [], [], [], []
-    for part, number in parts:
-        chosen = np.flatnonzero(part.even & (part.texture <= most))
+    for (part, number), own in zip(parts, least, strict=True):
+        limit = min(own * _MOST_TEXTURE, most)
+        chosen = np.flatnonzero(part.even & (part.texture <= limit))
         if len(chosen) > _MOST_BLOCKS:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _MOST_BLOCKS).astype(np.intp)]
         residuals.append(part.cut(chosen, side))

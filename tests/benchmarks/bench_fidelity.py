@@ -65,7 +65,7 @@ def main() -> None:
         frames = [read_frame(file) for file in files]
         blocks = find_noise_blocks((frame, None) for frame in frames)
         floor = measure_floor(blocks, options.halvings)
-        scores: dict[str, list[dict[str, float]]] = {}
+        scores: dict[str, list[dict[str, float]]] = {"halves": []}
         for halving in range(options.halvings):
             rng = np.random.default_rng(halving)
             order = rng.permutation(len(frames))
@@ -74,6 +74,7 @@ def main() -> None:
                 for half in np.array_split(order, 2)
             )
             real = describe_noise(aside)
+            scores["halves"].append(compare_noise(describe_noise(known), real))
             model = fit_model(known)
             made = {"residual": list(generate_frames(CameraNoise([model]), SHAPE, FRAMES, halving))}
             if halving < 5:

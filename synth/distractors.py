@@ -1,0 +1,193 @@
+"""Distractors: what disturbs an image as a made target does, and is none.
+
+A detector that is shown made targets alone may learn how they were made. Distractors carry the
+same marks without a label: backgrounds that were cut, turned and blended as targets are, bad
+pixels, streaks, edges of clutter, fragments of cloud. None may look like a target: what an optical
+blur spot explains of it is bounded, and none lies near a label.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, cast, get_args
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.blend import blend_patch
+from synth.frames import Frame, Mask
+from synth.negatives import turned
+from synth.seeds import generator
+from synth.targets import Box
+
+Kind = Literal["turned", "bad-pixels", "streak", "edge", "cloud"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+Field = NDArray[np.float32]
+
+MOST_LIKE_A_SPOT = 0.7
+"""Greatest `spot_likeness` of a distractor."""
+
+# Clear of any label, pixels.
+_CLEAR = 6
+
+# Places that are tried until one is free.
+_TRIES = 16
+
+# Distractors stand out of the local clutter by so many of its standard deviations.
+_CONTRAST = (2.0, 6.0)
+
+_SPOTS = (0.7, 1.0, 1.4, 2.0)
+
+
+def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Frame, Box | None]:
+    """Add one distractor.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    mask : (H, W) ndarray of bool
+        All labels; the distractor keeps 6 pixels away from them.
+    kind : {"turned", "bad-pixels", "streak", "edge", "cloud"}
+    draw : int
+        Seed of its place and form, 0 or more.
+
+    Returns
+    -------
+    image : (H, W) ndarray of the image's dtype
+        A copy.
+    box : tuple of int or None
+        Where it was added, half-open (top, left, bottom, right). None where no place was free, or
+        none of the forms tried was unlike a target: then the image is as it was.
+    """
+    rng = generator(draw, "distractor", kind)
+    grown = cv2.dilate(mask.view(np.uint8), np.ones((2 * _CLEAR + 1,) * 2, np.uint8))
+    taken = cv2.integral(grown)
+    out: NDArray[Any] = image.copy()
+    for _ in range(_TRIES):
+        side = int(rng.integers(*_SIDES[kind]))
+        if side >= min(image.shape):
+            continue
+        top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape)
+        bottom, right = top + side, left + side
+        if taken[bottom, right] - taken[top, right] - taken[bottom, left] + taken[top, left]:
+            continue
+        window = (slice(top, bottom), slice(left, right))
+        patch = image[window]
+        if kind == "turned":
+            # The cut must be one that a target's box could be: it is blended in the same way.
+            change = turned(patch, int(rng.integers(1, 4)), bool(rng.integers(2)))
+            made = blend_patch(patch, change, "poisson")
+            added = made.astype(np.float32) - patch
+        else:
+            added = _FORMS[kind](side, rng) * _contrast(patch, rng)
+            top_value = np.iinfo(image.dtype).max
+            made = cast(Frame, np.rint(patch + added).clip(0, top_value).astype(image.dtype))
+            added = made.astype(np.float32) - patch
+        if added.any() and spot_likeness(added) <= MOST_LIKE_A_SPOT:
+            out[window] = made
+            return cast(Frame, out), (top, left, bottom, right)
+    return cast(Frame, out), None
+
+
+def spot_likeness(added: Field) -> float:
+    """Tell how much of what was added an optical blur spot explains.
+
+    That is the greatest correlation of it with a Gaussian of σ 0.7 to 2 pixels anywhere, over its
+    own norm: 1 for a spot, and less the more there is beside one.
+
+    Parameters
+    ----------
+    added : (h, w) ndarray of float32
+
+    Returns
+    -------
+    float
+        0 to 1.
+
+    Examples
+    --------
+    >>> spot = cv2.getGaussianKernel(15, 1.0) @ cv2.getGaussianKernel(15, 1.0).T
+    >>> round(spot_likeness(spot.astype(np.float32)), 2)
+    1.0
+    """
+    norm = float(cv2.norm(added))
+    if norm == 0:
+        return 0.0
+    found = 0.0
+    for sigma in _SPOTS:
+        line = cv2.getGaussianKernel(2 * int(np.ceil(4 * sigma)) + 1, sigma)
+        line = line / np.linalg.norm(line)
+        spots = cv2.sepFilter2D(added, -1, line, line, borderType=cv2.BORDER_CONSTANT)
+        found = max(found, float(np.abs(spots).max()))
+    return min(found / norm, 1.0)
+
+
+def _contrast(patch: Frame, rng: np.random.Generator) -> float:
+    """How far a distractor stands out, DN, either way."""
+    values = patch.astype(np.float32)
+    clutter = float((values - cv2.blur(values, (5, 5))).std())
+    size = rng.uniform(*_CONTRAST) * max(clutter, 1.0)
+    return float(size if rng.random() < 0.7 else -size)
+
+
+def _bad_pixels(side: int, rng: np.random.Generator) -> Field:
+    """Two to six pixels that read wrong, in a row or about; one alone could be a target."""
+    field = np.zeros((side, side), np.float32)
+    count = int(rng.integers(2, 7))
+    if rng.random() < 0.5:
+        row, col = int(rng.integers(side)), int(rng.integers(max(side - count, 1)))
+        field[row, col : col + count] = rng.uniform(0.7, 1.3, field[row, col : col + count].shape)
+    else:
+        where = rng.choice(side * side, count, replace=False)
+        field.flat[where] = rng.choice([-1.0, 1.0], count) * rng.uniform(0.7, 1.3, count)
+    return 2 * field
+
+
+def _streak(side: int, rng: np.random.Generator) -> Field:
+    """A thin straight line with soft ends: a satellite, a wire, a read-out line."""
+    place = np.arange(side) - (side - 1) / 2
+    angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
+    along = np.cos(angle) * place[None, :] + np.sin(angle) * place[:, None]
+    across = -np.sin(angle) * place[None, :] + np.cos(angle) * place[:, None]
+    length = rng.uniform(0.25, 0.4) * side
+    thin = np.exp(-0.5 * (across / rng.uniform(0.4, 0.9)) ** 2)
+    ends = 1 / (1 + np.exp(np.abs(along) - length))
+    return np.asarray(thin * ends * _window(side), np.float32)
+
+
+def _edge(side: int, rng: np.random.Generator) -> Field:
+    """A soft step that fades out: the rim of a cloud, a ridge, a roof."""
+    place = np.arange(side) - (side - 1) / 2
+    angle = rng.uniform(0, 2 * np.pi)
+    across = np.cos(angle) * place[None, :] + np.sin(angle) * place[:, None]
+    bend = (
+        rng.uniform(-0.02, 0.02)
+        * (-np.sin(angle) * place[None, :] + np.cos(angle) * place[:, None]) ** 2
+    )
+    return np.asarray(np.tanh((across + bend) / rng.uniform(0.7, 2.0)) * _window(side), np.float32)
+
+
+def _cloud(side: int, rng: np.random.Generator) -> Field:
+    """A patch of noise that is smooth at the scale of clouds."""
+    coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
+    field: NDArray[Any] = cv2.GaussianBlur(coarse, (0, 0), rng.uniform(0.12, 0.2) * side)
+    fine: NDArray[Any] = cv2.GaussianBlur(coarse, (0, 0), 2.0)
+    field = field / max(float(field.std()), 1e-6) + 0.3 * fine / max(float(fine.std()), 1e-6)
+    return np.asarray(field * _window(side), np.float32)
+
+
+def _window(side: int) -> NDArray[np.float64]:
+    """Weights that fall to 0 at the border of a square."""
+    wave = np.sin(np.pi * (np.arange(side) + 0.5) / side)
+    return np.asarray(np.outer(wave, wave))
+
+
+_SIDES: dict[Kind, tuple[int, int]] = {
+    "turned": (19, 40),
+    "bad-pixels": (8, 24),
+    "streak": (24, 64),
+    "edge": (24, 48),
+    "cloud": (24, 64),
+}
+_FORMS = {"bad-pixels": _bad_pixels, "streak": _streak, "edge": _edge, "cloud": _cloud}

@@ -1,0 +1,344 @@
+"""Moved targets: a target is taken from its place and put, turned and scaled, where it fits.
+
+What is moved is the target's residual over the local background, so neither a hole nor a seam is
+left: where it was, the background is continued from around with grain from beside it; where it
+comes to lie, the background stays and the residual is added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.blend import span_border
+from synth.frames import Frame, Mask
+from synth.seeds import generator
+from synth.targets import Target, label_targets, measure_offsets
+
+Floats = NDArray[np.float64]
+
+# Optics spread a target beyond its mask: so many pixels around it count as its own, and over as
+# many more it fades into the background.
+_OWN, _FADE = 2, 3
+_REACH = _OWN + _FADE
+
+# Places that are looked at, of which the one that is most like the old one is taken.
+_PLACES = 48
+
+# Clear of other targets, and of the image's border, in pixels.
+_CLEAR = 4
+
+# A residual is scaled by no more and no less, as its noise is scaled with it.
+_SCALES = (0.2, 2.5)
+
+# Neighbourhood of `synth.targets.local_scr`.
+_MARGIN = 20
+
+_FINENESS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """An image after a move.
+
+    Attributes
+    ----------
+    image : (H, W) ndarray of the image's dtype
+    mask : (H, W) ndarray of bool
+    shift : tuple of int
+        Rows and columns from the old place to the new one; (0, 0) where no place fits.
+    scale : float
+        Factor on the residual.
+    """
+
+    image: Frame
+    mask: Mask
+    shift: tuple[int, int]
+    scale: float
+
+
+class Mover:
+    """An image whose targets are moved, each time one; what moves have in common is computed once.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    mask : (H, W) ndarray of bool
+    targets : sequence of Target
+        Those of `mask`.
+    """
+
+    def __init__(self, image: Frame, mask: Mask, targets: Sequence[Target]) -> None:
+        self._image = image
+        self._mask = mask
+        self._targets = targets
+
+    def move(
+        self, target: int, draw: int, *, stay: bool = False, angle: float = 0.0, scr: float = 0.0
+    ) -> Moved:
+        """Move one target.
+
+        Parameters
+        ----------
+        target : int
+            Index of the target.
+        draw : int
+            Seed of the place, 0 or more.
+        stay : bool
+            Leave it at its place, to turn or scale it alone.
+        angle : float
+            Turn it counter-clockwise about its centre, degrees. The mask is turned by area: a
+            pixel belongs to it where half of the pixel does or more. A mask that lies off its
+            target lies off as before.
+        scr : float
+            Signal-to-clutter ratio (`synth.targets.local_scr`) that it is scaled to, as far as a
+            factor between 0.2 and 2.5 does it; 0 leaves its contrast.
+
+        Returns
+        -------
+        Moved
+
+        Raises
+        ------
+        ValueError
+            There is no such target.
+        """
+        if not 0 <= target < len(self._targets):
+            raise ValueError(f"there is no target {target} among {len(self._targets)}")
+        own = self._labels == target + 1
+        top, left, bottom, right = self._targets[target].box
+        half = max(bottom - top, right - left) // 2 + 1
+        if angle:
+            half = int(np.ceil(half * np.sqrt(2)))
+        reach = half + _REACH
+        row, col = self._targets[target].row, self._targets[target].col
+        window = _Window(row - reach, col - reach, 2 * reach + 1)
+        # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
+        values = window.cut(self._padded)
+        near = window.cut(self._padded_labels) == target + 1
+        weight = _weigh(near)
+        background = _continue(values, weight)
+        residual = weight * (values - background)
+
+        shift = (0, 0) if stay else self._find_place(own, target, draw)
+        if angle:
+            residual, near = self._turn(residual, near, angle, target)
+        filled = self._values.copy()
+        if shift != (0, 0):
+            grain = self._find_grain(window.size, target, draw)
+            window.put(filled, (1 - weight) * values + weight * (background + grain))
+        elif angle or scr:
+            window.put(filled, values - weight * (values - background))
+        else:
+            return Moved(self._image.copy(), self._mask.copy(), (0, 0), 1.0)
+        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
+        mask = self._mask & ~own
+        label = np.zeros_like(mask)
+        new.put(label, near)
+        scale = 1.0
+        if scr > 0:
+            scale = _scale_for(scr, filled, mask, label, residual[near])
+        new.add(filled, scale * residual)
+        top_value = np.iinfo(self._image.dtype).max
+        image = np.rint(filled).clip(0, top_value).astype(self._image.dtype)
+        return Moved(cast(Frame, image), mask | label, shift, scale)
+
+    @cached_property
+    def _values(self) -> Floats:
+        return self._image.astype(np.float64)
+
+    @cached_property
+    def _padded(self) -> Floats:
+        return np.asarray(np.pad(self._values, _PAD, mode="symmetric"))
+
+    @cached_property
+    def _labels(self) -> NDArray[np.int32]:
+        return label_targets(self._mask)[1]
+
+    @cached_property
+    def _padded_labels(self) -> NDArray[np.int32]:
+        return np.pad(self._labels, _PAD)
+
+    @cached_property
+    def _offsets(self) -> Floats:
+        return measure_offsets(self._image, self._mask)
+
+    @cached_property
+    def _surroundings(self) -> tuple[Floats, Floats]:
+        """Local mean and local clutter of the image, as if it had no targets."""
+        values = self._values.astype(np.float32)
+        if self._mask.any():
+            grown = cv2.dilate(self._mask.view(np.uint8), np.ones((5, 5), np.uint8))
+            known = (1 - grown).astype(np.float32)
+            share = cv2.GaussianBlur(known, (0, 0), 4)
+            near = cv2.GaussianBlur(values * known, (0, 0), 4) / np.maximum(share, 1e-3)
+            values = np.where(grown > 0, near, values)
+        mean = cv2.blur(values, (15, 15))
+        rough: Any = (values - cv2.blur(values, (5, 5))) ** 2
+        found = mean, np.sqrt(np.maximum(cv2.blur(rough, (15, 15)), 0))
+        return cast(tuple[Floats, Floats], found)
+
+    def _find_place(self, own: Mask, target: int, draw: int) -> tuple[int, int]:
+        """The shift to the place that is most like the old one, of those that are free."""
+        height, width = own.shape
+        top, left, bottom, right = self._targets[target].box
+        rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
+        if rows >= height or cols >= width:
+            return 0, 0
+        rng = generator(draw, "place")
+        tops = rng.integers(0, height - rows, _PLACES)
+        lefts = rng.integers(0, width - cols, _PLACES)
+        taken = self._taken
+        inside = (
+            taken[tops + rows, lefts + cols]
+            - taken[tops, lefts + cols]
+            - taken[tops + rows, lefts]
+            + taken[tops, lefts]
+        )
+        free = inside == 0
+        if not free.any():
+            return 0, 0
+        mean, clutter = self._surroundings
+        old = self._targets[target].row, self._targets[target].col
+        shift = np.stack([tops + _CLEAR - top, lefts + _CLEAR - left], 1)[free]
+        at = shift + old
+        spread = 0.05 * float(np.ptp(self._values)) + 1.0
+        brighter = (mean[at[:, 0], at[:, 1]] - mean[old]) / spread
+        rougher = np.log((clutter[at[:, 0], at[:, 1]] + 0.3) / (clutter[old] + 0.3)) / 0.3
+        best = int(np.argmin(brighter**2 + rougher**2))
+        return int(shift[best, 0]), int(shift[best, 1])
+
+    @cached_property
+    def _taken(self) -> NDArray[np.int32]:
+        """Sums of the mask's pixels above and left of every place."""
+        return np.asarray(cv2.integral(self._mask.view(np.uint8)), np.int32)
+
+    def _find_grain(self, size: int, target: int, draw: int) -> Floats:
+        """Fine structure of a place without targets beside the target."""
+        height, width = self._image.shape
+        nothing = np.zeros((size, size))
+        if size > min(height, width):
+            return nothing
+        rng = generator(draw, "grain")
+        row, col = self._targets[target].row, self._targets[target].col
+        away = 3 * size
+        tops = rng.integers(max(row - away, 0), min(row + away, height - size) + 1, 24)
+        lefts = rng.integers(max(col - away, 0), min(col + away, width - size) + 1, 24)
+        clutter = self._surroundings[1]
+        half = size // 2
+        order = np.argsort(
+            np.abs(np.log((clutter[tops + half, lefts + half] + 0.3) / (clutter[row, col] + 0.3)))
+        )
+        for place in order:
+            top, left = int(tops[place]), int(lefts[place])
+            if not self._mask[top : top + size, left : left + size].any():
+                patch = self._values[top : top + size, left : left + size]
+                return patch - _smooth(patch)
+        return nothing
+
+    def _turn(self, residual: Floats, near: Mask, angle: float, target: int) -> tuple[Floats, Mask]:
+        """Turn a residual, and the mask by its area, each about its own centre."""
+        size = len(near)
+        places = np.argwhere(near)
+        centre = places.mean(0)
+        seen = centre - self._offsets[target]
+        turned = cv2.warpAffine(
+            residual,
+            cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, 1.0),
+            (size, size),
+            flags=cv2.INTER_CUBIC,
+        )
+        fine: Any = np.kron(near, np.ones((_FINENESS, _FINENESS), np.uint8)).astype(np.uint8)
+        middle = (centre + 0.5) * _FINENESS - 0.5
+        fine = cv2.warpAffine(
+            fine,
+            cv2.getRotationMatrix2D((float(middle[1]), float(middle[0])), angle, 1.0),
+            fine.shape,
+            flags=cv2.INTER_NEAREST,
+        )
+        share = fine.reshape(size, _FINENESS, size, _FINENESS).mean((1, 3))
+        # As many pixels as there were, those that it covers most: half of them or more, but for
+        # what is a matter of a pixel.
+        order = np.argsort(-share, axis=None, kind="stable")[: len(places)]
+        label = np.zeros(size * size, bool)
+        label[order] = share.ravel()[order] > 0
+        return np.asarray(turned, np.float64), label.reshape(size, size)
+
+
+# Windows reach at most so far beyond an image.
+_PAD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """A square of an image that may reach beyond it."""
+
+    top: int
+    left: int
+    size: int
+
+    def cut(self, padded: Any) -> Any:
+        top, left = self.top + _PAD, self.left + _PAD
+        return padded[top : top + self.size, left : left + self.size]
+
+    def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
+        inside, own = self._inside(image)
+        image[inside] = patch[own]
+
+    def add(self, image: Floats, patch: Floats) -> None:
+        inside, own = self._inside(image)
+        image[inside] += patch[own]
+
+    def _inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        inside, own = [], []
+        for start, length in zip((self.top, self.left), image.shape, strict=True):
+            first, last = max(start, 0), min(start + self.size, length)
+            inside.append(slice(first, max(last, first)))
+            own.append(slice(first - start, max(last, first) - start))
+        return (inside[0], inside[1]), (own[0], own[1])
+
+
+def _weigh(near: NDArray[np.bool_]) -> Floats:
+    """1 on a target and what its blur reaches, falling to 0 around."""
+    away = cv2.distanceTransform((~near).view(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    fade = ((away - _OWN) / _FADE).clip(0, 1)
+    return np.asarray(0.5 + 0.5 * np.cos(np.pi * fade), np.float64)
+
+
+def _continue(values: Floats, weight: Floats) -> Floats:
+    """Continue what surrounds a target under it: a membrane over the border of its window.
+
+    The border's own grain is smoothed off first, or it would run on as streaks.
+    """
+    known = (weight <= 0).astype(np.float64)
+    share = cv2.GaussianBlur(known, (0, 0), 1.0)
+    smooth = cv2.GaussianBlur(values * known, (0, 0), 1.0) / np.maximum(share, 1e-6)
+    return span_border(np.where(share > 0.05, smooth, values))
+
+
+def _smooth(patch: Floats) -> Floats:
+    return np.asarray(cv2.GaussianBlur(patch, (0, 0), 2.0))
+
+
+def _scale_for(scr: float, image: Floats, others: Mask, label: Mask, residual: Floats) -> float:
+    """Factor by which a residual is to be scaled to have an SCR over an image without it."""
+    mean = float(residual.mean()) if residual.size else 0.0
+    if mean == 0 or not label.any():
+        return 1.0
+    rows, cols = np.nonzero(label.any(1))[0], np.nonzero(label.any(0))[0]
+    window = (
+        slice(max(int(rows[0]) - _MARGIN, 0), int(rows[-1]) + 1 + _MARGIN),
+        slice(max(int(cols[0]) - _MARGIN, 0), int(cols[-1]) + 1 + _MARGIN),
+    )
+    around = image[window][~(others | label)[window]]
+    if not around.size or around.std() == 0:
+        return 1.0
+    wanted = float(np.sign(mean)) * scr * float(around.std()) + float(around.mean())
+    scale = (wanted - float(image[label].mean())) / mean
+    return float(np.clip(scale, *_SCALES))
