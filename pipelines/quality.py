@@ -11,14 +11,17 @@ from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.dataset import is_labelled, open_dataset, require_same_size
-from synth.errors import DatasetError, QualityError
-from synth.frames import Frame, find_frames, read_frame, read_mask
+from synth.errors import DatasetError, NoiseError, QualityError
+from synth.frames import Frame, Mask, find_frames, read_frame, read_mask
 from synth.mscn import to_own_range
 from synth.niqe import NiqeModel, fit_niqe, niqe, pristine_features
+from synth.noise.blocks import NoiseBlocks, find_noise_blocks
+from synth.noise.fidelity import compare_noise, describe_noise, measure_floor
 from synth.piqe import piqe
 from synth.quality import compare_signals, entropy, local_contrast
 from synth.seeds import generator
@@ -177,6 +180,18 @@ class Comparison:
         }
 
 
+NOISE_FRAMES = 200
+"""At most so many frames of a set are searched for noise."""
+
+
+@dataclass(frozen=True)
+class Fidelity:
+    """Scores of `synth.noise.fidelity`, and what they are between two halves of the real frames."""
+
+    scores: Mapping[str, float]
+    floor: Mapping[str, float]
+
+
 def open_frames(
     path: Path, split: str | None = None, limit: int | None = None, seed: int = 0
 ) -> FrameSet:
@@ -256,6 +271,61 @@ def fit_model(frames: FrameSet, side: int, run: Run) -> NiqeModel:
         return fit_niqe(features, side)
     except QualityError as error:
         raise QualityError(f"{frames.root}: {error}") from None
+
+
+def compare_with_camera(frames: FrameSet, camera: Path, run: Run) -> Fidelity:
+    """Compare the noise in frames with that in real frames of a camera.
+
+    Parameters
+    ----------
+    frames : FrameSet
+        Of which at most `NOISE_FRAMES` are looked at, evenly chosen, clear of their masks.
+    camera : Path
+        A folder of frames of one camera, or one frame.
+    run : callable
+        A ``map`` that may work in parallel, in order.
+
+    Returns
+    -------
+    Fidelity
+
+    Raises
+    ------
+    NoiseError
+        There is no noise to be seen in one of them, or too few real frames.
+    """
+
+    def blocks(root: Path, files: Sequence[tuple[Path, Path | None]]) -> NoiseBlocks:
+        try:
+            return find_noise_blocks(run(_read_with_mask, files))
+        except NoiseError as error:
+            raise NoiseError(f"{root}: {error}") from None
+
+    ids = list(frames.images)
+    chosen = [ids[at] for at in np.unique(np.linspace(0, len(ids) - 1, NOISE_FRAMES).astype(int))]
+    real = blocks(camera, [(file, None) for file in find_frames([camera])])
+    own = blocks(frames.root, [(frames.images[id_], frames.masks.get(id_)) for id_ in chosen])
+    if own.depth != real.depth:
+        raise NoiseError(
+            f"{frames.root}: holds frames of {own.depth} bits and {camera} of {real.depth}; their "
+            "noise cannot be compared"
+        )
+    try:
+        floor = measure_floor(real)
+    except NoiseError as error:
+        raise NoiseError(f"{camera}: {error}") from None
+    return Fidelity(compare_noise(describe_noise(own), describe_noise(real)), floor)
+
+
+def _read_with_mask(files: tuple[Path, Path | None]) -> tuple[Frame, Mask | None]:
+    image, mask = files
+    frame = read_frame(image)
+    if mask is None:
+        return frame, None
+    labels = read_mask(mask)
+    require_same_size(mask, labels.shape, frame.shape)
+    # A target's blur reaches beyond its label.
+    return frame, cv2.dilate(labels.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
 
 
 def find_brisque() -> Callable[[Frame], float] | None:

@@ -15,20 +15,23 @@ Blend = Literal["paste", "feather", "poisson"]
 BLENDS: tuple[Blend, ...] = get_args(Blend)
 
 
-def blend_patch(before: Frame, after: Frame, blend: Blend) -> Frame:
+def blend_patch(before: Frame, after: Frame, blend: Blend, ramp: float | None = None) -> Frame:
     """Blend a changed patch into the place that it came from.
 
     ``paste`` takes the changed patch as it is. ``feather`` goes over from the one to the other
-    along half a cosine, over a sixth of the patch's shorter side from its border. ``poisson``
-    leaves the border as it was and keeps the gradients of the changed patch inside (P. Pérez et
-    al., "Poisson Image Editing", SIGGRAPH 2003): what is added to the changed patch is the
-    membrane (∇²h = 0) that spans the differences along the border, so grain and contrast stay.
+    along the square of half a cosine from the border.
+    ``poisson`` does so too, but goes over to the changed patch with what differs at the border
+    taken off: the membrane (∇²h = 0) that spans the differences along it is added (P. Pérez et
+    al., "Poisson Image Editing", SIGGRAPH 2003), so grain and contrast stay. The membrane alone
+    leaves the texture broken along the border, by which a probe finds nine boxes in ten.
 
     Parameters
     ----------
     before, after : (h, w) ndarray of uint8 or uint16
         The patch as it is in the image, and changed.
     blend : {"paste", "feather", "poisson"}
+    ramp : float, optional
+        Pixels from the border over which it goes over; a quarter of the shorter side by default.
 
     Returns
     -------
@@ -46,20 +49,21 @@ def blend_patch(before: Frame, after: Frame, blend: Blend) -> Frame:
         return after.copy() if blend == "paste" else before.copy()
     old, new = before.astype(np.float64), after.astype(np.float64)
     if blend == "feather":
-        blended = old + _feather(before.shape) * (new - old)
+        blended = old + _feather(before.shape, ramp) * (new - old)
     else:
-        blended = new + span_border(old - new)
+        blended = old + _feather(before.shape, ramp) * (new + span_border(old - new) - old)
     least, most = min(old.min(), new.min()), max(old.max(), new.max())
     return np.rint(blended.clip(least, most)).astype(before.dtype)
 
 
-def blend_mask(before: Mask, after: Mask, blend: Blend) -> Mask:
+def blend_mask(before: Mask, after: Mask, blend: Blend, ramp: float | None = None) -> Mask:
     """Blend the masks of two patches: each pixel is labelled as the patch that prevails there.
 
     Parameters
     ----------
     before, after : (h, w) ndarray of bool
     blend : {"paste", "feather", "poisson"}
+    ramp : float, optional
         As the images were blended.
 
     Returns
@@ -70,23 +74,20 @@ def blend_mask(before: Mask, after: Mask, blend: Blend) -> Mask:
         return after.copy()
     if min(before.shape) < 3:
         return before.copy()
-    if blend == "feather":
-        inside = _feather(before.shape) > 0.5
-    else:
-        inside = np.zeros(before.shape, bool)
-        inside[1:-1, 1:-1] = True
+    inside = _feather(before.shape, ramp) > 0.5
     return np.where(inside, after, before)
 
 
 @lru_cache(maxsize=64)
-def _feather(shape: tuple[int, int]) -> NDArray[np.float64]:
+def _feather(shape: tuple[int, int], ramp: float | None) -> NDArray[np.float64]:
     """Weights of the changed patch: from near 0 at the border to 1 inside."""
-    width = max(1.0, min(shape) / 6)
+    width = max(1.0, min(shape) / 4 if ramp is None else ramp)
 
     def rise(length: int) -> NDArray[np.float64]:
         place = np.arange(length)
         depth = np.minimum(place, place[::-1]) + 0.5
-        return np.asarray(0.5 - 0.5 * np.cos(np.pi * (depth / width).clip(0, 1)))
+        # Squared, so that next to nothing happens in the first pixels, where a seam would show.
+        return np.asarray((0.5 - 0.5 * np.cos(np.pi * (depth / width).clip(0, 1))) ** 2)
 
     return np.minimum(rise(shape[0])[:, None], rise(shape[1]))
 

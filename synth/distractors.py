@@ -37,6 +37,9 @@ _TRIES = 16
 # Distractors stand out of the local clutter by so many of its standard deviations.
 _CONTRAST = (2.0, 6.0)
 
+# As boxes around targets have for blending.
+_RAMP = 10.0
+
 _SPOTS = (0.7, 1.0, 1.4, 2.0)
 
 
@@ -77,7 +80,7 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
         if kind == "turned":
             # The cut must be one that a target's box could be: it is blended in the same way.
             change = turned(patch, int(rng.integers(1, 4)), bool(rng.integers(2)))
-            made = blend_patch(patch, change, "poisson")
+            made = blend_patch(patch, change, "poisson", _RAMP)
             added = made.astype(np.float32) - patch
         else:
             added = _FORMS[kind](side, rng) * _contrast(patch, rng)
@@ -184,7 +187,7 @@ def _window(side: int) -> NDArray[np.float64]:
 
 
 _SIDES: dict[Kind, tuple[int, int]] = {
-    "turned": (19, 40),
+    "turned": (23, 40),
     "bad-pixels": (8, 24),
     "streak": (24, 64),
     "edge": (24, 48),

@@ -120,8 +120,8 @@ class Mover:
         row, col = self._targets[target].row, self._targets[target].col
         window = _Window(row - reach, col - reach, 2 * reach + 1)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
-        values = window.cut(self._padded)
-        near = window.cut(self._padded_labels) == target + 1
+        values = window.cut(self._values)
+        near = window.cut(own) & window.covers(own)
         weight = _weigh(near)
         background = _continue(values, weight)
         residual = weight * (values - background)
@@ -154,16 +154,8 @@ class Mover:
         return self._image.astype(np.float64)
 
     @cached_property
-    def _padded(self) -> Floats:
-        return np.asarray(np.pad(self._values, _PAD, mode="symmetric"))
-
-    @cached_property
     def _labels(self) -> NDArray[np.int32]:
         return label_targets(self._mask)[1]
-
-    @cached_property
-    def _padded_labels(self) -> NDArray[np.int32]:
-        return np.pad(self._labels, _PAD)
 
     @cached_property
     def _offsets(self) -> Floats:
@@ -271,10 +263,6 @@ class Mover:
         return np.asarray(turned, np.float64), label.reshape(size, size)
 
 
-# Windows reach at most so far beyond an image.
-_PAD = 256
-
-
 @dataclass(frozen=True, slots=True)
 class _Window:
     """A square of an image that may reach beyond it."""
@@ -283,9 +271,19 @@ class _Window:
     left: int
     size: int
 
-    def cut(self, padded: Any) -> Any:
-        top, left = self.top + _PAD, self.left + _PAD
-        return padded[top : top + self.size, left : left + self.size]
+    def cut(self, image: Any) -> Any:
+        """What the window shows, beyond the image its mirror image."""
+        rows, cols = (
+            _mirrored(start + np.arange(self.size), length)
+            for start, length in zip((self.top, self.left), image.shape, strict=True)
+        )
+        return image[np.ix_(rows, cols)]
+
+    def covers(self, image: Any) -> Mask:
+        """Which of its pixels are in the image."""
+        found = np.zeros((self.size, self.size), bool)
+        found[self._inside(image)[1]] = True
+        return found
 
     def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
         inside, own = self._inside(image)
@@ -302,6 +300,12 @@ class _Window:
             inside.append(slice(first, max(last, first)))
             own.append(slice(first - start, max(last, first) - start))
         return (inside[0], inside[1]), (own[0], own[1])
+
+
+def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+    """Indices along an axis that goes on as its mirror image at both ends."""
+    places = places % (2 * length)
+    return np.minimum(places, 2 * length - 1 - places)
 
 
 def _weigh(near: NDArray[np.bool_]) -> Floats:

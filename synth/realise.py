@@ -22,6 +22,9 @@ from synth.noise.transfer import Mixer
 from synth.recipe import MoveChoice, Spec, TurnChoice
 from synth.targets import Target, label_targets, measure_offsets, target_box
 
+# Over more pixels nothing blends better.
+_MOST_RAMP = 12
+
 
 def realise(
     spec: Spec,
@@ -109,7 +112,7 @@ class Realiser:
         if place is not None:
             turn, window = place
             patch = turned(image[window], turn.quarter_turns, turn.mirror)
-            image[window] = blend_patch(image[window], patch, turn.blend)
+            image[window] = blend_patch(image[window], patch, turn.blend, self._ramp(turn, window))
         if spec.distractors:
             labels = self.mask(spec)
             boxes: list[list[int] | None] = []
@@ -159,7 +162,7 @@ class Realiser:
             patch = turned(mask[window], turn.quarter_turns, turn.mirror)
             if turn.keep_offset:
                 patch = self._keep_offset(patch, turn, window)
-            mask[window] = blend_mask(mask[window], patch, turn.blend)
+            mask[window] = blend_mask(mask[window], patch, turn.blend, self._ramp(turn, window))
         return mask
 
     def _moved(self, spec: Spec) -> Moved:
@@ -179,6 +182,18 @@ class Realiser:
     @cached_property
     def _mover(self) -> Mover:
         return Mover(self._image, self._mask, self._targets)
+
+    def _ramp(self, turn: TurnChoice, window: tuple[slice, slice]) -> float:
+        """Pixels between a box's border and its target: there its blending has room."""
+        target = self._targets[turn.target].box
+        rows, cols = window
+        room = min(
+            target[0] - rows.start,
+            target[1] - cols.start,
+            rows.stop - target[2],
+            cols.stop - target[3],
+        )
+        return float(min(max(room, 1), _MOST_RAMP))
 
     def _keep_offset(self, patch: Mask, turn: TurnChoice, window: tuple[slice, slice]) -> Mask:
         """Move the turned target in the mask of its box, where all of it is in there."""

@@ -25,8 +25,8 @@ NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 # Windows of a camera's noise that are told apart.
 _PLACES = 1 << 31
 
-# Pixels of background around a target that a fitted box holds: as much as optics spread a target.
-_MARGIN = 8
+# Pixels of background around a target that a fitted box holds: as much as blending needs.
+_MARGIN = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +409,7 @@ def fit_side(target: Target, source: LabelledSource) -> int:
     --------
     >>> alone = Target(0, 20, 30, (20.0, 30.0), 9, (19, 29, 22, 32))
     >>> fit_side(alone, LabelledSource("a", (64, 64), (alone,)))
-    19
+    23
     """
     extent = _extent(target)
     reach = extent + _MARGIN

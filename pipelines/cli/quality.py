@@ -5,17 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipelines.cli.console import emit_json, json_option, progress
+from pipelines.cli.console import emit_json, json_option, progress, progress_bar
 from pipelines.pool import Pool
 from pipelines.quality import (
     MARGIN,
     TITLES,
     Comparison,
+    Fidelity,
     FrameScores,
     FrameSet,
     Item,
@@ -23,6 +25,7 @@ from pipelines.quality import (
     Run,
     collect_values,
     compare_targets,
+    compare_with_camera,
     draw_histograms,
     find_brisque,
     fit_model,
@@ -30,9 +33,20 @@ from pipelines.quality import (
     score_frames,
     summarise,
 )
+from pipelines.seams import SeamScores, measure_seams
 from pipelines.store import replace_file
 from synth.dataset import SPLITS
 from synth.niqe import SIDE, NiqeModel, load_niqe
+
+_DISTANCES = {
+    "wasserstein": "marginal W1, DN",
+    "kl": "marginal KL, nats",
+    "spectrum": "spectrum, decades",
+    "rows": "rows, decades",
+    "columns": "columns, decades",
+    "correlation": "autocorrelation",
+    "level": "level, decades",
+}
 
 _FIT_HINT = (
     "NIQE is left out: fit it on pristine frames of the camera with --fit-niqe MODEL.npz, "
@@ -97,6 +111,16 @@ class _EvenSide(click.IntRange):
     help=f"Side of the patches of --fit-niqe, pixels, {SIDE} by default; frames need twice that.",
 )
 @click.option("--plot", type=_File(".png"), help="Draw a histogram of every score.")
+@click.option(
+    "--noise",
+    type=click.Path(path_type=Path),
+    help="Real frames of a camera: how close to theirs is the noise of DATASET?",
+)
+@click.option(
+    "--seams",
+    is_flag=True,
+    help="DATASET was built: do the borders of its changes betray them?",
+)
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
 @json_option
 def quality(
@@ -109,6 +133,8 @@ def quality(
     fit_niqe: Path | None,
     patch: int | None,
     plot: Path | None,
+    noise: Path | None,
+    seams: bool,
     jobs: int,
     as_json: bool,
 ) -> None:
@@ -120,8 +146,13 @@ def quality(
     it gained, SCR gain = SCR / SCR before, and by how much its background was suppressed,
     BSF = σ before / σ, in its neighbourhood. A plain folder against a labelled set takes its masks.
 
+    --noise compares residuals over local trends in blocks without texture, and shows each distance
+    beside the one between two halves of the real frames. --seams trains a classifier to tell made
+    targets from originals by the band around their boxes alone: 0.5 is no seam, 1 an open one.
+
     \b
     Example: synth quality out/set --against NUDT-SIRST --niqe camera.npz --plot quality.png
+    Example: synth quality out/set --seams --noise myframes
     """
     if niqe is not None and fit_niqe is not None:
         raise click.UsageError("give --niqe or --fit-niqe, not both.")
@@ -136,6 +167,20 @@ def quality(
     if fit_niqe is not None:
         model = fit_model(sets[-1], patch or SIDE, _with_progress(pool, sets[-1], "fit"))
         replace_file(fit_niqe, model.to_bytes())
+    extra: dict[str, Any] = {}
+    told: list[str] = []
+    if seams:
+        with progress_bar(None, "probe", "target") as bar:
+            found = measure_seams(dataset, progress=lambda stage, done, total: bar.update())
+        extra["seams"] = asdict(found)
+        told += _seam_table(found)
+    if noise is not None:
+        distances = [
+            compare_with_camera(frames, noise, _with_progress(pool, None, "noise"))
+            for frames in sets
+        ]
+        extra["noise"] = _fidelity_report(distances)
+        told += _fidelity_table(sets, distances)
     brisque = find_brisque()
     scored = [
         score_frames(frames, model, brisque, _with_progress(pool, frames, "score"))
@@ -150,16 +195,52 @@ def quality(
         replace_file(plot, draw_histograms(_drawn(sets, values, comparison)))
         notes.append(f"{plot}: histograms")
     if as_json:
-        emit_json(_report(sets, scored, values, comparison) | {"notes": notes})
+        emit_json(_report(sets, scored, values, comparison) | extra | {"notes": notes})
         return
-    for line in [*_table(sets, scored, values), *_gain_table(comparison), "", *notes]:
+    for line in [*_table(sets, scored, values), *_gain_table(comparison), *told, "", *notes]:
         click.echo(line)
 
 
-def _with_progress(pool: Pool, frames: FrameSet, what: str) -> Run:
+def _seam_table(found: SeamScores) -> list[str]:
+    lines = ["", f"seam probe on {found.boxes:,} made targets, area under the ROC curve"]
+    for title, value in (
+        ("against originals", found.made),
+        ("originals alone", found.untouched),
+        ("against distractors", found.distractors),
+    ):
+        lines.append(f"{title:<20}{_number(value):>10}")
+    return lines
+
+
+def _fidelity_table(sets: Sequence[FrameSet], found: Sequence[Fidelity]) -> list[str]:
+    """Distances from the real noise beside the floor, a column for each set."""
+    heads = "".join(f"{frames.name[-24:]:>26}" for frames in sets)
+    lines = ["", f"{'distance of noise':<20}{'floor':>10}{heads}"]
+    for name, title in _DISTANCES.items():
+        cells = "".join(f"{_number3(one.scores[name]):>26}" for one in found)
+        lines.append(f"{title:<20}{_number3(found[0].floor[name]):>10}{cells}")
+    return lines
+
+
+def _fidelity_report(found: Sequence[Fidelity]) -> dict[str, Any]:
+    report = {
+        "scores": {name: _defined(value) for name, value in found[0].scores.items()},
+        "floor": {name: _defined(value) for name, value in found[0].floor.items()},
+    }
+    if len(found) > 1:
+        report["against"] = {name: _defined(value) for name, value in found[1].scores.items()}
+    return report
+
+
+def _number3(value: float) -> str:
+    return f"{value:.3f}" if math.isfinite(value) else "-"
+
+
+def _with_progress(pool: Pool, frames: FrameSet | None, what: str) -> Run:
     def run(work: Callable[[Item], Result], items: Iterable[Item], /) -> Iterator[Result]:
         with closing(pool.map(work, items)) as results:
-            yield from progress(results, len(frames.images), what, "frame")
+            total = None if frames is None else len(frames.images)
+            yield from progress(results, total, what, "frame")
 
     return run
 

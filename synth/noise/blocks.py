@@ -96,7 +96,8 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
     noise alone is a constant of the camera's settings and above it wherever a scene shows, is not
     far above the least that the frame has, nor very far above the least that all frames have.
 
-    Blocks overlap by half, and at most 256 a frame are kept.
+    Blocks lie side by side in frames that have 256 of them, and overlap by half in smaller ones;
+    at most 256 a frame are kept.
 
     Parameters
     ----------
@@ -228,7 +229,9 @@ class _Candidates:
 
 
 def _measure(frame: Frame, mask: Mask | None, side: int) -> _Candidates:
-    step = side // 2
+    # Side by side where there are enough of them, else overlapping by half.
+    apart = (frame.shape[0] // side) * (frame.shape[1] // side)
+    step = side if apart >= _MOST_BLOCKS else side // 2
     windows = np.lib.stride_tricks.sliding_window_view
     values = frame.astype(np.float32)
     grid = windows(values, (side, side))[::step, ::step]
