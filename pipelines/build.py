@@ -8,6 +8,7 @@ whatever the number and kind of workers and however often the build was interrup
 from __future__ import annotations
 
 import hashlib
+import json
 import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -35,6 +36,7 @@ from pipelines.sources import (
 )
 from pipelines.store import (
     IMAGES,
+    MANIFEST,
     MASKS,
     NOISE,
     Staging,
@@ -125,12 +127,15 @@ class Plan:
 class BuildResult:
     """What a build did.
 
-    `made` outputs were written in this run; the others were whole already.
+    `made` outputs were written in this run; the others were whole already. `noisier` counts images
+    that had as much noise as was asked for on half of their pixels or more; None where no noise
+    of a sensor was asked for.
     """
 
     out: Path
     counts: dict[str, int]
     made: int
+    noisier: int | None = None
 
 
 def build(
@@ -266,7 +271,15 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
                 report("realise", done, total)
         _check_listing(plan, stage)
         stage.publish(plan.description, _lists(plan))
-    return BuildResult(out, counts, made)
+    return BuildResult(out, counts, made, _count_noisier(plan, out))
+
+
+def _count_noisier(plan: Plan, out: Path) -> int | None:
+    noise = plan.description["configuration"].get("noise")
+    if noise is None or noise["mode"] == "mixup":
+        return None
+    lines = (json.loads(line) for line in (out / MANIFEST).read_bytes().splitlines())
+    return sum(line.get("noisier", 0.0) >= 0.5 for line in lines)
 
 
 def survey(source: Source, pool: Pool) -> dict[str, list[Survey]]:

@@ -46,11 +46,11 @@ class SeamScores:
 
 
 def measure_seams(
-    root: Path, limit: int = LIMIT, progress: Callable[[str, int, int], None] | None = None
+    root: Path, limit: int = LIMIT, each: Callable[[], object] = lambda: None
 ) -> SeamScores:
     """Probe the negatives of a set that `synth build` or `synth rotate` has made.
 
-    The originals must be in the set, as a build puts them there.
+    The originals must be in the set, as a build puts them there. `each` is called once a target.
 
     Raises
     ------
@@ -81,7 +81,7 @@ def measure_seams(
     changed: list[tuple[Frame, Box, str]] = []
     original: list[tuple[Frame, Box, str]] = []
     empty: list[tuple[Frame, Box, str]] = []
-    for number, line in enumerate(made, start=1):
+    for line in made:
         source, mask = pair(line["source"])
         image, _ = dataset.read_pair(line["id"])
         targets = find_targets(mask)
@@ -99,8 +99,7 @@ def measure_seams(
         ):
             if kind[0] == "turned" and box is not None:
                 empty.append((image, tuple(box), line["source"]))
-        if progress is not None:
-            progress("probe", number, len(made))
+        each()
     rng = np.random.default_rng(0)
     sources = sorted({group for _, _, group in original})
     half = dict(zip(sources, rng.permutation(len(sources)) % 2 == 0, strict=True))

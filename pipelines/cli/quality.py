@@ -171,7 +171,7 @@ def quality(
     told: list[str] = []
     if seams:
         with progress_bar(None, "probe", "target") as bar:
-            found = measure_seams(dataset, progress=lambda stage, done, total: bar.update())
+            found = measure_seams(dataset, each=lambda: bar.update())
         extra["seams"] = asdict(found)
         told += _seam_table(found)
     if noise is not None:

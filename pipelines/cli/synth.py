@@ -887,6 +887,7 @@ def _tell(result: BuildResult, seconds: float, as_json: bool) -> None:
                 "counts": result.counts,
                 "made": result.made,
                 "seconds": round(seconds, 3),
+                **({} if result.noisier is None else {"noisier": result.noisier}),
             }
         )
         return
@@ -897,6 +898,11 @@ def _tell(result: BuildResult, seconds: float, as_json: bool) -> None:
     if result.made == 0 and total:
         click.echo(f"{result.out}: is there already; {total:,} outputs ({counts})")
         return
+    if result.noisier is not None:
+        click.echo(
+            f"{result.noisier:,} of the images with noise had as much noise already on half of "
+            "their pixels or more, and got none there"
+        )
     went_on = f", {result.made:,} of them now" if result.made < total else ""
     click.echo(f"{result.out}: {total:,} outputs ({counts}) in {seconds:.1f} s{went_on}")
 

@@ -27,7 +27,7 @@ _MOST_SPREAD = 0.5
 # Of a frame's blocks, which differ in texture alone, the least textured tenth tells what noise
 # without any texture is like; what is more than this factor above has a scene in it. So has a frame
 # that is this much above the least textured tenth of the frames altogether.
-_LEAST, _MOST_TEXTURE, _MOST_FRAME_TEXTURE = 0.1, 1.6, 2.5
+_LEAST, _MOST_TEXTURE, _MOST_FRAME_TEXTURE = 0.1, 1.4, 2.5
 
 # More clipped pixels than this, and a block does not show its noise.
 _MOST_CLIPPED = 0.01
