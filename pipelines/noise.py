@@ -167,17 +167,27 @@ def _model_noise(
             return CameraNoise([fit_frames(source.noise_frames, jobs)])
         except NoiseError as error:
             raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
-    models: list[NoiseModel] = []
+    cameras: list[tuple[Path, list[NoiseFrame] | None]] = []
     for path in settings.sources:
         if path.suffix == ".npz":
-            models.extend(load_cameras(path).models)
-            continue
-        for frames in _groups(path, settings, forbidden):
-            try:
-                models.append(fit_frames([frame for _, frame in frames], jobs))
-            except NoiseError as error:
-                raise NoiseError(f"{path}: {error}") from None
-    return CameraNoise(models)
+            cameras.append((path, None))
+        else:
+            cameras += [
+                (path, [frame for _, frame in frames])
+                for frames in _groups(path, settings, forbidden)
+            ]
+
+    def fit(camera: tuple[Path, list[NoiseFrame] | None]) -> tuple[NoiseModel, ...]:
+        path, frames = camera
+        if frames is None:
+            return load_cameras(path).models
+        try:
+            return (fit_frames(frames),)
+        except NoiseError as error:
+            raise NoiseError(f"{path}: {error}") from None
+
+    with closing(Pool(jobs, "threads").map(fit, cameras)) as models:
+        return CameraNoise([model for found in models for model in found])
 
 
 def _groups(

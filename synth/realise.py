@@ -17,7 +17,7 @@ from synth.moves import Moved, Mover
 from synth.negatives import keep_offset, turned
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise
-from synth.noise.residual import transfer_residual
+from synth.noise.residual import measure_fine_noise, transfer_residual
 from synth.noise.transfer import Mixer
 from synth.recipe import MoveChoice, Spec, TurnChoice
 from synth.targets import Target, label_targets, measure_offsets, target_box
@@ -85,7 +85,6 @@ class Realiser:
         self._mask = mask
         self._targets = targets
         self._bank = bank
-        self._own: dict[tuple[int, int], tuple[NDArray[np.float64], NDArray[np.float64]]] = {}
         self._last: tuple[MoveChoice, Moved] | None = None
         self.facts: dict[str, Any] = {}
         """What the last image turned out to be, beyond its spec: ``noisier``, the share of pixels
@@ -136,9 +135,7 @@ class Realiser:
             raise NoiseError(f"output {spec.id}: frame {noise.patch} is not in the noise models")
         field, frame = cameras.field(noise.patch)
         # An image's own noise is that of its source: a turn or a target more does not change it.
-        kind = id(field), int(field.model.frame_kind[frame])
-        if kind not in self._own:
-            self._own[kind] = field.image_sigma(self._image, kind[1])
+        level, fine = self._fine_noise
         made = transfer_residual(
             image,
             field,
@@ -146,7 +143,7 @@ class Realiser:
             place=noise.place,
             strength=noise.amount,
             gain=self._gain,
-            own=self._own[kind],
+            own=(level, fine / field.fine_share(int(field.model.frame_kind[frame]))),
         )
         self.facts["noisier"] = round(made.noisier, 4)
         return made.image
@@ -178,6 +175,10 @@ class Realiser:
             )
             self._last = choice, moved
         return self._last[1]
+
+    @cached_property
+    def _fine_noise(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return measure_fine_noise(self._image)
 
     @cached_property
     def _mover(self) -> Mover:

@@ -133,20 +133,41 @@ class NoiseField:
         level, sigma : (k,) ndarray of float64
             Standard deviations at intensities, DN; k is at least 1.
         """
-        values = image.astype(np.float32)
-        fine = second_differences(values)
-        rows, cols = (max(length // _BLOCK, 1) for length in image.shape)
-        variance = cv2.resize(fine, (cols, rows), interpolation=cv2.INTER_AREA).ravel()
-        mean = cv2.resize(values, (cols, rows), interpolation=cv2.INTER_AREA).ravel()
-        order = np.argsort(mean, kind="stable")
-        count = int(np.clip(len(order) // 8, 1, _LEVELS))
-        level, square = [], []
-        for part in np.array_split(order, count):
-            level.append(float(mean[part].mean()))
-            square.append(float(np.quantile(variance[part], _SMOOTHEST)) / _QUANTILE_BIAS)
-        # Rounding is white, and comes again when the sum is rounded.
-        own = np.maximum(np.array(square) - 1 / 12, 0)
-        return np.array(level), np.sqrt(own) / max(float(self._fine[kind]), 1e-6)
+        level, fine = measure_fine_noise(image)
+        return level, fine / self.fine_share(kind)
+
+    def fine_share(self, kind: int = 0) -> float:
+        """Share of the σ of one kind of noise that second differences see."""
+        return max(float(self._fine[kind]), 1e-6)
+
+
+def measure_fine_noise(image: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Measure what second differences see of an image's noise where they see least of its scene.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+
+    Returns
+    -------
+    level, sigma : (k,) ndarray of float64
+        Standard deviations of second differences, scaled to those of white noise, without what
+        rounding adds, at up to four intensities, DN.
+    """
+    values = image.astype(np.float32)
+    rows, cols = (max(length // _BLOCK, 1) for length in image.shape)
+    shrink = (cols, rows)
+    fine = second_differences(values)
+    variance = cv2.resize(fine, shrink, interpolation=cv2.INTER_AREA).ravel()
+    mean = cv2.resize(values, shrink, interpolation=cv2.INTER_AREA).ravel()
+    order = np.argsort(mean, kind="stable")
+    count = int(np.clip(len(order) // 8, 1, _LEVELS))
+    level, square = [], []
+    for part in np.array_split(order, count):
+        level.append(float(mean[part].mean()))
+        square.append(float(np.quantile(variance[part], _SMOOTHEST)) / _QUANTILE_BIAS)
+    # Rounding is white, and comes again when the sum is rounded.
+    return np.array(level), np.sqrt(np.maximum(np.array(square) - 1 / 12, 0))
 
 
 def transfer_residual(
@@ -231,6 +252,7 @@ def transfer_residual(
     if lines > 0:
         noise += columns * (lines * np.float32(model.frame_column[frame]))
         noise += (rows * (lines * np.float32(model.frame_row[frame])))[:, None]
+    noise -= np.float32(noise.mean())
     values = image.astype(np.float32)
     if values.min() < np.ptp(noise) or top - values.max() < np.ptp(noise):
         room = cv2.min(values, top - values)
