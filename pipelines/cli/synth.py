@@ -898,13 +898,13 @@ def _tell(result: BuildResult, seconds: float, as_json: bool) -> None:
     if result.made == 0 and total:
         click.echo(f"{result.out}: is there already; {total:,} outputs ({counts})")
         return
-    if result.noisier is not None:
-        click.echo(
-            f"{result.noisier:,} of the images with noise had as much noise already on half of "
-            "their pixels or more, and got none there"
-        )
     went_on = f", {result.made:,} of them now" if result.made < total else ""
     click.echo(f"{result.out}: {total:,} outputs ({counts}) in {seconds:.1f} s{went_on}")
+    if result.noisier:
+        click.echo(
+            f"{result.noisier:,} of the images had as much noise already on half of their pixels "
+            "or more, and got none there"
+        )
 
 
 @contextmanager
