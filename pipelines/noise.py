@@ -7,6 +7,8 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from pipelines.build_config import NoiseSettings
 from pipelines.pool import Pool
 from pipelines.sources import Source, pixel_digest
@@ -17,6 +19,9 @@ from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise
 from synth.noise.model import NoiseModel, fit_model, make_physical_model
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_sequences
+
+# More frames of a camera say nothing new about its noise, and take their time.
+_MOST_FRAMES = 128
 
 
 def gather_noise(
@@ -82,8 +87,10 @@ def load_bank_to_mix(path: Path) -> NoiseBank:
 
 
 def fit_frames(frames: Sequence[NoiseFrame], jobs: int = 1) -> NoiseModel:
-    """Fit a noise model to single frames, clear of their masks."""
-    return fit_model(find_noise_blocks(frame.load() for frame in _read_ahead(frames, jobs)))
+    """Fit a noise model to single frames, or to 128 evenly chosen ones of many, clear of masks."""
+    chosen = np.unique(np.linspace(0, len(frames) - 1, _MOST_FRAMES).astype(int))
+    few = [frames[at] for at in chosen]
+    return fit_model(find_noise_blocks(frame.load() for frame in _read_ahead(few, jobs)))
 
 
 def fit_files(
@@ -91,17 +98,19 @@ def fit_files(
 ) -> CameraNoise:
     """Fit a model to frame files and folders, or one to each folder of frames."""
     files = find_frames(paths)
-    done = iter(range(1, len(files) + 1))
+    groups = group_by_folder(files) if by_folder else [files]
+    total = sum(min(len(group), _MOST_FRAMES) for group in groups)
+    done = iter(range(1, total + 1))
 
     def frame(file: Path) -> NoiseFrame:
         def load() -> tuple[Frame, Mask | None]:
-            progress("read", next(done), len(files))
+            progress("read", next(done, total), total)
             return read_frame(file), None
 
         return NoiseFrame(file.name, load)
 
     models = []
-    for group in group_by_folder(files) if by_folder else [files]:
+    for group in groups:
         try:
             models.append(fit_frames([frame(file) for file in group]))
         except NoiseError as error:

@@ -13,10 +13,11 @@ import numpy as np
 from pipelines.errors import StoreError
 from pipelines.store import MANIFEST
 from synth.dataset import open_dataset
-from synth.frames import Frame, Mask
-from synth.recipe import LabelledSource, fit_side
+from synth.frames import Frame
+from synth.realise import Realiser
+from synth.recipe import LabelledSource, Spec, fit_side
 from synth.seams import probe_seams
-from synth.targets import Box, find_targets, target_box
+from synth.targets import Box, Target, find_targets, target_box
 
 LIMIT = 500
 """Negatives that are looked at: the first ones of the manifest."""
@@ -50,7 +51,9 @@ def measure_seams(
 ) -> SeamScores:
     """Probe the negatives of a set that `synth build` or `synth rotate` has made.
 
-    The originals must be in the set, as a build puts them there. `each` is called once a target.
+    The originals must be in the set, as a build puts them there. Changes are made again from their
+    lines without noise, which would tell them from originals whatever their borders are like.
+    `each` is called once a target.
 
     Raises
     ------
@@ -71,38 +74,36 @@ def measure_seams(
         raise StoreError(
             root, "holds no negatives beside their originals; give a set that synth build has made"
         )
-    images: dict[str, tuple[Frame, Mask]] = {}
-
-    def pair(id_: str) -> tuple[Frame, Mask]:
-        if id_ not in images:
-            images[id_] = dataset.read_pair(id_)
-        return images[id_]
-
     changed: list[tuple[Frame, Box, str]] = []
     original: list[tuple[Frame, Box, str]] = []
     empty: list[tuple[Frame, Box, str]] = []
+    sources: dict[str, tuple[Frame, list[Target], Realiser]] = {}
     for line in made:
-        source, mask = pair(line["source"])
-        image, _ = dataset.read_pair(line["id"])
-        targets = find_targets(mask)
+        group = line["source"]
+        if group not in sources:
+            image, mask = dataset.read_pair(group)
+            targets = find_targets(mask)
+            sources[group] = image, targets, Realiser(image, mask, targets)
+        image, targets, realiser = sources[group]
         if not 0 <= line["target"] < len(targets):
             raise StoreError(root / MANIFEST, f"{line['id']}: has no target {line['target']}")
         target = targets[line["target"]]
-        shape = (mask.shape[0], mask.shape[1])
+        shape = (image.shape[0], image.shape[1])
         side = line.get("side") or fit_side(target, LabelledSource("", shape, tuple(targets)))
-        original.append((source, target_box(target, side, shape), line["source"]))
-        down, along = line.get("shift", (0, 0))
+        original.append((image, target_box(target, side, shape), group))
+        spec = replace(Spec.from_record(line), noise=None)
+        after = realiser.image(spec)
+        down, along = realiser.facts.get("shift", (0, 0))
         place = replace(target, row=target.row + down, col=target.col + along)
-        changed.append((image, target_box(place, side, shape), line["source"]))
-        for kind, box in zip(
-            line.get("distractors", ()), line.get("distractor_boxes", ()), strict=False
-        ):
-            if kind[0] == "turned" and box is not None:
-                empty.append((image, tuple(box), line["source"]))
+        changed.append((after, target_box(place, side, shape), group))
+        boxes = realiser.facts.get("distractor_boxes", ())
+        for distractor, box in zip(spec.distractors, boxes, strict=False):
+            if distractor.kind == "turned" and box is not None:
+                empty.append((after, tuple(box), group))
         each()
     rng = np.random.default_rng(0)
-    sources = sorted({group for _, _, group in original})
-    half = dict(zip(sources, rng.permutation(len(sources)) % 2 == 0, strict=True))
+    groups = sorted(sources)
+    half = dict(zip(groups, rng.permutation(len(groups)) % 2 == 0, strict=True))
     alone = list({(group, box): (image, box, group) for image, box, group in original}.values())
     return SeamScores(
         made=_probe(changed + original, [True] * len(changed) + [False] * len(original)),

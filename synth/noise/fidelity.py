@@ -39,7 +39,7 @@ class NoiseStatistics:
     Attributes
     ----------
     values : (n,) ndarray of float64
-        Residuals, DN, sorted, and their `weights`.
+        Residuals, DN: as many quantiles of every frame.
     radial, rows, columns : (k,) ndarray of float64
         Decadic logarithm of the power spectrum in DN², averaged over frames: in rings of the
         frequency's magnitude, along the frequencies of rows (summed over those of columns), and
@@ -51,7 +51,6 @@ class NoiseStatistics:
     """
 
     values: Floats
-    weights: Floats
     radial: Floats
     rows: Floats
     columns: Floats
@@ -92,9 +91,7 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
         thousandth in every bin added.
     """
     return {
-        "wasserstein": float(
-            stats.wasserstein_distance(made.values, real.values, made.weights, real.weights)
-        ),
+        "wasserstein": float(stats.wasserstein_distance(made.values, real.values)),
         "kl": _divergence(made, real),
         "spectrum": _rms(made.radial - real.radial),
         "rows": _rms(made.rows - real.rows),
@@ -173,7 +170,6 @@ def _describe(parts: _PerFrame, frames: NDArray[np.intp] | Sequence[int]) -> Noi
     half = slice(2, side // 2 + 1)
     return NoiseStatistics(
         values=values,
-        weights=np.full(len(values), 1 / len(values)),
         radial=np.log10(rings).mean(0),
         rows=np.log10(power.mean(2)[:, half]).mean(0),
         columns=np.log10(power.mean(1)[:, half]).mean(0),
