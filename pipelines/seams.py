@@ -19,6 +19,9 @@ from synth.recipe import LabelledSource, Spec, fit_side
 from synth.seams import probe_seams
 from synth.targets import Box, Target, find_targets, target_box
 
+# One halving of some hundred boxes says little about chance.
+_HALVINGS = 10
+
 LIMIT = 500
 """Negatives that are looked at: the first ones of the manifest."""
 
@@ -32,8 +35,8 @@ class SeamScores:
     made : float or None
         Boxes around made targets against those around the same targets in the originals.
     untouched : float or None
-        Boxes around targets of one half of the originals against those of the other half: what
-        chance gives, for no border of them was touched.
+        Boxes around targets of one half of the originals against those of the other half, the mean
+        over ten halvings: what chance gives, for no border of them was touched.
     distractors : float or None
         Boxes around made targets against boxes that were turned without a target in them.
     boxes : int
@@ -103,11 +106,14 @@ def measure_seams(
         each()
     rng = np.random.default_rng(0)
     groups = sorted(sources)
-    half = dict(zip(groups, rng.permutation(len(groups)) % 2 == 0, strict=True))
     alone = list({(group, box): (image, box, group) for image, box, group in original}.values())
+    chance = []
+    for _ in range(_HALVINGS):
+        half = dict(zip(groups, rng.permutation(len(groups)) % 2 == 0, strict=True))
+        chance.append(_probe(alone, [bool(half[group]) for _, _, group in alone]))
     return SeamScores(
         made=_probe(changed + original, [True] * len(changed) + [False] * len(original)),
-        untouched=_probe(alone, [bool(half[group]) for _, _, group in alone]),
+        untouched=None if None in chance else float(np.mean([x for x in chance if x is not None])),
         distractors=_probe(changed + empty, [True] * len(changed) + [False] * len(empty)),
         boxes=len(changed),
     )
