@@ -168,8 +168,8 @@ class Mover:
         if self._mask.any():
             grown = cv2.dilate(self._mask.view(np.uint8), np.ones((5, 5), np.uint8))
             known = (1 - grown).astype(np.float32)
-            share = cv2.GaussianBlur(known, (0, 0), 4)
-            near = cv2.GaussianBlur(values * known, (0, 0), 4) / np.maximum(share, 1e-3)
+            share = cv2.blur(known, (17, 17))
+            near = cv2.blur(values * known, (17, 17)) / np.maximum(share, 1e-3)
             values = np.where(grown > 0, near, values)
         mean = cv2.blur(values, (15, 15))
         rough: Any = (values - cv2.blur(values, (5, 5))) ** 2

@@ -86,6 +86,7 @@ class Realiser:
         self._targets = targets
         self._bank = bank
         self._last: tuple[MoveChoice, Moved] | None = None
+        self._last_mask: tuple[TurnChoice | None, Mask] | None = None
         self.facts: dict[str, Any] = {}
         """What the last image turned out to be, beyond its spec: ``noisier``, the share of pixels
         that had as much noise as was asked for already, ``shift`` of a target that was moved, and
@@ -152,6 +153,11 @@ class Realiser:
         """The mask of an output: (H, W) bool. Noise does not touch it."""
         if spec.move is not None:
             return self._moved(spec).mask
+        if self._last_mask is None or self._last_mask[0] != spec.turn:
+            self._last_mask = spec.turn, self._turned_mask(spec)
+        return self._last_mask[1]
+
+    def _turned_mask(self, spec: Spec) -> Mask:
         mask = self._mask.copy()
         place = self._place(spec)
         if place is not None:

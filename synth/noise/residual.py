@@ -245,16 +245,20 @@ def transfer_residual(
     pixels, columns, rows = field.window((image.shape[0], image.shape[1]), place, kind)
     noise = np.multiply(amplitude, pixels, dtype=np.float32)
 
-    hist = np.bincount(image.ravel(), minlength=top + 1)
+    if image.dtype == np.uint8:
+        hist = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel().astype(np.float64)
+    else:
+        hist = np.bincount(image.ravel(), minlength=top + 1).astype(np.float64)
     wanted = float(hist @ asked)
     share = np.sqrt(float(hist @ lacking) / wanted) if wanted > 0 else 0.0
     lines = np.float32(strength * scale * share)
     if lines > 0:
         noise += columns * (lines * np.float32(model.frame_column[frame]))
         noise += (rows * (lines * np.float32(model.frame_row[frame])))[:, None]
-    noise -= np.float32(noise.mean())
+    noise -= np.float32(cv2.mean(noise)[0])
     values = image.astype(np.float32)
-    if values.min() < np.ptp(noise) or top - values.max() < np.ptp(noise):
+    darkest, brightest, *_ = cv2.minMaxLoc(image)
+    if min(darkest, top - brightest) < cv2.norm(noise, cv2.NORM_INF):
         room = cv2.min(values, top - values)
         noise = cv2.max(cv2.min(noise, room), -room)
     power = cv2.norm(noise, cv2.NORM_L2SQR) / noise.size
