@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.errors import NoiseError
 from synth.frames import Frame, find_frames, group_by_folder, read_frame
 from synth.noise.bank import make_bank
 from synth.noise.blocks import SIDE, NoiseBlocks, bank_blocks, find_noise_blocks
@@ -31,7 +32,7 @@ def all_blocks(frames: list[Frame]) -> NoiseBlocks:
     """Every block, also of frames without noise, where the rule finds none."""
     try:
         return find_noise_blocks((frame, None) for frame in frames)
-    except Exception:
+    except NoiseError:
         cut = [p for f in frames for r in np.split(f, 8) for p in np.split(r, 8, 1)]
         return bank_blocks(make_bank(np.stack(cut), [f"{k // 64:03d}" for k in range(len(cut))]))
 
@@ -98,5 +99,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    assert SIDE == 32
     main()
