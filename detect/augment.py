@@ -15,6 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import ndtr
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -29,13 +30,21 @@ _KINDS = ("mirror", "transpose", "scale", "shift", "rotation", "blur", "gain", "
 GEOMETRY_DRAWS = 13 + len(_KINDS)
 """Random numbers that decide where a window lies and which kinds of change it gets."""
 
-DRAWS = GEOMETRY_DRAWS + 6
+DRAWS = GEOMETRY_DRAWS + 8
 """Random numbers that decide all of a window."""
 
 # More than half of a pixel; the bit more keeps rounding from deciding where it is just half.
 _MOST = 0.5001
 
 _NOISE_FIELD = 1 << 22
+
+# σ in pixels of the filters that darken borders. Those of NUDT-SIRST's images, whose outermost row
+# keeps 0.5 of its value at the top and 0.85 to 0.93 at the bottom, the next one 0.87 to 0.98 and
+# 0.95 to 0.99, lie between them.
+_BORDER_FILTERS = 0.4, 1.2
+
+# So many pixels from the border a filter of the greatest σ has no effect any more.
+_BORDER_DEPTH = 6
 
 
 @dataclass(frozen=True)
@@ -78,6 +87,8 @@ class Views:
         Applied in this order, after the rotation.
     blur, noise : (N,) ndarray of float
         σ in pixels, and in units of normalised frames; 0 is none.
+    border : (N,) ndarray of float
+        σ in pixels of the filter that has darkened the window's borders; 0 is none.
     gain, offset : (N,) ndarray of float
         On normalised values.
     noise_start : (N,) ndarray of float
@@ -92,6 +103,7 @@ class Views:
     flip_cols: Booleans
     transpose: Booleans
     blur: Floats
+    border: Floats
     gain: Floats
     offset: Floats
     noise: Floats
@@ -139,6 +151,10 @@ class Views:
 def choose_views(augment: Augment, bank: ImageBank, images: Integers, draws: Floats) -> Views:
     """Choose views of images.
 
+    A window is placed as if the image went on for ever, around any of its pixels (or targets)
+    alike, and is then moved inside the image. So the pixels at an image's border, and what lies
+    near them, are seen often; of windows that lie everywhere inside alike hardly any has them.
+
     Parameters
     ----------
     augment : Augment
@@ -160,21 +176,23 @@ def choose_views(augment: Augment, bank: ImageBank, images: Integers, draws: Flo
     low, high = augment.scale
     zoom = np.where(picked["scale"], low + (high - low) * u[0], 1.0)
     side = np.maximum(np.rint(augment.crop / zoom), 1).astype(np.int64)
-    room = np.maximum(bank.shape[images] - side[:, None], 0)
-    first, last = np.zeros_like(room), room
+    extent = bank.shape[images]
+    first, places = np.repeat(-(side // 2)[:, None], 2, 1), extent.copy()
     for row, image in enumerate(images):
         centres = bank.centres[image]
         if len(centres) and u[1, row] < augment.target_share:
             centre = centres[int(u[2, row] * len(centres))].astype(np.int64)
-            first[row] = np.clip(centre - side[row] + 1, 0, room[row])
-            last[row] = np.minimum(centre, room[row])
-    corner = first + (draws[:, 3:5] * (last - first + 1)).astype(np.int64)
+            first[row], places[row] = centre - side[row] + 1, side[row]
+    corner = first + (draws[:, 3:5] * places).astype(np.int64)
+    corner = np.clip(corner, 0, np.maximum(extent - side[:, None], 0))
     shifted = picked["shift"] & (u[5] < half)
     away = augment.shift * (2 * draws[:, 6:8] - 1) * side[:, None]
     corner += np.where(shifted[:, None], np.rint(away), 0).astype(np.int64)
 
     rotated = picked["rotation"] & (u[8] < half)
     blurred = picked["blur"] & (u[-6] < half)
+    weakest, strongest = _BORDER_FILTERS
+    border = weakest + (strongest - weakest) * u[-7]
     return Views(
         top=corner[:, 0],
         left=corner[:, 1],
@@ -184,6 +202,7 @@ def choose_views(augment: Augment, bank: ImageBank, images: Integers, draws: Flo
         flip_cols=picked["mirror"] & (u[11] < 0.5),
         transpose=picked["transpose"] & (u[12] < half),
         blur=np.where(blurred, augment.blur * u[-5], 0.0),
+        border=np.where(u[-8] < augment.border, border, 0.0),
         gain=np.where(picked["gain"], (1 + augment.gain) ** (2 * u[-4] - 1), 1.0),
         offset=np.where(picked["offset"], augment.offset * (2 * u[-3] - 1), 0.0),
         noise=np.where(picked["noise"], augment.noise * u[-2], 0.0),
@@ -194,7 +213,7 @@ def choose_views(augment: Augment, bank: ImageBank, images: Integers, draws: Flo
 def take_windows(
     bank: ImageBank, images: Integers, views: Views, augment: Augment
 ) -> tuple[Tensor, Tensor]:
-    """Cut windows out of images, and turn, scale and blur them.
+    """Cut windows out of images, turn, scale and blur them, and darken their borders.
 
     Parameters
     ----------
@@ -235,6 +254,10 @@ def take_windows(
     if len(blurred):
         index = torch.from_numpy(blurred)
         values[index] = _blur(values[index], views.blur[blurred], augment.blur)
+    dimmed = np.flatnonzero(views.border)
+    if len(dimmed):
+        cut = _find_cuts(views[dimmed], bank.shape[images[dimmed]])
+        _darken_borders(values, dimmed, views.border[dimmed], cut)
     return values, truth
 
 
@@ -397,6 +420,38 @@ def _blur(values: Tensor, sigma: Floats, greatest: float) -> Tensor:
     for shaped in (kernel[:, :, None, :], kernel[:, :, :, None]):
         stacked = F.conv2d(stacked, shaped, groups=len(values))
     return stacked.transpose(0, 1)
+
+
+def _find_cuts(views: Views, shape: Integers) -> Booleans:
+    """Which borders of windows cut through their image: first and last row and column, (N, 2, 2).
+
+    The axes are those of the window, and of each its first and its last border.
+    """
+    first = views.corner > 0
+    last = views.corner + views.side[:, None] < shape
+    cut = np.stack([first, last], 2)
+    flips = np.stack([views.flip_rows, views.flip_cols], 1)
+    cut = np.where(flips[:, :, None], cut[:, :, ::-1], cut)
+    return np.where(views.transpose[:, None, None], cut[:, ::-1], cut)
+
+
+def _darken_borders(values: Tensor, rows: Integers, sigma: Floats, cut: Booleans) -> None:
+    """Scale the outermost pixels of windows as a filter does that sees zeros beyond them.
+
+    A Gaussian filter with an even number of taps, whose centre lies half a pixel up and left of
+    the pixel, leaves of a constant image at its border what share of the Gaussian is inside.
+    """
+    depth = min(_BORDER_DEPTH, *values.shape[-2:])
+    distance = np.arange(depth) / sigma[:, None]
+    first = np.where(cut[:, :, :1], ndtr(distance)[:, None], 1.0)
+    last = np.where(cut[:, :, 1:], ndtr(distance + 1 / sigma[:, None])[:, None], 1.0)
+    index = torch.from_numpy(rows).to(values.device)
+    windows = values[index]
+    windows[:, 0, :depth] *= _tensor(first[:, 0], values)[:, :, None]
+    windows[:, 0, -depth:] *= _tensor(last[:, 0, ::-1], values)[:, :, None]
+    windows[:, 0, :, :depth] *= _tensor(first[:, 1], values)[:, None]
+    windows[:, 0, :, -depth:] *= _tensor(last[:, 1, ::-1], values)[:, None]
+    values[index] = windows
 
 
 def _tensor(array: NDArray[np.floating], like: Tensor) -> Tensor:

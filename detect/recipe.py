@@ -39,6 +39,10 @@ class Augment:
         Half of the windows are rotated about their centre by up to ± this, in degrees.
     blur : float
         Half of the windows are blurred by a Gaussian of σ up to this, in pixels.
+    border : float
+        Share of windows whose borders are darkened as those of an image are that was filtered with
+        zeros beyond it: to half in the outermost row and column at the top and left, less at the
+        bottom and right, over one to four pixels. Borders of the image itself stay as they are.
     gain : float
         Contrast is multiplied by a factor between 1 / (1 + gain) and 1 + gain.
     offset : float
@@ -61,6 +65,7 @@ class Augment:
     shift: float
     rotation: float
     blur: float
+    border: float
     gain: float
     offset: float
     noise: float

@@ -29,6 +29,7 @@ class AugmentSettings(StrictModel):
     shift: Share = 0.0
     rotation: Annotated[float, Field(ge=0, le=180)] = 0.0
     blur: NonNegative = 0.0
+    border: Share = 0.0
     gain: NonNegative = 0.0
     offset: NonNegative = 0.0
     noise: NonNegative = 0.0

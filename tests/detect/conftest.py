@@ -76,6 +76,7 @@ def make_recipe() -> Callable[..., Recipe]:
             shift=0.0,
             rotation=0.0,
             blur=0.0,
+            border=0.0,
             gain=0.0,
             offset=0.0,
             noise=0.0,
