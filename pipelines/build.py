@@ -228,19 +228,22 @@ def prepare_transfer(
     return _stage_plan("transfer", dataset, groups, split, surveys, bank, configuration)
 
 
-def prepare_turns(dataset: Dataset, negatives: NegativeSettings, split: str, pool: Pool) -> Plan:
+def prepare_turns(
+    dataset: Dataset, negatives: NegativeSettings, split: str, seed: int, pool: Pool
+) -> Plan:
     """Decide the turned negatives of every target of a split, ``{id}_k{turns}_j{target}``."""
     source = dataset_source(dataset)
     pairs = _split(source, split, dataset)
     surveys = survey(source, pool)
     specs = plan_negatives(
-        negatives.recipe(None), [found.source for found in surveys[split]], None, seed=0
+        negatives.recipe(None), [found.source for found in surveys[split]], None, seed=seed
     )
     groups = {pair.id: Group(pair, split, False) for pair in pairs}
     for spec in specs:
         groups[spec.source].specs.append(spec)
     configuration = {
         "split": split,
+        "seed": seed,
         "negatives": negatives.model_dump(mode="json", exclude={"count"}),
     }
     made = [group for group in groups.values() if group.specs]

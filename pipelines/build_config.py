@@ -86,6 +86,7 @@ class NoiseSettings(StrictModel):
     sources: tuple[Path, ...] = ()
     banks: Literal["source", "folder"] = "source"
     sequence: bool = False
+    rule: Literal["variance", "texture"] = "variance"
     patch: Side = 32
     stride: Positive | None = None
     max_var: NonNegative = 50.0
@@ -112,6 +113,8 @@ class NoiseSettings(StrictModel):
             raise ValueError("sources: mode physical needs none; take mode residual, or no --noise")
         if (self.mode == "physical") != (self.physical is not None):
             raise ValueError("physical: numbers are for mode physical, and that needs them")
+        if self.rule == "texture" and (self.sequence or self.patch < 16):
+            raise ValueError("rule: texture is for single frames and a patch of 16 or more")
         return self
 
     def sampling_rule(self) -> SamplingRule:
@@ -125,6 +128,7 @@ class NoiseSettings(StrictModel):
             max_seq_mean=self.max_seq_mean,
             limit=self.limit,
             bits=self.bits,
+            rule=self.rule,
         )
 
     def noise_rule(self) -> NoiseRule:
@@ -147,6 +151,7 @@ class NegativeSettings(StrictModel):
     keep_offset: bool = False
     moves: Ratio = 0.0
     angle: Annotated[float, Field(ge=0, le=180)] = 0.0
+    any_angle: Ratio = 0.0
     scr: tuple[Strength, Strength] | None = None
     distractors: tuple[Few, Few] = (0, 0)
     distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
@@ -181,6 +186,7 @@ class NegativeSettings(StrictModel):
             keep_offset=self.keep_offset,
             moves=self.moves,
             angle=self.angle,
+            any_angle=self.any_angle,
             scr=self.scr,
             distractors=self.distractors,
             distractor_kinds=self.distractor_kinds,

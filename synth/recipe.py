@@ -241,6 +241,9 @@ class Recipe:
         instead of being turned with its surroundings.
     angle : float
         A target that is moved is turned by up to ± this, degrees.
+    any_angle : float
+        Share of the negatives whose target is not moved in which it alone is turned, by any angle,
+        and its surroundings stay; the others' boxes are turned by quarters.
     scr : tuple of float or None
         A target that is moved is scaled to a signal-to-clutter ratio drawn between these, evenly
         in its logarithm; None leaves its contrast.
@@ -259,6 +262,7 @@ class Recipe:
     keep_offset: bool = False
     moves: float = 0.0
     angle: float = 0.0
+    any_angle: float = 0.0
     scr: tuple[float, float] | None = None
     distractors: tuple[int, int] = (0, 0)
     distractor_kinds: tuple[Kind, ...] = KINDS
@@ -369,7 +373,7 @@ def plan_negatives(
 def _draw_changes(
     recipe: Recipe, target: int, rng: np.random.Generator
 ) -> tuple[MoveChoice | None, tuple[DistractorChoice, ...]]:
-    """Whether a negative's target is moved instead of turned, and what else is put in."""
+    """Whether a negative's target is moved, or turned alone, and what else is put in."""
     move = None
     if recipe.moves > 0 and rng.random() < recipe.moves:
         angle, scr = 0.0, 0.0
@@ -378,6 +382,9 @@ def _draw_changes(
         if recipe.scr is not None:
             scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
         move = MoveChoice(target, int(rng.integers(_PLACES)), False, angle, scr)
+    elif recipe.any_angle > 0 and rng.random() < recipe.any_angle:
+        angle = round(float(rng.uniform(-180, 180)), 3)
+        move = MoveChoice(target, int(rng.integers(_PLACES)), True, angle)
     few, many = recipe.distractors
     number = int(rng.integers(few, many + 1)) if many else 0
     kinds = recipe.distractor_kinds

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import click
 import numpy as np
@@ -149,6 +149,13 @@ main.add_command(quality)
 @main.command("noise-sample")
 @click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=_NoiseFile(), help="The bank to write.")
+@click.option(
+    "--rule",
+    type=click.Choice(["variance", "texture"]),
+    default="variance",
+    show_default=True,
+    help="variance as published, which takes smooth background too; or texture, noise alone.",
+)
 @click.option("--patch", type=_SIDE, default=32, show_default=True, help="Side of a patch, pixels.")
 @click.option("--stride", type=_POSITIVE, help="Step between windows; side by side by default.")
 @click.option("--max-var", type=_NON_NEGATIVE, default=50.0, show_default=True)
@@ -169,6 +176,7 @@ main.add_command(quality)
 def noise_sample(
     frames: tuple[Path, ...],
     out: Path,
+    rule: Literal["variance", "texture"],
     patch: int,
     stride: int | None,
     max_var: float,
@@ -187,12 +195,24 @@ def noise_sample(
     8-bit data (they scale with the range of deeper data); in a --sequence, in every frame, and
     when its variance and mean vary by no more than --max-seq-var and --max-seq-mean over time.
 
+    With --rule texture a window is kept when what is left of it without its trend is noise: even
+    over the window, and hardly coarser than second differences say that noise is here. It chooses
+    its own thresholds.
+
     \b
     Example: synth noise-sample backgrounds/ --out bank.npz --patch 32 --limit 2000
+    Example: synth noise-sample backgrounds/ --out bank.npz --rule texture
     """
-    rule = SamplingRule(patch, stride, max_var, min_mean, max_seq_var, max_seq_mean, limit, bits)
+    if rule == "texture" and (sequence or patch < 16):
+        raise click.UsageError(
+            "--rule texture is for single frames and patches of 16 pixels and more; "
+            "sequences are sampled with --rule variance, or modelled with `synth noise-model`."
+        )
+    chosen = SamplingRule(
+        patch, stride, max_var, min_mean, max_seq_var, max_seq_mean, limit, bits, rule
+    )
     with _bar("sample", "frame") as report:
-        bank = sample_files(frames, rule, sequence, seed=seed, progress=report)
+        bank = sample_files(frames, chosen, sequence, seed=seed, progress=report)
     replace_file(out, bank.to_bytes())
     if as_json:
         emit_json(
@@ -524,6 +544,14 @@ def transfer(
     is_flag=True,
     help="Masks that lie beside their targets stay on the same side of them.",
 )
+@click.option(
+    "--any-angle",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of the negatives whose target alone is turned, by any angle.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--split", type=click.Choice(["train", "val"]), default="train", show_default=True)
 @_workers
 @json_option
@@ -535,6 +563,8 @@ def rotate(
     mirror: bool,
     blend: str,
     keep_offset: bool,
+    any_angle: float,
+    seed: int,
     split: str,
     jobs: int,
     backend: Backend,
@@ -556,9 +586,10 @@ def rotate(
             "mirror": mirror,
             "blend": blend,
             "keep_offset": keep_offset,
+            "any_angle": any_angle,
         }
     )
-    _run(prepare_turns(open_dataset(dataset), settings, split, pool), out, pool, as_json)
+    _run(prepare_turns(open_dataset(dataset), settings, split, seed, pool), out, pool, as_json)
 
 
 @main.command()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import cast
 
 import cv2
 import numpy as np
@@ -115,6 +116,48 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
     NoiseError
         No block is noise, or the frames differ in depth.
     """
+    windows, depth = _choose_windows(frames, side)
+    return NoiseBlocks(
+        np.concatenate([part.cut(chosen, side) for _, part, chosen in windows]),
+        np.concatenate([part.mean[chosen] for _, part, chosen in windows]),
+        np.repeat(np.arange(len(windows)), [len(chosen) for _, _, chosen in windows]),
+        np.concatenate([part.row[chosen] for _, part, chosen in windows]),
+        np.concatenate([part.col[chosen] for _, part, chosen in windows]),
+        depth,
+    )
+
+
+def find_noise_patches(
+    frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE
+) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
+    """Find the blocks of `find_noise_blocks`, and cut them out as they are.
+
+    Parameters
+    ----------
+    frames, side
+        See `find_noise_blocks`.
+
+    Returns
+    -------
+    list of (number, row, col, patches)
+        Of every frame that has any: its number from 0, the blocks' first rows and columns, and
+        their pixels, (N, side, side) of the frame's dtype.
+
+    Raises
+    ------
+    NoiseError
+        No block is noise, or the frames differ in depth.
+    """
+    return [
+        (number, part.row[chosen], part.col[chosen], part.pixels(chosen, side))
+        for number, part, chosen in _choose_windows(frames, side)[0]
+    ]
+
+
+def _choose_windows(
+    frames: Iterable[tuple[Frame, Mask | None]], side: int
+) -> tuple[list[tuple[int, _Candidates, NDArray[np.intp]]], int]:
+    """Frames with noise: number, candidates, and which of them hold noise; and the depth."""
     parts: list[tuple[_Candidates, int]] = []
     depth = None
     for number, (frame, mask) in enumerate(frames):
@@ -133,25 +176,15 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
             "clipped, or smaller than a block"
         )
     most = _MOST_FRAME_TEXTURE * float(np.quantile(np.array(least)[np.isfinite(least)], _LEAST))
-    residuals, means, numbers, rows, cols = [], [], [], [], []
+    found = []
     for (part, number), own in zip(parts, least, strict=True):
         limit = min(own * _MOST_TEXTURE, most)
         chosen = np.flatnonzero(part.even & (part.texture <= limit))
         if len(chosen) > _MOST_BLOCKS:
             chosen = chosen[np.linspace(0, len(chosen) - 1, _MOST_BLOCKS).astype(np.intp)]
-        residuals.append(part.cut(chosen, side))
-        means.append(part.mean[chosen])
-        numbers.append(np.full(len(chosen), number))
-        rows.append(part.row[chosen])
-        cols.append(part.col[chosen])
-    return NoiseBlocks(
-        np.concatenate(residuals),
-        np.concatenate(means),
-        np.unique(np.concatenate(numbers), return_inverse=True)[1],
-        np.concatenate(rows),
-        np.concatenate(cols),
-        depth,
-    )
+        if len(chosen):
+            found.append((number, part, chosen))
+    return found, depth
 
 
 def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
@@ -221,10 +254,14 @@ class _Candidates:
     even: NDArray[np.bool_]
     texture: Floats
 
+    def pixels(self, chosen: NDArray[np.intp], side: int) -> Frame:
+        """Some of them as they are in the frame."""
+        blocks = np.lib.stride_tricks.sliding_window_view(self.values, (side, side))
+        return cast(Frame, blocks[self.row[chosen], self.col[chosen]])
+
     def cut(self, chosen: NDArray[np.intp], side: int) -> Floats:
         """Residuals of some of them."""
-        blocks = np.lib.stride_tricks.sliding_window_view(self.values, (side, side))
-        flat = blocks[self.row[chosen], self.col[chosen]].reshape(-1, side * side)
+        flat = self.pixels(chosen, side).reshape(-1, side * side)
         return _detrend(flat.astype(np.float64), side).reshape(-1, side, side)
 
 

@@ -1,10 +1,14 @@
-"""Noise sampling: which windows of real frames go into the bank (Lu et al., TGRS 2024)."""
+"""Noise sampling: which windows of real frames go into the bank.
+
+The variance rule is the published one (Lu et al., TGRS 2024), and most of what it takes is smooth
+background. The texture rule takes what is noise once a local trend is off.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Literal, cast
 
 import cv2
 import numpy as np
@@ -13,6 +17,7 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask
 from synth.noise.bank import NoiseBank, make_bank
+from synth.noise.blocks import find_noise_patches
 from synth.seeds import generator
 
 # A bank lives in memory; past this it is a mistake in the stride, not a wish.
@@ -22,6 +27,9 @@ MAX_BANK_BYTES = 2 << 30
 @dataclass(frozen=True, slots=True)
 class SamplingRule:
     """Which windows are noise.
+
+    With the rule ``texture`` those are that `synth.noise.blocks.find_noise_blocks` finds, and of
+    the other attributes only `side` (at least 16) and `limit` count.
 
     Thresholds are in DN of 8-bit data (DN² for variances) and scale with the range of deeper
     data, (2^bits − 1) / 255.
@@ -42,6 +50,7 @@ class SamplingRule:
         Keep a uniform sample of this many of the windows that pass.
     bits : int or None
         Depth that the thresholds scale to; None for the whole depth of the files.
+    rule : {"variance", "texture"}
     """
 
     side: int = 32
@@ -52,6 +61,7 @@ class SamplingRule:
     max_seq_mean: float = 50.0
     limit: int | None = None
     bits: int | None = None
+    rule: Literal["variance", "texture"] = "variance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,8 @@ def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int 
     NoiseError
         No window passes, frames of different depth, or a bank beyond the memory bound.
     """
+    if rule.rule == "texture":
+        return _sample_noise_alone(frames, rule, seed)
     sample = _Sample(rule, seed)
     for source in frames:
         frame, targets = source.load()
@@ -152,6 +164,29 @@ def sample_sequences(
         for source in sequence:
             sample.add(source.name, source.load()[0], steady)
     return sample.to_bank()
+
+
+def _sample_noise_alone(frames: Iterable[NoiseFrame], rule: SamplingRule, seed: int) -> NoiseBank:
+    """Sample patches of noise without texture."""
+    names = []
+
+    def load() -> Iterable[tuple[Frame, Mask | None]]:
+        for source in frames:
+            names.append(source.name)
+            yield source.load()
+
+    found = find_noise_patches(load(), rule.side)
+    patches = np.concatenate([pixels for _, _, _, pixels in found])
+    row = np.concatenate([rows for _, rows, _, _ in found])
+    col = np.concatenate([cols for _, _, cols, _ in found])
+    name = [names[number] for number, rows, _, _ in found for _ in rows]
+    chosen = np.arange(len(patches))
+    if rule.limit is not None and rule.limit < len(patches):
+        rng = generator(seed, "noise")
+        chosen = np.sort(rng.choice(len(patches), rule.limit, replace=False))
+    return make_bank(
+        cast(Frame, patches[chosen]), [name[which] for which in chosen], row[chosen], col[chosen]
+    )
 
 
 def _window_sums(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -523,3 +523,20 @@ def test_a_module_run_is_the_command(config: Path, tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stdout) == (1, "")
     told = f"synth: {tmp_path}/absent.yaml: cannot be read (No such file or directory)\n"
     assert wrong.stderr == told
+
+
+def test_rotate_turns_targets_alone_by_any_angle(
+    synth: Synth, small_set: SmallSet, tmp_path: Path
+) -> None:
+    out = tmp_path / "turned"
+    arguments = ("rotate", small_set.root, "--out", out, "--side", "auto", "--any-angle", 1)
+    assert synth(*arguments, "--seed", 3).status == 0
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
+    made = [line for line in lines if "move" in line]
+    assert made
+    assert all(line["stay"] and line["angle"] for line in made)
+    source, result = open_dataset(small_set.root), open_dataset(out)
+    for line in made:
+        before, after = source.read_pair(line["source"])[1], result.read_pair(line["id"])[1]
+        assert after.sum() == pytest.approx(before.sum(), abs=2)
+    assert synth("verify", out).status == 0

@@ -256,3 +256,20 @@ def test_a_record_has_the_published_keys() -> None:
         "id", "source", "noise_patch", "mode", "ratio",
         "target", "side", "quarter_turns", "mirror", "blend",
     }  # fmt: skip
+
+
+def test_a_share_of_the_turns_is_of_the_target_alone_by_any_angle() -> None:
+    sources = [source(f"{n:03d}", 3) for n in range(1, 60)]
+    plain = plan_negatives(Recipe(moves=0.3), sources, None, seed=4)
+    specs = plan_negatives(Recipe(moves=0.3, any_angle=0.5), sources, None, seed=4)
+    alone = [spec for spec in specs if spec.move is not None and spec.move.stay]
+    moved = [spec for spec in specs if spec.move is not None and not spec.move.stay]
+    boxes = [spec for spec in specs if spec.turn is not None]
+    assert len(alone) + len(moved) + len(boxes) == len(specs) == 59 * 3 * 4
+    assert len(alone) == pytest.approx(0.7 * 0.5 * len(specs), rel=0.15)
+    angles = np.array([spec.move.angle for spec in alone if spec.move is not None])
+    assert np.histogram(angles, np.linspace(-180, 180, 7))[0].min() > 0.6 * len(angles) / 6
+    # Which targets are moved, and where to, is not changed by it.
+    assert moved == [spec for spec in plain if spec.move is not None]
+    for spec in alone:
+        assert Spec.from_record(spec.record()) == spec

@@ -292,3 +292,50 @@ def test_a_bank_beyond_the_memory_bound_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(NoiseError, match="--limit"):
         sample_noise(frames, SamplingRule(4, stride=1))
     assert len(sample_noise(frames, SamplingRule(4, stride=1, limit=5))) == 5
+
+
+def mixed_frame(seed: int) -> Frame:
+    """Noise of 3 DN on a ramp, with texture of the same strength in the lower half."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.indices((128, 256))
+    clean = 90.0 + 0.3 * cols + np.where(rows >= 64, 6 * np.sin(cols / 2.5) * np.sin(rows / 2.5), 0)
+    return (clean + 3 * rng.standard_normal(clean.shape)).round().clip(0, 255).astype(np.uint8)
+
+
+def test_the_texture_rule_takes_noise_on_a_ramp_and_leaves_texture() -> None:
+    frames = [as_frame(mixed_frame(seed), f"frame{seed}") for seed in range(3)]
+    bank = sample_noise(frames, SamplingRule(rule="texture"))
+    assert set(bank.frame.tolist()) == {"frame0", "frame1", "frame2"}
+    assert (bank.row + 32 <= 64 + 16).all()
+    assert len(bank) >= 3 * 8
+    for name, row, col, patch in zip(bank.frame, bank.row, bank.col, bank.patches, strict=True):
+        frame = mixed_frame(int(name[-1]))
+        np.testing.assert_array_equal(patch, frame[row : row + 32, col : col + 32])
+    # The published rule refuses every one of them: the ramp alone has a variance of 8.
+    with pytest.raises(NoiseError):
+        sample_noise(frames, SamplingRule(max_var=9.0))
+
+
+def test_frames_without_noise_of_their_own_are_passed_over_by_the_texture_rule() -> None:
+    empty = np.full((64, 64), 7, np.uint8)
+    frames = [as_frame(empty, "empty"), as_frame(mixed_frame(0), "noisy"), as_frame(empty, "last")]
+    assert set(sample_noise(frames, SamplingRule(rule="texture")).frame.tolist()) == {"noisy"}
+    with pytest.raises(NoiseError, match="no 32x32 block"):
+        sample_noise(frames[:1], SamplingRule(rule="texture"))
+
+
+def test_the_texture_rule_keeps_clear_of_targets_and_to_its_limit() -> None:
+    targets = np.zeros((128, 256), bool)
+    targets[30:34, 100:104] = True
+    frame = as_frame(mixed_frame(1), "frame", targets)
+    whole = sample_noise([frame], SamplingRule(rule="texture"))
+    assert not any(
+        targets[row : row + 32, col : col + 32].any()
+        for row, col in zip(whole.row, whole.col, strict=True)
+    )
+    some = sample_noise([frame], SamplingRule(rule="texture", limit=5), seed=3)
+    assert len(some) == 5
+    assert set(places(some)) <= set(places(whole))
+    again = sample_noise([frame], SamplingRule(rule="texture", limit=5), seed=3)
+    assert places(some) == places(again)
+    assert places(some) != places(sample_noise([frame], SamplingRule(rule="texture", limit=5)))
