@@ -1,4 +1,4 @@
-"""Which targets are found: scores by their size, and by how far they stand out."""
+"""Which targets are found: by their size, how far they stand out, and how near to a border."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from detect.metrics import require_comparable, to_mask
 from synth.frames import Frame, Mask
 from synth.targets import find_targets, local_scr
 
-Quality = Literal["area", "scr"]
+Quality = Literal["area", "scr", "border"]
 
 EDGES: dict[Quality, tuple[float, ...]] = {
     # Squares of 3, 5 and 7 pixels, and the 80 pixels (0.12% of 256 x 256) up to which SPIE calls
     # a target small.
     "area": (1, 10, 26, 50, 81),
     "scr": (0, 1, 2, 4, 8),
+    "border": (0, 8, 16, 32, 64),
 }
-"""Where the bins begin, in pixels and as a ratio; each ends where the next begins."""
+"""Where the bins begin, in pixels, as a ratio, and in pixels; each ends where the next begins."""
 
 _COLUMNS = 5
 
@@ -32,7 +33,7 @@ class Breakdown:
 
     Attributes
     ----------
-    quality : {"area", "scr"}
+    quality : {"area", "scr", "border"}
         What the bins are of.
     sums : (B + 1, 5) ndarray of float64
         Per bin: targets, those that are answered, their pixels, those of them that are predicted,
@@ -93,8 +94,9 @@ def break_down(
     ----------
     prediction, truth, protocol, threshold
         See `detect.metrics.measure`.
-    quality : {"area", "scr"}
-        Pixels of the target, or its `synth.targets.local_scr` in `frame`.
+    quality : {"area", "scr", "border"}
+        Pixels of the target, its `synth.targets.local_scr` in `frame`, or the distance of its
+        centroid from the nearest border of the image, in pixels.
     frame : (H, W) ndarray of uint8 or uint16, optional
         Needed for ``scr``.
 
@@ -112,6 +114,9 @@ def break_down(
     found = scan_components(to_mask(prediction, threshold))
     if quality == "area":
         values = targets.areas.astype(np.float64)
+    elif quality == "border":
+        away = np.array(truth.shape)[:, None] - 1 - targets.centroids
+        values = np.minimum(targets.centroids, away).min(0)
     elif frame is not None:
         # In raster order too.
         values = np.array([local_scr(frame, truth, target) for target in find_targets(truth)])

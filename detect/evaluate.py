@@ -51,7 +51,7 @@ class Rules:
         See `detect.metrics.measure`.
     thresholds : tuple of float
         Those of the curve; empty for none. A curve needs probabilities.
-    by : tuple of {"area", "scr"}
+    by : tuple of {"area", "scr", "border"}
         Also by bins of these qualities of a target.
     """
 
@@ -89,8 +89,8 @@ class Verdict:
         -------
         dict
             The keys of `report`; with a curve ``pd_at_fa``, its `OperatingPoint` at each of
-            `FALSE_ALARM_RATES`, and ``curve``, see `Curve.rows`; with breakdowns ``by_area`` and
-            ``by_scr``, see `Breakdown.rows`.
+            `FALSE_ALARM_RATES`, and ``curve``, see `Curve.rows`; with breakdowns ``by_area``,
+            ``by_scr`` and ``by_border``, see `Breakdown.rows`.
         """
         result = report(self.tally, rules.protocol, rules.threshold)
         for breakdown in self.breakdowns:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 # quick.
 
 _PROTOCOLS = ("strict", "basicirstd", "dnanet")
+_QUALITIES = ("area", "scr", "border")
 _BASELINES = ("top-hat", "max-median", "rlcm", "mpcm", "ipi", "pstnn")
 _INTERRUPTED = 130
 
@@ -104,9 +105,9 @@ def _judging(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--csv", "curve_file", type=_file, help="Write the curve, CSV."),
         click.option(
             "--by",
-            type=click.Choice(["area", "scr"]),
+            type=click.Choice(_QUALITIES),
             multiple=True,
-            help="Also by the targets' size, or by their signal-to-clutter ratio.",
+            help="Also by the targets' size, signal-to-clutter ratio, or distance from the border.",
         ),
         click.option(
             "--thresholds",
@@ -747,7 +748,7 @@ def _show_scores(scores: dict[str, Any], title: str, as_json: bool) -> None:
     for point in scores.get("pd_at_fa", ()):
         at = "" if point["threshold"] is None else f"  above {point['threshold']:.7g}"
         click.echo(f"{'Pd at Fa ' + format(point['fa'], 'g'):<16}  {_show(point['pd'])} e-2{at}")
-    for quality in ("area", "scr"):
+    for quality in _QUALITIES:
         rows = scores.get(f"by_{quality}", ())
         if rows:
             click.echo(f"{quality:<16}  targets  Pd / e-2  recall / e-2  IoU / e-2")

@@ -64,7 +64,7 @@ def test_a_target_that_fills_its_frame_has_no_contrast() -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    quality=st.sampled_from(["area", "scr"]),
+    quality=st.sampled_from(["area", "scr", "border"]),
     protocol=st.sampled_from(["strict", "basicirstd", "dnanet"]),
 )
 def test_bins_hold_all_targets_and_matches(seed: int, quality: Any, protocol: Any) -> None:
@@ -79,7 +79,12 @@ def test_bins_hold_all_targets_and_matches(seed: int, quality: Any, protocol: An
         total = part if total is None else total + part
         tally += measure(probability, truth, protocol, 0.4)
         for target in find_targets(truth):
-            value = target.area if quality == "area" else local_scr(frame, truth, target)
+            row, col = target.centroid
+            value = {
+                "area": target.area,
+                "scr": local_scr(frame, truth, target),
+                "border": min(row, col, shape[0] - 1 - row, shape[1] - 1 - col),
+            }[quality]
             counts[sum(value >= start for start in EDGES[quality]) - 1] += 1
     assert total is not None
     rows = total.rows()
