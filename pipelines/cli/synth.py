@@ -24,6 +24,7 @@ from pipelines.build import (
 )
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
+from pipelines.cli.export import export_command, import_command
 from pipelines.cli.quality import quality
 from pipelines.config import load_config
 from pipelines.errors import StoreError
@@ -144,6 +145,8 @@ def main() -> None:
 
 
 main.add_command(quality)
+main.add_command(export_command)
+main.add_command(import_command)
 
 
 @main.command("noise-sample")
