@@ -180,15 +180,48 @@ def import_dataset(
     StoreError
         `out` is taken, lies in the folder, or cannot be written.
     """
-    report = progress or _silent
     out = _place(out, root)
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the folder that holds the set")
     found = list(FORMATS[name].read(root))
     lists = _lists(root, found)
+    origin = [f"Read from `{root.resolve().name}`, a folder of the format {name}."]
+    configuration = {"command": "import", "format": name}
+    return write_set(found, lists, root, out, configuration, origin, pool, progress)
+
+
+def write_set(
+    found: Sequence[Found],
+    lists: dict[str, list[str]],
+    root: Path,
+    out: Path,
+    configuration: dict[str, Any],
+    origin: Sequence[str],
+    pool: Pool,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Write pairs that were found in a folder as a data set of ours, with its card.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    lists : dict of str to list of str
+        Their ids by split.
+    root : Path
+        The folder, whose bytes tell this set from another one.
+    out : Path
+    configuration : dict
+        What goes into ``dataset.json``.
+    origin : sequence of str
+        What the card says on where the set is from.
+    pool : Pool
+    progress : callable, optional
+        Called with stage, pairs done, pairs in all.
+    """
+    report = progress or _silent
+    out = _place(out, root)
     ordered = sorted(found, key=lambda item: SPLITS.index(item.split))
     counts = {"outputs": len(found), **{split: len(ids) for split, ids in lists.items()}}
-    configuration = {"command": "import", "format": name}
     fingerprint = _fingerprint(root, pool)
     description = _describe(out.name, configuration, root.resolve().name, fingerprint, counts)
     there = finished(out, description)
@@ -205,9 +238,8 @@ def import_dataset(
             for line in lines:
                 stage.append(line)
                 done += 1
-                report("import", done, len(ordered))
+                report("write", done, len(ordered))
         contents = _contents(stage, lists)
-        origin = [f"Read from `{root.resolve().name}`, a folder of the format {name}."]
         files = split_lists(out.name, lists)
         layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
         files[CARD] = write_card(out.name, layout, contents, origin, {})
