@@ -22,7 +22,7 @@ _MASK_NAME = re.compile(rf"^{_MASK_WORD}[-_. ]+|[-_. ]+{_MASK_WORD}$", re.IGNORE
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One case of a fault: its name in `check.FAULTS`, words on it, and the ids that it is about."""
+    """One case of a fault: its name in `check.FAULTS`, words on it, the ids that it is about."""
 
     fault: str
     words: str

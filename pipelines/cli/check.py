@@ -101,6 +101,7 @@ def _as_json(dataset: Path, report: Report) -> dict[str, Any]:
                 "count": len(report.faults[fault.name]),
                 "cases": report.faults[fault.name],
                 "ids": report.ids[fault.name],
+                "splits": report.splits[fault.name],
                 "remedy": fault.remedy,
             }
             for fault in FAULTS
@@ -133,8 +134,7 @@ def _print(dataset: Path, report: Report) -> None:
             "error" if fault.error else "warning",
             f"{len(report.faults[fault.name]):,}",
             fault.name,
-            ", ".join(report.faults[fault.name][:3])
-            + (", …" if len(report.faults[fault.name]) > 3 else ""),
+            _examples(report, fault.name),
             fault.remedy,
         )
         for fault in FAULTS
@@ -145,6 +145,13 @@ def _print(dataset: Path, report: Report) -> None:
         for line in _table([("", "cases", "fault", "examples", "what to do"), *rows]):
             click.echo(line)
         click.echo()
+
+
+def _examples(report: Report, fault: str) -> str:
+    cases = report.faults[fault]
+    shown = ", ".join(cases[:3]) + (", …" if len(cases) > 3 else "")
+    counts = [f"{count:,} {split}" for split, count in report.splits[fault].items()]
+    return f"{', '.join(counts)}: {shown}" if len(counts) > 1 else shown
 
 
 def _table(rows: list[tuple[str, str, str, str, str]]) -> Iterator[str]:
