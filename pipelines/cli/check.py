@@ -161,7 +161,7 @@ def _table(rows: list[tuple[str, str, str, str, str]]) -> Iterator[str]:
     left = max(shutil.get_terminal_size((_NARROW, 24)).columns, _NARROW) - fixed - 2
     examples = left * 11 // 20
     for row in rows:
-        shown = textwrap.wrap(row[3], examples, max_lines=3, placeholder=" …") or [""]
+        shown = textwrap.wrap(row[3], examples, max_lines=6, placeholder=" …") or [""]
         remedy = textwrap.wrap(row[4], left - examples) or [""]
         for number in range(max(len(shown), len(remedy))):
             first = row if number == 0 else ("", "", "")

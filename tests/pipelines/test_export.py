@@ -505,3 +505,63 @@ def test_shard_sizes_are_for_shards(synth: Synth, small_set: SmallSet, tmp_path:
         "export", small_set.root, "--format", "coco", "--shard-size", 3, "--out", tmp_path / "o"
     )
     assert_one_line(outcome, "--shard-size is for webdataset", status=2)
+
+
+def test_coco_of_other_tools_is_read(synth: Synth, tmp_path: Path) -> None:
+    # Roboflow's layout, a polygon, uncompressed run lengths, and an annotation without a mask.
+    for split in ("train", "valid"):
+        (tmp_path / "set" / split).mkdir(parents=True)
+        frame = np.full((10, 12), 9, np.uint8)
+        (tmp_path / "set" / split / f"{split}.png").write_bytes(encode_png(frame))
+    square = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 3, 4, 2]}
+    polygon = square | {"id": 2, "segmentation": [[8, 1, 11, 1, 11, 3, 8, 3]]}
+    runs = square | {"id": 3, "segmentation": {"size": [10, 12], "counts": [9, 1, 110]}}
+    for split, notes in (("train", [square, polygon, runs]), ("valid", [])):
+        image = {"id": 7, "file_name": f"{split}.png", "width": 12, "height": 10}
+        whole = {"images": [image], "annotations": notes, "categories": [{"id": 3}]}
+        (tmp_path / "set" / split / "_annotations.coco.json").write_text(json.dumps(whole))
+    out = tmp_path / "out"
+    assert synth("import", tmp_path / "set", "--format", "coco", "--out", out).status == 0
+    dataset = open_dataset(out)
+    assert dataset.splits == {"train": ("train",), "val": ("valid",), "test": ()}
+    wanted = np.zeros((10, 12), bool)
+    wanted[3:5, 2:6] = wanted[1:3, 8:11] = wanted[9, 0] = True
+    np.testing.assert_array_equal(dataset.read_mask("train"), wanted)
+    assert not dataset.read_mask("valid").any()
+
+
+@pytest.mark.parametrize("layout", ["images/{}", "{}/images"])
+def test_yolo_of_other_tools_is_read(synth: Synth, tmp_path: Path, layout: str) -> None:
+    root = tmp_path / "set"
+    for folder in (layout.format("train"), layout.format("valid")):
+        labels = folder.replace("images", "labels")
+        (root / folder).mkdir(parents=True)
+        (root / labels).mkdir(parents=True)
+        name = folder.replace("/", "")
+        (root / folder / f"{name}.png").write_bytes(encode_png(np.zeros((8, 8), np.uint8)))
+    # Contours as OpenCV finds them, through the middles of the border's pixels.
+    label = root / layout.format("train").replace("images", "labels")
+    name = layout.format("train").replace("/", "")
+    (label / f"{name}.txt").write_text(
+        "0 0.25 0.25 0.5 0.25 0.5 0.375 0.25 0.375\n\n0 .9 .9 .2 .2\n"
+    )
+    out = tmp_path / "out"
+    assert synth("import", root, "--format", "yolo", "--out", out).status == 0
+    dataset = open_dataset(out)
+    assert [len(dataset.ids(split)) for split in ("train", "val", "test")] == [1, 1, 0]
+    wanted = np.zeros((8, 8), bool)
+    wanted[2:4, 2:5] = wanted[6:, 6:] = True
+    np.testing.assert_array_equal(dataset.read_mask(name), wanted)
+    (label / f"{name}.txt").write_text("0 nan 1 1 1\n")
+    outcome = synth("import", root, "--format", "yolo", "--out", tmp_path / "other")
+    assert_one_line(outcome, f"{name}.txt", "line 1")
+
+
+def test_a_full_disk_is_told_and_left_empty(
+    synth: Synth, small_set: SmallSet, mount_tmpfs: Callable[[str], Path]
+) -> None:
+    disk = mount_tmpfs("size=16k")
+    for name in FORMATS:
+        outcome = synth("export", small_set.root, "--format", name, "--out", disk / "new" / "out")
+        assert_one_line(outcome, str(disk), "No space left on device")
+        assert list(disk.iterdir()) == []

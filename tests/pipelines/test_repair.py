@@ -356,7 +356,8 @@ def seen_by_pillow(dataset: Dataset) -> dict[str, Counter[str]]:
     for split, ids in dataset.splits.items():
         for id_ in ids:
             with Image.open(dataset.image_path(id_)) as picture:
-                counts["alpha"][split] += picture.mode in ("RGBA", "LA")
+                alpha = picture.mode in ("RGBA", "LA") or "transparency" in picture.info
+                counts["alpha"][split] += alpha
                 red, green, blue = np.moveaxis(np.array(picture.convert("RGB")), 2, 0)
             counts["colour"][split] += not ((red == green) & (red == blue)).all()
     return counts
