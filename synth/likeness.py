@@ -24,7 +24,8 @@ reuses backgrounds, 77 pairs of images come to it, of NUAA-SIRST, of single fram
 _CELLS = 16
 # Of 256 bits. Of the 77 pairs above 76 differ in at most 25; the other, in 136, shows two skies.
 _BITS_APART = 64
-_ROWS = 1024
+# Rows of hashes, and pairs of signatures, that are held against others at a time.
+_ROWS, _PAIRS = 1024, 4096
 
 
 def difference_hash(frame: Frame) -> NDArray[np.bool_]:
@@ -63,11 +64,14 @@ def nearly_equal(
         return
     # The product of two rows of ±1 is the number of bits less twice those that differ.
     signs = np.where(np.stack(hashes), np.float32(1), np.float32(-1))
+    table = np.stack(signatures)
     least = signs.shape[1] - 2 * _BITS_APART
     for start in range(0, len(signs), _ROWS):
         rows, cols = np.nonzero(signs[start : start + _ROWS] @ signs[start:].T >= least)
-        for row, col in zip((rows + start).tolist(), (cols + start).tolist(), strict=True):
-            if row < col:
-                likeness = float(signatures[row].astype(np.float64) @ signatures[col])
-                if likeness >= NEARLY:
-                    yield row, col, likeness
+        later = rows < cols
+        rows, cols = rows[later] + start, cols[later] + start
+        for at in range(0, len(rows), _PAIRS):
+            firsts, seconds = rows[at : at + _PAIRS], cols[at : at + _PAIRS]
+            likeness = np.einsum("ij,ij->i", table[firsts], table[seconds], dtype=np.float64)
+            for place in np.flatnonzero(likeness >= NEARLY).tolist():
+                yield int(firsts[place]), int(seconds[place]), float(likeness[place])
