@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.card import Contents, write_card
 from pipelines.errors import StoreError
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
@@ -35,6 +36,7 @@ from pipelines.sources import (
     simulated_source,
 )
 from pipelines.store import (
+    CARD,
     IMAGES,
     MANIFEST,
     MASKS,
@@ -43,6 +45,7 @@ from pipelines.store import (
     finished,
     manifest_line,
     sha256,
+    split_lists,
     staging,
     write_file,
 )
@@ -101,6 +104,8 @@ class Plan:
         Pixel hashes of the test images, which nothing may be made from.
     description : dict
         What ``dataset.json`` says of configuration and origin.
+    card : bytes
+        The README of the set.
     """
 
     name: str
@@ -110,6 +115,7 @@ class Plan:
     gain: float | None
     forbidden: frozenset[bytes]
     description: dict[str, Any]
+    card: bytes
 
     def outputs(self) -> Iterator[tuple[str, str]]:
         """(id, split) of every output in the order of the manifest."""
@@ -273,7 +279,7 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
                 done += len(lines)
                 report("realise", done, total)
         _check_listing(plan, stage)
-        stage.publish(plan.description, _lists(plan))
+        stage.publish(plan.description, split_lists(plan.name, plan.lists) | {CARD: plan.card})
     return BuildResult(out, counts, made, _count_noisier(plan, out))
 
 
@@ -361,7 +367,49 @@ def _plan(
             "opencv": cv2.__version__,
         },
     }
-    return Plan(name, groups, lists, bank_file, noise.get("gain"), _forbidden(surveys), description)
+    return Plan(
+        name,
+        groups,
+        lists,
+        bank_file,
+        noise.get("gain"),
+        _forbidden(surveys),
+        description,
+        _card(command, name, groups, lists, surveys, source_name),
+    )
+
+
+def _card(
+    command: str,
+    name: str,
+    groups: list[Group],
+    lists: dict[str, list[str]],
+    surveys: dict[str, list[Survey]],
+    source_name: str,
+) -> bytes:
+    """The README of the set, from the plan alone, so that it is the same however a build went."""
+    sources = {found.source.id: found.source for split in surveys.values() for found in split}
+    contents = Contents({split: len(ids) for split, ids in lists.items()})
+    for group in groups:
+        source = sources[group.pair.id]
+        outputs = group.copy + len(group.specs)
+        contents.shapes[source.shape] += outputs
+        # Nobody looks into the masks of what is held out.
+        if group.split != "test":
+            areas = [target.area for target in source.targets]
+            contents.targets.setdefault(group.split, 0)
+            contents.targets[group.split] += len(areas) * outputs
+            contents.areas += areas * outputs
+    made = sum(len(group.specs) for group in groups)
+    origin = [
+        f"Made by `synth {command}` of sirst-synth from `{source_name}`; targets are counted, and "
+        "measured, in the source of every image.",
+        f"`{MANIFEST}` has every choice that made each output, and the SHA-256 of its files;"
+        " `dataset.json` the configuration. `synth verify` tests all files.",
+    ]
+    layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+    notes = {"of the images were made from others": made}
+    return write_card(name, layout, contents, origin, notes)
 
 
 def _fingerprint(surveys: dict[str, list[Survey]]) -> str:
@@ -503,13 +551,3 @@ def _check_listing(plan: Plan, stage: Staging) -> None:
             raise StoreError(
                 stage.place / folder / odd, "changed while the build ran; run it again"
             )
-
-
-def _lists(plan: Plan) -> dict[str, bytes]:
-    """The split lists in both layouts that detectors read."""
-    files = {}
-    for split, ids in plan.lists.items():
-        text = "".join(f"{id_}\n" for id_ in ids).encode()
-        files[f"50_50/{split}.txt"] = text
-        files[f"img_idx/{split}_{plan.name}.txt"] = text
-    return files

@@ -13,9 +13,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ DESCRIPTION = "dataset.json"
 NOISE = "noise.npz"
 IMAGES = "images"
 MASKS = "masks"
+CARD = "README.md"
 
 _PLAN = ".plan.json"
 
@@ -108,9 +110,10 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
         )
     # No file is read here, which `verify` is for.
     gone = [name for name in found.get("files", {}) if not (out / name).is_file()]
-    for folder in (IMAGES, MASKS):
+    outputs = found.get("counts", {}).get("outputs", 0)
+    for folder, count in found.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
         there = sum(1 for _ in (out / folder).iterdir()) if (out / folder).is_dir() else 0
-        if there < found.get("counts", {}).get("outputs", 0):
+        if there < count:
             gone.append(folder)
     if gone:
         raise StoreError(
@@ -166,6 +169,16 @@ def read_description(out: Path) -> dict[str, Any]:
     return dict(found)
 
 
+def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, bytes]:
+    """The split lists of a set of that name, in both layouts that detectors read."""
+    files = {}
+    for split, ids in lists.items():
+        text = "".join(f"{id_}\n" for id_ in ids).encode()
+        files[f"50_50/{split}.txt"] = text
+        files[f"img_idx/{split}_{name}.txt"] = text
+    return files
+
+
 class Staging:
     """The staging directory of one build; made by `staging`."""
 
@@ -216,7 +229,7 @@ class Staging:
         hashes = {name: sha256(data) for name, data in files.items()}
         for name, data in files.items():
             path = self.place / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_file(str(path), data)
         for name in (NOISE, MANIFEST):
             if (self.place / name).exists():
@@ -235,8 +248,10 @@ class Staging:
 
 
 @contextmanager
-def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
-    """Open the staging directory of an output, and keep other builds out of it.
+def staging(
+    out: Path, description: Mapping[str, Any], folders: Sequence[str] = (IMAGES, MASKS)
+) -> Iterator[Staging]:
+    """Open the staging directory of an output with these folders, and keep other builds out of it.
 
     What an interrupted build of the same description left is kept, of another one is cleared. An
     error removes the directory; an interrupt (Ctrl-C, a killed process) leaves it for the next
@@ -267,7 +282,7 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
             made = []
             raise StoreError(place, "is in the way and no build's; remove it")
         try:
-            opened = _open_staging(out, place, description)
+            opened = _open_staging(out, place, description, folders)
             try:
                 yield opened
             finally:
@@ -309,23 +324,20 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
     except OSError:
         lines = []
-    folders = {IMAGES, MASKS, *(str(Path(name).parent) for name in expected if "/" in name)}
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(lambda line: (line, *_line_is_whole(out, line)), lines)
         for done, (line, _, problem) in enumerate(checks, start=1):
-            try:
-                record = json.loads(line)
-                expected |= {record["image"], record["mask"]}
-            except (ValueError, KeyError, TypeError, RecursionError):
-                pass
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                expected |= {name for name, _ in _files_of(json.loads(line))}
             yield done, len(lines), problem
     if _file_problem(out / MANIFEST, description.get("files", {}).get(MANIFEST, "")):
         # What the build made cannot be told from the rest without its manifest.
         return
+    folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
     for folder in sorted(folders):
         if (out / folder).is_dir():
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
-                if f"{folder}/{entry.name}" not in expected:
+                if f"{folder}/{entry.name}" not in expected | folders:
                     problem = f"{out / folder / entry.name}: is not part of the build; remove it"
                     yield len(lines), len(lines), problem
     for entry in sorted(os.scandir(out), key=lambda e: e.name):
@@ -346,7 +358,9 @@ def _is_staging(place: Path) -> bool:
         return False
 
 
-def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Staging:
+def _open_staging(
+    out: Path, place: Path, description: Mapping[str, Any], folders: Sequence[str]
+) -> Staging:
     plan = json.dumps(description, sort_keys=True).encode()
     try:
         same = (place / _PLAN).read_bytes() == plan
@@ -358,8 +372,8 @@ def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Sta
             for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             write_file(str(place / _PLAN), plan)
-        for folder in (IMAGES, MASKS):
-            (place / folder).mkdir(exist_ok=True)
+        for folder in folders:
+            (place / folder).mkdir(parents=True, exist_ok=True)
         return Staging(out, place)
     except OSError as error:
         raise _write_error(place, error) from None
@@ -379,18 +393,22 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             break
 
 
+def _files_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and SHA-256 of the files of an output: an image and a mask, or what an export made."""
+    if "files" in record:
+        return list(record["files"].items())
+    return [(record[key], record[f"{key}_sha256"]) for key in ("image", "mask")]
+
+
 def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
     """The (id, split) of a manifest line, and what is wrong with its files."""
     try:
         record = json.loads(line)
         key = (record["id"], record["split"])
-        files = [
-            (record["image"], record["image_sha256"]),
-            (record["mask"], record["mask_sha256"]),
-        ]
-        if not all(isinstance(text, str) for text in (*key, *files[0], *files[1])):
+        files = _files_of(record)
+        if not all(isinstance(text, str) for text in (*key, *chain.from_iterable(files))):
             raise TypeError("names and hashes are text")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
         problem = _file_problem(root / name, wanted)
