@@ -97,8 +97,9 @@ def average_weights(paths: Sequence[Path]) -> Weights:
         same = weights.network == first.network and weights.normalisation == first.normalisation
         if not same:
             raise WeightsError(
-                path, f"is not of the network and the normalisation of {paths[0]}; take weights "
-                "that were trained from one another"
+                path,
+                f"is not of the network and the normalisation of {paths[0]}; take weights "
+                "that were trained from one another",
             )
     tensors = {
         name: torch.stack([weights.tensors[name] for weights in read]).mean(0)

@@ -10,7 +10,7 @@ from detect.files import write_tensors, write_whole
 from detect.models import build_model
 from detect.normalise import Normalisation
 from detect.predict import load_detector
-from detect.weightsfile import Weights, read_weights, write_weights
+from detect.weightsfile import Weights, average_weights, read_weights, write_weights
 
 RULE = Normalisation("dataset", (100.5,), (17.25,))
 
@@ -103,3 +103,32 @@ def test_a_failed_write_leaves_the_old_file(
         write_whole(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_mean_of_weights_is_that_of_their_tensors(tmp_path: Path) -> None:
+    paths = []
+    for number in range(3):
+        torch.manual_seed(number)
+        weights = Weights("small", RULE, build_model("small").state_dict(), {"step": number})
+        paths.append(tmp_path / f"{number}.safetensors")
+        write_weights(paths[-1], weights)
+    mean = average_weights(paths)
+    for name, tensor in mean.tensors.items():
+        parts = [read_weights(path).tensors[name] for path in paths]
+        expected = sum(parts) / 3 if tensor.is_floating_point() else parts[0]
+        torch.testing.assert_close(tensor, expected)
+    assert mean.card == {"mean_of": [{"step": 0}, {"step": 1}, {"step": 2}]}
+    write_weights(tmp_path / "mean", mean)
+    load_detector(tmp_path / "mean")
+
+
+def test_only_weights_of_one_network_have_a_mean(tmp_path: Path) -> None:
+    ours = save(tmp_path / "ours.safetensors")
+    other = tmp_path / "other.safetensors"
+    write_weights(other, Weights("acm", RULE, build_model("acm").state_dict(), {}))
+    with pytest.raises(WeightsError, match=r"other\.safetensors: is not of the network"):
+        average_weights([ours, other])
+    rule = Normalisation("dataset", (1.0,), (2.0,))
+    write_weights(other, Weights("small", rule, build_model("small").state_dict(), {}))
+    with pytest.raises(WeightsError, match="normalisation"):
+        average_weights([ours, other])
