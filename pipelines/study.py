@@ -14,7 +14,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -53,6 +53,8 @@ from pipelines.study_sets import (
 from synth.dataset import Dataset, open_dataset
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel
+
+Sources = Mapping[str, Sequence[NoiseSource]]
 
 RUNS, SETS, NOISE = "runs", "sets", "noise"
 _IDENTITY, _SCORES, _TRAINING, _BUILT = "run.json", "scores", "train", "set"
@@ -173,7 +175,7 @@ def prepare(
     out: Path,
     *,
     data: Path,
-    noise: Mapping[str, Path] | None = None,
+    noise: Mapping[str, Sequence[Path]] | None = None,
     against: Mapping[str, Path] | None = None,
     choice: Choice | None = None,
     device: str | None = None,
@@ -190,8 +192,10 @@ def prepare(
         The study's folder.
     data : Path
         The labelled set.
-    noise, against : mapping of str to Path
-        Noise sources and further test sets.
+    noise : mapping of str to sequence of Path
+        Noise sources by name.
+    against : mapping of str to Path
+        Further test sets by name.
     choice : Choice, optional
     device : str, optional
         Instead of the configurations' `compute.device`.
@@ -226,7 +230,9 @@ def prepare(
             raise ConfigError(
                 f"{tested.root}: has no test split for {one.name!r}; leave --test out"
             )
-    sources = {name: open_noise(path, forbidden, pool) for name, path in noise.items()}
+    sources = {
+        name: [open_noise(path, forbidden, pool) for path in paths] for name, paths in noise.items()
+    }
 
     parts = {
         (fraction, seed): choose_parts(labelled, config.validation, fraction, seed)
@@ -388,7 +394,7 @@ def _require_known(
     arms: Sequence[Arm],
     chosen: set[tuple[str, float, int]],
     wanted: Sequence[Evaluation],
-    noise: Mapping[str, Path],
+    noise: Mapping[str, Sequence[Path]],
     against: Mapping[str, Path],
 ) -> None:
     """Raise a `ConfigError` for noise or a test set that is named but not given."""
@@ -439,7 +445,7 @@ def _run(
     seed: int,
     labelled: Labelled,
     parts: Parts,
-    sources: Mapping[str, NoiseSource],
+    sources: Sources,
 ) -> Run:
     """A run without its folders."""
     train_config = arm.train.model_copy(update={"seed": seed})
@@ -455,7 +461,7 @@ def _run(
         if build_config.noise is not None and build_config.noise.mode != "physical":
             without = labelled.pixels_of(parts.validation)
             noise = {
-                name: sources[name].fingerprint(without)
+                name: _fingerprint(sources[name], without)
                 for name in (sources if arm.noise is None else arm.noise)
                 if name in sources
             }
@@ -488,7 +494,7 @@ def _run(
 def _with_noise(
     run: Run,
     out: Path,
-    sources: Mapping[str, NoiseSource],
+    sources: Sources,
     labelled: Labelled,
     parts: Mapping[tuple[float, int], Parts],
 ) -> Run:
@@ -500,24 +506,29 @@ def _with_noise(
         assert run.arm.build.noise is not None
         without = labelled.pixels_of(parts[run.fraction, run.seed].validation)
         paths = tuple(
-            link_noise(out / NOISE / f"s{run.seed}" / name, sources[name], without)
+            link_noise(out / NOISE / f"s{run.seed}" / f"{name}-{number}", source, without)
             for name in run.identity["noise"]
+            for number, source in enumerate(sources[name])
         )
         changes["noise"] = run.arm.build.noise.model_copy(update={"sources": paths})
     return replace(run, arm=replace(run.arm, build=run.arm.build.model_copy(update=changes)))
 
 
-def _fit_noise(out: Path, one: Evaluation, sources: Mapping[str, NoiseSource]) -> Path:
+def _fingerprint(sources: Sequence[NoiseSource], without: Set[bytes] = frozenset()) -> str:
+    return sha256("".join(source.fingerprint(without) for source in sources).encode())
+
+
+def _fit_noise(out: Path, one: Evaluation, sources: Sources) -> Path:
     """Fit the cameras whose noise test images get; fitted once, and then read."""
     names = [one.noise] if one.noise is not None else list(sources)
-    key = sha256("".join(sources[name].fingerprint() for name in names).encode())[:12]
+    key = sha256("".join(_fingerprint(sources[name]) for name in names).encode())[:12]
     path = out / NOISE / f"judging-{key}.npz"
     if not path.is_file():
         models: list[NoiseModel] = []
-        for name in names:
-            source = sources[name]
+        places = [(f"{name}-{number}", s) for name in names for number, s in enumerate(sources[name])]
+        for folder, source in places:
             if source.frames:
-                place = link_noise(out / NOISE / "all" / name, source, set())
+                place = link_noise(out / NOISE / "all" / folder, source, set())
                 models += fit_files([place], True, lambda stage, done, total: None).models
             else:
                 models += load_cameras(source.path).models

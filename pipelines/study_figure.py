@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from detect.curve import THRESHOLDS
 from pipelines.study import Run, Study, read_runs
 from pipelines.study_scores import RunScores
 
@@ -77,25 +78,29 @@ def _plot_curves(title: str, arms: Mapping[str, Sequence[Run]]) -> bytes:
 
 
 def _plot_points(title: str, arms: Mapping[str, Sequence[RunScores]]) -> bytes:
-    """Pd over Fa as the threshold moves: all seeds together, and thinly each of them."""
+    """The greatest Pd within a limit on Fa: all seeds together, and thinly each of them."""
     figure, (panel,) = _figure(1)
-    floor = min(1 / float(found.curve[0, 3]) for all_ in arms.values() for found in all_)
+    floor = min(0.5 / float(found.curve[0, 3]) for all_ in arms.values() for found in all_)
     for number, (arm, all_) in enumerate(arms.items()):
         if not all_:
             continue
         colour = _colour(number)
         if len(all_) > 1:
             for found in all_:
-                panel.plot(*_points(found.curve, floor), color=colour, lw=0.6, alpha=0.5)
+                panel.step(
+                    *_frontier(found.curve, floor), where="post", color=colour, lw=0.6, alpha=0.5
+                )
         total = np.sum([found.curve for found in all_], axis=0)
-        panel.plot(*_points(total, floor), color=colour, label=f"{arm} ({len(all_)})")
-        middle = len(total) // 2  # the threshold 0.5
+        label = f"{arm} ({len(all_)})"
+        panel.step(*_frontier(total, floor), where="post", color=colour, label=label)
         fa, pd = _points(total, floor)
+        middle = THRESHOLDS.index(0.5)
         panel.plot(fa[middle], pd[middle], "o", color=colour, ms=5)
     panel.set(
         title=title,
         xscale="log",
-        xlabel="Fa, share of all pixels (below one pixel at the left edge)",
+        xlim=(floor, max(1e-2, 100 * floor)),
+        xlabel="at most so much Fa, share of all pixels (none at the left edge)",
         ylabel="Pd, 10⁻²",
     )
     panel.grid(color="0.92")
@@ -106,8 +111,19 @@ def _plot_points(title: str, arms: Mapping[str, Sequence[RunScores]]) -> bytes:
 def _points(
     curve: NDArray[np.int64], floor: float
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Fa and Pd at every threshold; no false pixel at all is drawn as half of one."""
     matched, targets, false, pixels = curve.T.astype(np.float64)
-    return np.maximum(false / pixels, floor / 2), 100 * matched / np.maximum(targets, 1)
+    return np.maximum(false / pixels, floor), 100 * matched / np.maximum(targets, 1)
+
+
+def _frontier(
+    curve: NDArray[np.int64], floor: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Limits on Fa, rising, and the greatest Pd within them."""
+    fa, pd = _points(curve, floor)
+    order = np.lexsort((pd, fa))
+    best = np.maximum.accumulate(pd[order])
+    return np.append(fa[order], 1.0), np.append(best, best[-1])
 
 
 def _figure(panels: int) -> tuple[Figure, list[Any]]:

@@ -7,8 +7,9 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,19 +43,27 @@ def _numbers(
 
 def _named(
     context: click.Context, option: click.Parameter, given: tuple[str, ...]
-) -> dict[str, Path]:
+) -> dict[str, list[Path]]:
     """Paths by the name before ``=``, or by the file's or folder's own."""
-    named: dict[str, Path] = {}
+    named: dict[str, list[Path]] = {}
     for text in given:
         found = None if Path(text).exists() else re.fullmatch(r"([A-Za-z0-9][\w.-]*)=(.+)", text)
         path = Path(found[2]) if found else Path(text)
         name = found[1] if found else path.resolve().name.removesuffix(".npz")
         if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name):
             raise click.BadParameter(f"{text} needs a name; give NAME={text}")
-        if name in named:
-            raise click.BadParameter(f"{name!r} is given twice; give NAME=PATH")
-        named[name] = path
+        named.setdefault(name, []).append(path)
     return named
+
+
+def _named_once(
+    context: click.Context, option: click.Parameter, given: tuple[str, ...]
+) -> dict[str, Path]:
+    named = _named(context, option, given)
+    for name, paths in named.items():
+        if len(paths) > 1:
+            raise click.BadParameter(f"{name!r} is given twice; give each set a NAME= of its own")
+    return {name: path for name, (path,) in named.items()}
 
 
 def _known_device(context: click.Context, option: click.Parameter, name: str | None) -> str | None:
@@ -72,12 +81,12 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
     callback=_named,
     metavar="[NAME=]FRAMES",
     help="Frames of a sensor, a noise file, or a labelled set, of which the training images are "
-    "taken without their labels; may be repeated.",
+    "taken without their labels; may be repeated, also under one name.",
 )
 @click.option(
     "--against",
     multiple=True,
-    callback=_named,
+    callback=_named_once,
     metavar="[NAME=]SET",
     help="A further set to test on; may be repeated.",
 )
@@ -97,7 +106,7 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
 def study(
     config: Path,
     data: Path | None,
-    noise: dict[str, Path],
+    noise: dict[str, list[Path]],
     against: dict[str, Path],
     out: Path | None,
     results: Path | None,
@@ -145,8 +154,8 @@ def study(
         arms,
         out,
         data=data,
-        noise=_with_paths(settings.noise, noise, config.parent),
-        against=_with_paths(settings.against, against, config.parent),
+        noise={k: [path] for k, path in _paths(settings.noise, config).items()} | noise,
+        against=_paths(settings.against, config) | against,
         choice=Choice(only, seeds, fractions, test),
         device=device,
     )
@@ -188,10 +197,9 @@ def study(
         click.echo(line)
 
 
-def _with_paths(
-    settings: dict[str, Path | None], given: dict[str, Path], folder: Path
-) -> dict[str, Path]:
-    return {name: folder / path for name, path in settings.items() if path is not None} | given
+def _paths(settings: dict[str, Path | None], config: Path) -> dict[str, Path]:
+    """What a study's file gives; without a path a name is for the command line to fill in."""
+    return {name: config.parent / path for name, path in settings.items() if path is not None}
 
 
 class _Progress:
@@ -247,44 +255,68 @@ class _Progress:
 
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
+    if minutes < 1:
+        return "less than a minute"
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def _table(summary: dict[str, Any]) -> Iterable[str]:
+def _table(summary: dict[str, Any]) -> Iterator[str]:
     done, total = summary["runs"]["done"], summary["runs"]["all"]
     yield (
         f"{summary['study']}: {done} of {total} runs, {summary['steps']} steps of "
         f"{summary['batch']} images; differences to {summary['baseline']} with 95% intervals"
     )
-    width = max([len(row["arm"]) for row in summary["table"]] + [3])
     images = {entry["fraction"]: entry for entry in summary["images"]}
-    last = None
-    for row in summary["table"]:
-        place = (row["fraction"], row["split"])
-        if place != last:
-            last = place
-            of = images[row["fraction"]]
-            yield ""
-            yield (
-                f"{row['split']}, trained from {100 * row['fraction']:.4g}% "
-                f"({of['train']} of {of['of']} labelled images)"
-            )
-            heads = (f"{f'{name} / {unit}':>15}{'difference':>25}" for name, _, _, unit in _SHOWN)
-            yield f"{'arm':<{width}}  seeds{''.join(heads)}"
-        cells = "".join(_cell(row[key], unit) for _, key, unit, _ in _SHOWN)
-        yield f"{row['arm']:<{width}}  {len(row['seeds']):>5}{cells}"
+    for (fraction, split), rows in groupby(
+        summary["table"], key=lambda row: (row["fraction"], row["split"])
+    ):
+        of = images[fraction]
+        yield ""
+        yield (
+            f"{split}, trained from {100 * fraction:.4g}% "
+            f"({of['train']} of {of['of']} labelled images)"
+        )
+        head = ["arm", "seeds"]
+        for name, _, _, unit in _SHOWN:
+            head += [f"{name} / {unit}", "difference"]
+        yield from _align(
+            [
+                head,
+                *(
+                    [row["arm"], str(len(row["seeds"]))]
+                    + [cell for _, key, unit, _ in _SHOWN for cell in _cells(row[key], unit)]
+                    for row in rows
+                ),
+            ]
+        )
     if summary["reach"]:
         yield ""
-        yield "steps to the baseline's last validation IoU"
-    for row in summary["reach"]:
-        mean = "-" if row["mean"] is None else f"{row['mean']:.0f} ({row['ratio']:.2f})"
-        yield (
-            f"{row['arm']:<{width}}  {100 * row['fraction']:>6.4g}%  {mean:>13}  "
-            f"reached with {row['reached']} of {row['seeds']} seeds"
+        yield "steps to the baseline's last validation IoU, and their share of the budget"
+        yield from _align(
+            [
+                ["arm", "of the set", "steps", "share", "reached in"],
+                *(
+                    [
+                        row["arm"],
+                        f"{100 * row['fraction']:.4g}%",
+                        "-" if row["mean"] is None else f"{row['mean']:.0f}",
+                        "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
+                        f"{row['reached']} of {row['seeds']} seeds",
+                    ]
+                    for row in summary["reach"]
+                ),
+            ]
         )
 
 
-def _cell(score: dict[str, float | None], unit: float) -> str:
+def _align(rows: list[list[str]]) -> Iterator[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for first, *others in rows:
+        cells = (f"{cell:>{width}}" for cell, width in zip(others, widths[1:], strict=True))
+        yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
+
+
+def _cells(score: dict[str, float | None], unit: float) -> tuple[str, str]:
     def show(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{value / unit:{sign}.2f}"
 
@@ -293,4 +325,4 @@ def _cell(score: dict[str, float | None], unit: float) -> str:
     if score["difference"] is not None:
         ends = f"[{show(score['low'], '+')}, {show(score['high'], '+')}]"
         change = f"{show(score['difference'], '+')} {ends}"
-    return f"{show(score['mean']) + spread:>15}{change:>25}"
+    return show(score["mean"]) + spread, change
