@@ -525,7 +525,7 @@ def _fit_noise(out: Path, one: Evaluation, sources: Sources) -> Path:
     path = out / NOISE / f"judging-{key}.npz"
     if not path.is_file():
         models: list[NoiseModel] = []
-        places = [(f"{name}-{number}", s) for name in names for number, s in enumerate(sources[name])]
+        places = [(f"{name}-{n}", one) for name in names for n, one in enumerate(sources[name])]
         for folder, source in places:
             if source.frames:
                 place = link_noise(out / NOISE / "all" / folder, source, set())
@@ -558,10 +558,11 @@ def _claim(run: Run, check: bool = False) -> None:
     present, wanted = dict(_flatten(_read_identity(path))), dict(_flatten(run.identity))
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):
+            other = "give the same --noise, " if key.startswith("noise.") else ""
             raise StoreError(
                 run.place,
                 f"is a run with {key}={_short(present.get(key))}, not {_short(wanted.get(key))}; "
-                "choose another --out, or remove it",
+                f"{other}choose another --out, or remove it",
             )
 
 

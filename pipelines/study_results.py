@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from detect.curve import FALSE_ALARM_RATES
 from pipelines.bootstrap import Interval, paired_intervals
 from pipelines.errors import StoreError
 from pipelines.store import replace_file
@@ -93,10 +94,12 @@ def summarise(study: Study) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``study``, ``baseline``, ``steps``, ``runs`` (done and in all); ``table``, an entry per
-        fraction, split and arm with the scores' mean and standard deviation over seeds and the
-        difference to the baseline with its 95% interval (`pipelines.bootstrap`); ``reach``, an
-        entry per fraction and arm, see `steps_to_reach`; ``images``, an entry per fraction.
+        ``study``, ``baseline``, ``steps``, ``batch``, ``runs`` (done and in all); ``table``, an
+        entry per fraction, split and arm with the scores' mean and standard deviation over seeds,
+        the difference to the baseline with its 95% interval (`pipelines.bootstrap`), and
+        ``pd_at_fa``, the greatest Pd of all seeds together within limits on Fa; ``reach``, an
+        entry per fraction and arm, see `steps_to_reach`; ``images``, an entry per fraction;
+        ``scores``, an entry per run and split.
     """
     finished = read_runs(study)
     config = study.config
@@ -136,6 +139,12 @@ def summarise(study: Study) -> dict[str, Any]:
         ],
         "table": table,
         "reach": steps_to_reach(study, finished),
+        "scores": [
+            {"fraction": run.fraction, "arm": run.arm.name, "seed": run.seed, "split": split}
+            | found.scores()
+            for run, scores in finished
+            for split, found in scores.items()
+        ],
     }
 
 
@@ -146,9 +155,9 @@ def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
     -------
     list of dict
         Per fraction and arm: ``steps``, by seed the first validation at which IoU is at least that
-        of the baseline's last one with the same seed, None where there is none; ``reached``, in
-        how many of the seeds; ``mean`` and ``ratio``, mean steps and their share of the study's
-        budget, None unless all seeds reached it.
+        of the baseline's last one with the same seed, None where there is none or that IoU is 0;
+        ``reached``, in how many of the seeds; ``mean`` and ``ratio``, mean steps and their share of
+        the study's budget, None unless all seeds reached it.
     """
     curves = {(run.arm.name, run.fraction, run.seed): run.history() for run, _ in finished}
     config, rows = study.config, []
@@ -161,7 +170,7 @@ def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
                 if own and goal:
                     wanted = goal[-1]["scores"]["iou"] or 0.0
                     at = (e["step"] for e in own if (e["scores"]["iou"] or 0.0) >= wanted)
-                    steps[seed] = next(at, None)
+                    steps[seed] = next(at, None) if wanted else None
             if not steps:
                 continue
             there = [step for step in steps.values() if step is not None]
@@ -214,7 +223,17 @@ def _compare(
         )
     for name, interval in intervals.items():
         entry[name] |= asdict(interval)
+    total = np.sum([found.curve for found in by_seed.values()], axis=0)
+    entry["pd_at_fa"] = [{"fa": fa, "pd": _best_pd(total, fa)} for fa in FALSE_ALARM_RATES]
     return entry
+
+
+def _best_pd(curve: NDArray[np.int64], limit: float) -> float | None:
+    """See `detect.curve.Curve.operating_point`."""
+    matched, targets, false, pixels = curve.T
+    if not targets.any():
+        return None
+    return float(max((matched / targets)[false <= limit * pixels], default=0.0))
 
 
 def _number(value: float | None) -> str:

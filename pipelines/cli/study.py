@@ -90,7 +90,7 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
     metavar="[NAME=]SET",
     help="A further set to test on; may be repeated.",
 )
-@click.option("--out", type=_folder, help="The study's folder; default: studies/NAME.")
+@click.option("--out", type=_folder, help="The study's folder; default: runs/studies/NAME.")
 @click.option("--results", type=_folder, help="Write runs.csv and curves.csv here too.")
 @click.option("--test", is_flag=True, help="Judge finished runs on the test splits, once.")
 @click.option("--only", metavar="ARM,...", callback=_words, help="These arms.")
@@ -140,7 +140,7 @@ def study(
     data = data or (settings.data and config.parent / settings.data)
     if data is None:
         raise click.UsageError(f"say on what: give --data, or set `data` in {config}")
-    out = out or Path("studies") / settings.name
+    out = out or Path("runs/studies") / settings.name
 
     from detect.errors import TrainingInterruptedError
     from pipelines.store import replace_file
