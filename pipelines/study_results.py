@@ -13,6 +13,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from detect.curve import FALSE_ALARM_RATES
 from pipelines.bootstrap import Interval, paired_intervals
 from pipelines.errors import StoreError

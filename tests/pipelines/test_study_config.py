@@ -63,7 +63,7 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
 
 def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "b-nudt", "b-nuaa", "c-sensor", "d-noise"}
-    assert wanted | {"acm", "dnanet"} == {path.stem for path in CONFIGS}
+    assert wanted | {"acm", "dnanet", "demo"} == {path.stem for path in CONFIGS}
 
 
 def test_every_arm_has_the_study_s_steps_and_batch(read: Read) -> None:
