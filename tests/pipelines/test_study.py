@@ -26,6 +26,7 @@ from pipelines.pool import Pool
 from pipelines.study import Run, Study, _make_apart, execute, make_run, prepare
 from pipelines.study_config import read_study
 from pipelines.study_results import CURVE_COLUMNS, RUN_COLUMNS
+from pipelines.study_scores import RunScores, score_run
 from pipelines.study_sets import choose_parts, open_labelled
 from synth.dataset import open_dataset
 
@@ -324,6 +325,25 @@ def test_a_part_of_a_study_can_be_done_and_tested_later(
     rows = [r for r in table(done / "runs.csv") if (r["arm"], r["seed"]) == ("turned", "1")]
     assert table(out / "runs.csv") == rows
     assert (results / "runs.csv").read_text().startswith(theirs)
+
+
+def test_a_split_is_judged_once_though_others_are_added(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[tuple[str, ...]] = []
+
+    def counted(detector: Any, dataset: Any, ids: tuple[str, ...], noise: Any) -> RunScores:
+        judged.append(ids)
+        return score_run(detector, dataset, ids, noise)
+
+    monkeypatch.setattr(study_module, "score_run", counted)
+    out, one = tmp_path / "out", ("--only", "originals", "--seeds", 0)
+    other = ("--against", folder / "other", "--set", "tests=[{}, {against: other}]", "--test")
+    for arguments, wanted in ((one, 1), ((*one, "--test"), 2), ((*one, *other), 3)):
+        assert run(folder, out, *arguments).status == 0
+        assert len(judged) == wanted
+    assert judged[1] == open_dataset(folder / "set").ids("test")
+    assert judged[2] == open_dataset(folder / "other").ids("test")
 
 
 def test_noise_and_further_sets_are_judged_on(folder: Path, tmp_path: Path) -> None:

@@ -61,6 +61,17 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
             assert one.train.sampler.originals == 0.5
 
 
+def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
+    root = CONFIGS[0].parents[2]
+    text = (root / "docs" / "studies.md").read_text().split("```yaml\n")[1].split("```")[0]
+    (tmp_path / "studies").mkdir()
+    (tmp_path / "train").symlink_to(root / "configs" / "train")
+    (tmp_path / "own.yaml").symlink_to(root / "configs" / "own.yaml")
+    path = tmp_path / "studies" / "mine.yaml"
+    path.write_text(text)
+    assert [one.name for one in read_study(path)[1]] == ["originals", "turned", "no-noise"]
+
+
 def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "b-nudt", "b-nuaa", "c-sensor", "d-noise"}
     assert wanted | {"acm", "dnanet", "demo"} == {path.stem for path in CONFIGS}
