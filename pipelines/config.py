@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
@@ -39,6 +39,7 @@ def load_config(
     overrides: Sequence[str] = (),
     *,
     defaults: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> Model:
     """Read a YAML file into a configuration.
@@ -52,6 +53,8 @@ def load_config(
         ``key=value`` or ``outer.inner=value``, the value in YAML; as given to ``--set``.
     defaults : mapping, optional
         Top-level keys for where the file has none.
+    changes : mapping, optional
+        Values of keys like ``outer.inner`` that replace the file's, before `overrides` do.
     **values
         Top-level keys that replace the file's, where they are not None.
 
@@ -73,6 +76,8 @@ def load_config(
     if not isinstance(loaded, dict):
         raise ConfigError(f"{path}: must hold `key: value` lines")
     loaded = {**(defaults or {}), **loaded}
+    for key, value in (changes or {}).items():
+        _assign(loaded, str(key), value, f"{path}: {key}")
     for override in overrides:
         _override(loaded, override)
     loaded |= {key: value for key, value in values.items() if value is not None}
@@ -147,15 +152,20 @@ def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: must be key=value")
+    _assign(values, key, _parse(text, f"--set {override}"), f"--set {override}")
+
+
+def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set ``outer.inner`` in nested mappings; what leads there is made."""
     *outer, last = key.split(".")
     for part in outer:
         inner = values.get(part)
         if inner is None:
             inner = values[part] = {}
         if not isinstance(inner, dict):
-            raise ConfigError(f"--set {override}: {part!r} holds a value, not keys")
+            raise ConfigError(f"{where}: {part!r} holds a value, not keys")
         values = inner
-    values[last] = _parse(text, f"--set {override}")
+    values[last] = value
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
@@ -178,7 +188,8 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
 
 def _fields_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
     """Names of the keys that are known at a place in a configuration."""
-    for part in location:
+    places = iter(location)
+    for part in places:
         field = model.model_fields.get(part)
         if field is None:
             return []
@@ -187,4 +198,6 @@ def _fields_at(model: type[BaseModel], location: Sequence[str]) -> list[str]:
         if not inner:
             return []
         model = inner[0]
+        if get_origin(field.annotation) in (dict, tuple):
+            next(places, None)  # the name or number of one among many
     return list(model.model_fields)

@@ -33,9 +33,15 @@ class Pool:
         self.backend = backend
 
     def map(
-        self, work: Callable[[Item], Result], items: Iterable[Item]
+        self,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        interrupted: Callable[[], None] = lambda: None,
     ) -> Generator[Result, None, None]:
         """Apply `work` to every item.
+
+        `interrupted` is called at once when an interrupt comes, so that work that takes long can
+        be told to stop; with one worker the interrupt goes to the work itself.
 
         However it ends, by an error of `work` or because the caller closes it, nothing is under
         way any more when it has ended.
@@ -67,7 +73,7 @@ class Pool:
             pre_dispatch="4*n_jobs",
             batch_size=1,
         )
-        with _interrupts(stop) as interrupted:
+        with _interrupts(stop, interrupted) as caught:
             # Workers that start while interrupts are ignored ignore them for good: the terminal
             # sends Ctrl-C to them too, and it is for this process to end them in order.
             with _ignored_interrupts():
@@ -83,12 +89,12 @@ class Pool:
                 stop.set()
                 for _ in results:
                     pass
-        if interrupted:
+        if caught:
             raise KeyboardInterrupt
 
 
 @contextmanager
-def _interrupts(stop: threading.Event) -> Iterator[list[int]]:
+def _interrupts(stop: threading.Event, interrupted: Callable[[], None]) -> Iterator[list[int]]:
     """Collect the first interrupt, and set `stop`; the second one ends the process at once.
 
     Raised in the middle, it would leave workers inside a library while the interpreter ends,
@@ -105,6 +111,7 @@ def _interrupts(stop: threading.Event) -> Iterator[list[int]]:
             os._exit(128 + number)
         caught.append(number)
         stop.set()
+        interrupted()
 
     signal.signal(signal.SIGINT, catch)
     try:

@@ -1,4 +1,4 @@
-"""The command `detect`: train, test, score, predict, average, export, visualize, models, baseline."""
+"""The command `detect`: everything about detectors, from training to export."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import click
 from tqdm import tqdm
 
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress
+from pipelines.cli.study import study
 
 if TYPE_CHECKING:
     from detect.baselines import Baseline
@@ -182,6 +183,9 @@ def main() -> None:
     # Read when torch is loaded. Threads that wait asleep instead of spinning cost little on a quiet
     # machine, and on one that is shared they make training several times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+main.add_command(study)
 
 
 @main.command()

@@ -1,0 +1,624 @@
+"""Studies: does the synthesised data help? Arms × seeds × fractions, each trained and judged.
+
+`prepare` decides everything: the images of every run, the noise, who is to be judged on what.
+`execute` makes the runs that are missing. A run has a folder of its own, and is found there when
+the study is started again: trained ones are not trained again, and what was judged is never judged
+a second time, so the test split is read once a run.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+from detect.errors import TrainingInterruptedError
+from detect.files import write_json
+from detect.predict import load_detector
+from detect.train import BEST, LAST, train
+from pipelines.build import build
+from pipelines.errors import ConfigError, PipelineError, StoreError
+from pipelines.noise import fit_files
+from pipelines.pool import Pool
+from pipelines.sources import pixel_digest
+from pipelines.store import replace_file, sha256
+from pipelines.study_config import (
+    VALIDATION,
+    Arm,
+    Evaluation,
+    StudyConfig,
+    evaluations,
+    unknown,
+)
+from pipelines.study_scores import RunScores, evaluation_noise, load_scores, score_run
+from pipelines.study_sets import (
+    Labelled,
+    NoiseSource,
+    Parts,
+    choose_parts,
+    link_noise,
+    link_set,
+    open_labelled,
+    open_noise,
+)
+from synth.dataset import Dataset, open_dataset
+from synth.noise.cameras import CameraNoise, load_cameras
+from synth.noise.model import NoiseModel
+
+Sources = Mapping[str, Sequence[NoiseSource]]
+
+RUNS, SETS, NOISE = "runs", "sets", "noise"
+_IDENTITY, _SCORES, _TRAINING, _BUILT = "run.json", "scores", "train", "set"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which part of a study to do; None is all of it.
+
+    Attributes
+    ----------
+    arms : tuple of str or None
+    seeds : tuple of int or None
+    fractions : tuple of float or None
+    test : bool
+        Whether finished runs are judged on test splits too.
+    """
+
+    arms: tuple[str, ...] | None = None
+    seeds: tuple[int, ...] | None = None
+    fractions: tuple[float, ...] | None = None
+    test: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: an arm at a fraction and a seed.
+
+    Attributes
+    ----------
+    arm : Arm
+        With the study's device and seed, and the noise to build with, filled in.
+    fraction : float
+    seed : int
+    place : Path
+        Its folder.
+    base : Path
+        The data set of its images, as links.
+    identity : mapping
+        Everything that decides its result.
+    evaluations : tuple of (Evaluation, Path, Path or None)
+        What it is judged on: the set, and the noise of a sensor.
+    weights : str
+        Name of the weights file that is judged.
+    """
+
+    arm: Arm
+    fraction: float
+    seed: int
+    place: Path
+    base: Path
+    identity: Mapping[str, Any]
+    evaluations: tuple[tuple[Evaluation, Path, Path | None], ...]
+    weights: str
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.arm.name}, {self.fraction:.4g} of the set, seed {self.seed}"
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is trained, and judged on the validation part."""
+        return self.scores_path(VALIDATION).is_file()
+
+    @property
+    def finished(self) -> bool:
+        """Whether it is judged on everything that was asked for."""
+        return all(self.scores_path(one).is_file() for one, _, _ in self.evaluations)
+
+    def scores_path(self, one: Evaluation) -> Path:
+        """Where its scores on a split are."""
+        return self.place / _SCORES / f"{one.name}.npz"
+
+    def history(self) -> list[dict[str, Any]]:
+        """One entry a validation; see `detect.train.train`."""
+        path = self.place / _TRAINING / "history.json"
+        try:
+            return list(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            raise StoreError(
+                path, f"cannot be read; remove {self.place} to train the run again"
+            ) from None
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study that is ready to run.
+
+    Attributes
+    ----------
+    config : StudyConfig
+    out : Path
+    data : Dataset
+    parts : mapping of (fraction, seed) to Parts
+    runs : tuple of Run
+        All of the study, in its order.
+    chosen : tuple of Run
+        Those to do now.
+    """
+
+    config: StudyConfig
+    out: Path
+    data: Dataset
+    parts: Mapping[tuple[float, int], Parts]
+    runs: tuple[Run, ...]
+    chosen: tuple[Run, ...]
+
+    @property
+    def evaluations(self) -> list[Evaluation]:
+        """Every split that the study may judge on."""
+        return evaluations(self.config.tests)
+
+
+def prepare(
+    config: StudyConfig,
+    arms: Sequence[Arm],
+    out: Path,
+    *,
+    data: Path,
+    noise: Mapping[str, Sequence[Path]] | None = None,
+    against: Mapping[str, Path] | None = None,
+    choice: Choice | None = None,
+    device: str | None = None,
+    jobs: int = 0,
+) -> Study:
+    """Choose the images of every run, and check that it can be made.
+
+    Parameters
+    ----------
+    config : StudyConfig
+    arms : sequence of Arm
+        See `pipelines.study_config.read_study`.
+    out : Path
+        The study's folder.
+    data : Path
+        The labelled set.
+    noise : mapping of str to sequence of Path
+        Noise sources by name.
+    against : mapping of str to Path
+        Further test sets by name.
+    choice : Choice, optional
+    device : str, optional
+        Instead of the configurations' `compute.device`.
+    jobs : int
+        Threads that look at images; 0 for one per processor.
+
+    Raises
+    ------
+    SynthError, PipelineError
+        Something that the study names is missing; a noise frame or training image is a test image.
+    """
+    choice = choice or Choice()
+    chosen = _choose(config, choice)
+    noise, against = dict(noise or {}), dict(against or {})
+    pool = Pool(jobs, "threads")
+    if device is not None:
+        arms = [_on_device(arm, device) for arm in arms]
+    wanted = [one for one in evaluations(config.tests) if one.split == "val" or choice.test]
+    _require_known(arms, chosen, wanted, noise, against)
+
+    labelled = open_labelled(data, pool)
+    forbidden = {labelled.pixels[id_]: f"{id_} of {data}" for id_ in labelled.dataset.ids("test")}
+    others = {name: open_dataset(path) for name, path in against.items()}
+    for name, other in others.items():
+        ids = other.ids("test")
+        digests = pool.map(pixel_digest, map(other.read_image, ids))
+        forbidden |= {pixels: f"{id_} of {name}" for id_, pixels in zip(ids, digests, strict=True)}
+    _require_apart(labelled, forbidden)
+    for one in wanted:
+        tested = others[one.against] if one.against else labelled.dataset
+        if one.split == "test" and not tested.ids("test"):
+            raise ConfigError(
+                f"{tested.root}: has no test split for {one.name!r}; leave --test out"
+            )
+    sources = {
+        name: [open_noise(path, forbidden, pool) for path in paths] for name, paths in noise.items()
+    }
+
+    parts = {
+        (fraction, seed): choose_parts(labelled, config.validation, fraction, seed)
+        for fraction in config.fractions
+        for seed in config.seeds
+    }
+    judging = tuple(
+        (
+            one,
+            _judged_set(one, data, against),
+            _fit_noise(out, one, sources) if one.strength else None,
+        )
+        for one in wanted
+    )
+    runs = []
+    for fraction in config.fractions:
+        for arm in arms:
+            for seed in config.seeds:
+                place = f"f{fraction:g}-s{seed}"
+                made = _run(config, arm, fraction, seed, labelled, parts[fraction, seed], sources)
+                runs.append(
+                    replace(
+                        made,
+                        place=out / RUNS / arm.name / place,
+                        base=out / SETS / place,
+                        evaluations=judging,
+                    )
+                )
+    now = [run for run in runs if (run.arm.name, run.fraction, run.seed) in chosen]
+    for run in now:
+        _claim(run, check=True)
+    for fraction, seed in {(run.fraction, run.seed): None for run in now if not run.finished}:
+        link_set(out / SETS / f"f{fraction:g}-s{seed}", labelled.dataset, parts[fraction, seed])
+    ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
+    return Study(config, out, labelled.dataset, parts, tuple(runs), tuple(ready))
+
+
+def execute(
+    study: Study,
+    *,
+    jobs: int = 1,
+    keep_sets: bool = False,
+    started: Callable[[Run], None] = lambda run: None,
+    ended: Callable[[Run], None] = lambda run: None,
+    watch: Callable[[range], Iterable[int]] = iter,
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Make what is missing of the chosen runs.
+
+    Parameters
+    ----------
+    study : Study
+    jobs : int
+        Runs at a time, each in a process of its own.
+    keep_sets : bool
+        Whether built sets stay when their run is trained; the same ones can be built again.
+    started, ended : callable
+        Called with a run before and after it; with several jobs after it alone.
+    watch, log : callable
+        See `detect.train.train`; with one job.
+
+    Raises
+    ------
+    TrainingInterruptedError
+        A signal came; the same study goes on from there.
+    """
+    waiting = [run for run in study.chosen if not run.finished]
+    if jobs == 1:
+        for run in waiting:
+            started(run)
+            make_run(run, keep_sets=keep_sets, watch=watch, log=log)
+            ended(run)
+        return
+    stop = study.out / f".stop.{os.getpid()}"
+    stop.parent.mkdir(parents=True, exist_ok=True)
+    stop.unlink(missing_ok=True)
+    work = partial(_make_apart, stop=stop, keep_sets=keep_sets)
+    try:
+        with closing(Pool(jobs, "processes").map(work, waiting, stop.touch)) as results:
+            for run in results:
+                ended(run)
+    except TrainingInterruptedError:
+        # The others were told to stop when one failed, and one of them may come first here.
+        reason = stop.read_text(encoding="utf-8") if stop.exists() else ""
+        if reason:
+            raise PipelineError(reason) from None
+        raise
+    finally:
+        stop.unlink(missing_ok=True)
+
+
+def make_run(
+    run: Run,
+    *,
+    keep_sets: bool = False,
+    build_jobs: int = 0,
+    watch: Callable[[range], Iterable[int]] = iter,
+    log: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Build a run's set, train on it, and judge it on what it was not yet judged on."""
+    _claim(run)
+    built = run.place / _BUILT
+    training = run.place / _TRAINING
+    if not run.trained:
+        data = run.base
+        if run.arm.build is not None:
+            build(run.arm.build, built, jobs=build_jobs)
+            data = built
+        recipe = run.arm.train.recipe()
+        train(recipe, open_dataset(data), training, run.arm.init, watch, log)
+    detector = None
+    for one, root, noise in run.evaluations:
+        path = run.scores_path(one)
+        if path.is_file():
+            continue
+        if detector is None:
+            detector = load_detector(training / run.weights, run.arm.train.compute.device)
+        dataset = open_dataset(run.base if one.split == "val" else root)
+        change = evaluation_noise(_cameras(noise), one) if noise is not None else None
+        score_run(detector, dataset, dataset.ids(one.split), change).save(path)
+    if not keep_sets:
+        shutil.rmtree(built, ignore_errors=True)
+
+
+def read_runs(study: Study) -> list[tuple[Run, dict[str, RunScores]]]:
+    """Read the scores of every run that is trained, chosen or not, on every split judged so far."""
+    found = []
+    for run in study.runs:
+        if not run.trained or not _is_same(run):
+            continue
+        paths = {one.name: run.scores_path(one) for one in study.evaluations}
+        found.append((run, {k: load_scores(path) for k, path in paths.items() if path.is_file()}))
+    return found
+
+
+def _choose(config: StudyConfig, choice: Choice) -> set[tuple[str, float, int]]:
+    for what, wanted, known in (
+        ("arm", choice.arms, tuple(config.arms)),
+        ("seed", choice.seeds, config.seeds),
+        ("fraction", choice.fractions, config.fractions),
+    ):
+        for one in wanted or ():
+            if one not in known:
+                raise ConfigError(f"study {config.name}: {unknown(what, one, known)}")
+    return {
+        (arm, fraction, seed)
+        for arm in (choice.arms or config.arms)
+        for fraction in (choice.fractions or config.fractions)
+        for seed in (choice.seeds or config.seeds)
+    }
+
+
+def _on_device(arm: Arm, device: str) -> Arm:
+    compute = arm.train.compute.model_copy(update={"device": device})
+    return replace(arm, train=arm.train.model_copy(update={"compute": compute}))
+
+
+def _require_known(
+    arms: Sequence[Arm],
+    chosen: set[tuple[str, float, int]],
+    wanted: Sequence[Evaluation],
+    noise: Mapping[str, Sequence[Path]],
+    against: Mapping[str, Path],
+) -> None:
+    """Raise a `ConfigError` for noise or a test set that is named but not given."""
+    names = {name for name, _, _ in chosen}
+    for arm in arms:
+        if arm.name not in names:
+            continue
+        for name in arm.noise or ():
+            if name not in noise:
+                raise ConfigError(
+                    f"arms.{arm.name}.noise: {unknown('noise', name, noise)}; "
+                    f"give --noise {name}=FRAMES"
+                )
+        if arm.init is not None and not arm.init.is_file():
+            raise ConfigError(f"{arm.init}: no such file; arms.{arm.name}.init names it")
+    for one in wanted:
+        if one.strength and not noise:
+            raise ConfigError(f"tests: {one.name!r} needs noise; give --noise FRAMES")
+        if one.noise is not None and one.noise not in noise:
+            raise ConfigError(
+                f"tests: {unknown('noise', one.noise, noise)}; give --noise {one.noise}=FRAMES"
+            )
+        if one.against is not None and one.against not in against:
+            raise ConfigError(
+                f"tests: {unknown('further set', one.against, against)}; "
+                f"give --against {one.against}=SET"
+            )
+
+
+def _require_apart(labelled: Labelled, forbidden: Mapping[bytes, str]) -> None:
+    """Raise a `ConfigError` when an image to train on is a test image of a further set."""
+    for id_ in labelled.originals:
+        if labelled.pixels[id_] in forbidden:
+            raise ConfigError(
+                f"{labelled.dataset.image_path(id_)}: has the same pixels as the test image "
+                f"{forbidden[labelled.pixels[id_]]}; take it off one of the lists"
+            )
+
+
+def _judged_set(one: Evaluation, data: Path, against: Mapping[str, Path]) -> Path:
+    return (against[one.against] if one.against is not None else data).resolve()
+
+
+def _run(
+    config: StudyConfig,
+    arm: Arm,
+    fraction: float,
+    seed: int,
+    labelled: Labelled,
+    parts: Parts,
+    sources: Sources,
+) -> Run:
+    """A run without its folders."""
+    train_config = arm.train.model_copy(update={"seed": seed})
+    build_config = arm.build
+    noise: dict[str, str] = {}
+    if build_config is not None:
+        negatives = build_config.negatives
+        if negatives.count is not None:
+            # A count is for the whole split; a part of it gets its share.
+            count = round(negatives.count * len(parts.train) / len(labelled.originals))
+            negatives = negatives.model_copy(update={"count": count})
+        build_config = build_config.model_copy(update={"seed": seed, "negatives": negatives})
+        if build_config.noise is not None and build_config.noise.mode != "physical":
+            without = labelled.pixels_of(parts.validation)
+            noise = {
+                name: _fingerprint(sources[name], without)
+                for name in (sources if arm.noise is None else arm.noise)
+                if name in sources
+            }
+    init = sha256(arm.init.read_bytes()) if arm.init and arm.init.is_file() else None
+    recipe = asdict(train_config.recipe())
+    del recipe["compute"]  # where, not what
+    identity = {
+        "study": config.name,
+        "arm": arm.name,
+        "fraction": fraction,
+        "images": labelled.fingerprint(parts),
+        "train": recipe,
+        "init": init,
+        "build": build_config and build_config.model_dump(mode="json", exclude={"data"}),
+        "noise": noise,
+        "weights": config.weights,
+    }
+    return Run(
+        arm=replace(arm, train=train_config, build=build_config),
+        fraction=fraction,
+        seed=seed,
+        place=Path(),
+        base=Path(),
+        identity=json.loads(json.dumps(identity)),
+        evaluations=(),
+        weights=BEST if config.weights == "best" else LAST,
+    )
+
+
+def _with_noise(
+    run: Run,
+    out: Path,
+    sources: Sources,
+    labelled: Labelled,
+    parts: Mapping[tuple[float, int], Parts],
+) -> Run:
+    """The run with everything that its set is built from in place."""
+    if run.arm.build is None:
+        return run
+    changes: dict[str, Any] = {"data": run.base.resolve()}
+    if run.identity["noise"]:
+        assert run.arm.build.noise is not None
+        without = labelled.pixels_of(parts[run.fraction, run.seed].validation)
+        paths = tuple(
+            link_noise(out / NOISE / f"s{run.seed}" / f"{name}-{number}", source, without)
+            for name in run.identity["noise"]
+            for number, source in enumerate(sources[name])
+        )
+        changes["noise"] = run.arm.build.noise.model_copy(update={"sources": paths})
+    return replace(run, arm=replace(run.arm, build=run.arm.build.model_copy(update=changes)))
+
+
+def _fingerprint(sources: Sequence[NoiseSource], without: Set[bytes] = frozenset()) -> str:
+    return sha256("".join(source.fingerprint(without) for source in sources).encode())
+
+
+def _fit_noise(out: Path, one: Evaluation, sources: Sources) -> Path:
+    """Fit the cameras whose noise test images get; fitted once, and then read."""
+    names = [one.noise] if one.noise is not None else list(sources)
+    key = sha256("".join(_fingerprint(sources[name]) for name in names).encode())[:12]
+    path = out / NOISE / f"judging-{key}.npz"
+    if not path.is_file():
+        models: list[NoiseModel] = []
+        places = [(f"{name}-{n}", one) for name in names for n, one in enumerate(sources[name])]
+        for folder, source in places:
+            if source.frames:
+                place = link_noise(out / NOISE / "all" / folder, source, set())
+                models += fit_files([place], True, lambda stage, done, total: None).models
+            else:
+                models += load_cameras(source.path).models
+        replace_file(path, CameraNoise(models).to_bytes())
+    return path
+
+
+@lru_cache(maxsize=4)
+def _cameras(path: Path) -> CameraNoise:
+    return load_cameras(path)
+
+
+def _claim(run: Run, check: bool = False) -> None:
+    """Make the run's folder, or enter one that belongs to the same run.
+
+    Raises
+    ------
+    StoreError
+        It belongs to another one; the message names the first difference.
+    """
+    path = run.place / _IDENTITY
+    if not path.exists():
+        if not check:
+            run.place.mkdir(parents=True, exist_ok=True)
+            write_json(path, dict(run.identity))
+        return
+    present, wanted = dict(_flatten(_read_identity(path))), dict(_flatten(run.identity))
+    for key in [*wanted, *present]:
+        if wanted.get(key) != present.get(key):
+            other = "give the same --noise, " if key.startswith("noise.") else ""
+            raise StoreError(
+                run.place,
+                f"is a run with {key}={_short(present.get(key))}, not {_short(wanted.get(key))}; "
+                f"{other}choose another --out, or remove it",
+            )
+
+
+def _is_same(run: Run) -> bool:
+    """Whether the folder is of this run; which noise it had is not asked, it may not be given."""
+    path = run.place / _IDENTITY
+    apart = {"noise": None}
+    return path.is_file() and _read_identity(path) | apart == {**run.identity} | apart
+
+
+def _read_identity(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        raise StoreError(path, f"is damaged; remove {path.parent}") from None
+
+
+def _flatten(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 24 else f"{text[:12]}..."
+
+
+def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:
+    """Make a run in a worker process, which stops with a checkpoint when the file is there."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    _watch_for(run, stop, range(0))
+    try:
+        make_run(run, keep_sets=keep_sets, build_jobs=1, watch=partial(_watched, run, stop))
+    except TrainingInterruptedError:
+        stop.touch()
+        raise
+    except Exception as error:
+        stop.write_text(str(error), encoding="utf-8")
+        raise
+    return run
+
+
+def _watched(run: Run, stop: Path, steps: range) -> Iterator[int]:
+    for step in steps:
+        yield step
+        _watch_for(run, stop, range(step + 1, steps.stop))
+
+
+def _watch_for(run: Run, stop: Path, left: range) -> None:
+    if not stop.exists():
+        return
+    if left and threading.current_thread() is threading.main_thread():
+        # Training catches it, and ends its next step with a checkpoint.
+        signal.raise_signal(signal.SIGTERM)
+        return
+    raise TrainingInterruptedError(f"{run.place}: stopped; run the same command again to go on")

@@ -1,0 +1,314 @@
+"""The configuration of a study: what `detect study CONFIG` reads.
+
+A study compares training sets. Its arms differ in how the set is made, in the network, or in how it
+is trained, and are alike in all that would make the comparison unfair: the labelled images that
+they start from, the optimiser's steps, the images a step, and the seeds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from pipelines.build_config import BuildConfig, Strength
+from pipelines.config import StrictModel, load_config
+from pipelines.errors import ConfigError
+from pipelines.training import TrainConfig
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+
+# What one arm may not have of its own, and where the study says it for all of them.
+_SHARED_TRAINING = {
+    "steps": "`steps` of the study",
+    "epochs": "`steps` of the study",
+    "batch": "`batch` of the study",
+    "epoch_steps": "`epoch_steps` of the study",
+    "validation": "`validation` of the study",
+    "seed": "`seeds` of the study",
+    "network": "`network` of the study or the arm",
+    "data": "--data",
+    "out": "--out",
+}
+_SHARED_BUILD = {
+    "data": "--data",
+    "simulate": "--data",
+    "name": "the name of the arm",
+    "seed": "`seeds` of the study",
+    "noise.sources": "`noise` of the arm",
+}
+
+
+class ChangedFile(StrictModel):
+    """A configuration file and what is changed in it; the file's name alone will do."""
+
+    config: Path
+    set: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _file_alone(cls, given: Any) -> Any:
+        return {"config": given} if isinstance(given, str | Path) else given
+
+
+class ArmTraining(StrictModel):
+    """How an arm is trained where it differs from the study's `train`."""
+
+    config: Path | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
+
+
+class ArmSettings(StrictModel):
+    """One arm. Without `build` it is trained on the labelled images themselves.
+
+    `noise` names those of the study's noise sources that its set is built with, all by default.
+    """
+
+    build: ChangedFile | None = None
+    noise: tuple[str, ...] | None = None
+    network: str | None = None
+    init: Path | None = None
+    train: ArmTraining = ArmTraining()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nothing_said(cls, given: Any) -> Any:
+        return {} if given is None else given
+
+    @field_validator("noise", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class JudgingSettings(StrictModel):
+    """Images that finished runs are judged on.
+
+    Attributes
+    ----------
+    split : {"val", "test"}
+    against : str or None
+        One of the study's further sets instead of its own.
+    strengths : tuple of float
+        How much noise of a sensor the images get, in multiples of it; 0 is none.
+    noise : str or None
+        Whose, by the name of one of the study's noise sources; of all of them by default.
+    label : str
+        What the noise is called in the name of the split, as in ``test+noise2``.
+    """
+
+    split: Literal["val", "test"] = "test"
+    against: str | None = None
+    strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (0.0,)
+    noise: str | None = None
+    label: Name = "noise"
+
+    @field_validator("strengths", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        single = isinstance(value, int | float) and not isinstance(value, bool)
+        return (value,) if single else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> JudgingSettings:
+        if self.noise is not None and not any(self.strengths):
+            raise ValueError("noise: goes with strengths above 0")
+        if self.split == "val" and self.against is not None:
+            raise ValueError("against: a further set is judged on its test split; take split out")
+        return self
+
+
+class StudyConfig(StrictModel):
+    """A study: arms, seeds, fractions of the training split, and what all of them share."""
+
+    name: Name
+    data: Path | None = None
+    noise: dict[Name, Path | None] = Field(default_factory=dict)
+    against: dict[Name, Path | None] = Field(default_factory=dict)
+    network: str | None = None
+    steps: Count
+    batch: Count = 16
+    epoch_steps: Count
+    validation: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    weights: Literal["last", "best"] = "last"
+    seeds: Annotated[tuple[Seed, ...], Field(min_length=1)] = (0, 1, 2)
+    fractions: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (
+        1.0,
+    )
+    baseline: str
+    train: ChangedFile
+    arms: Annotated[dict[Name, ArmSettings], Field(min_length=1)]
+    tests: tuple[JudgingSettings, ...] = (JudgingSettings(),)
+
+    @field_validator("seeds", "fractions", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        single = isinstance(value, int | float) and not isinstance(value, bool)
+        return (value,) if single else value
+
+    @model_validator(mode="after")
+    def _fits(self) -> StudyConfig:
+        if self.baseline not in self.arms:
+            raise ValueError(f"baseline: {unknown('arm', self.baseline, self.arms)}")
+        for key in ("seeds", "fractions"):
+            values = getattr(self, key)
+            if len(set(values)) != len(values):
+                raise ValueError(f"{key}: one of them is named twice")
+        names = [one.name for one in evaluations(self.tests)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(
+                f"tests: {twice[0]!r} is asked for twice; give one of them another `label`"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One split that runs are judged on; see `JudgingSettings`."""
+
+    split: Literal["val", "test"]
+    against: str | None = None
+    strength: float = 0.0
+    noise: str | None = None
+    label: str = "noise"
+
+    @property
+    def name(self) -> str:
+        """Its name in tables: ``val``, ``test``, ``test@other``, ``test+noise2``."""
+        other = f"@{self.against}" if self.against else ""
+        noise = f"+{self.label}{self.strength:g}" if self.strength else ""
+        return f"{self.split}{other}{noise}"
+
+
+VALIDATION = Evaluation("val")
+"""What every run is judged on, whether the study asks or not."""
+
+
+def evaluations(tests: Iterable[JudgingSettings]) -> list[Evaluation]:
+    """List every split that a study judges its runs on, the validation part first."""
+    found = [VALIDATION]
+    for test in tests:
+        for strength in test.strengths:
+            one = Evaluation(test.split, test.against, strength, test.noise, test.label)
+            if one.name != VALIDATION.name:
+                found.append(one)
+    return found
+
+
+@dataclass(frozen=True)
+class Arm:
+    """An arm with its files read.
+
+    Attributes
+    ----------
+    name : str
+    build : BuildConfig or None
+        Its `data`, `seed`, and noise sources are for every run to fill in.
+    noise : tuple of str or None
+        Names of noise sources; None is all of them.
+    train : TrainConfig
+        Complete but for the seed.
+    init : Path or None
+    """
+
+    name: str
+    build: BuildConfig | None
+    noise: tuple[str, ...] | None
+    train: TrainConfig
+    init: Path | None
+
+
+def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, list[Arm]]:
+    """Read a study and the files that it names, which are looked for from its own folder.
+
+    Raises
+    ------
+    ConfigError
+        A file is absent, a key or value is wrong, or an arm has what all arms must share.
+    """
+    study = load_config(path, StudyConfig, tuple(overrides))
+    return study, [_read_arm(path, study, name) for name in study.arms]
+
+
+def unknown(what: str, name: object, known: Iterable[object]) -> str:
+    """Say that there is no such thing, and which one may have been meant."""
+    names = [str(one) for one in known]
+    close = difflib.get_close_matches(str(name), names, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
+    return f"no {what} is called {str(name)!r}; {hint}"
+
+
+def _read_arm(path: Path, study: StudyConfig, name: str) -> Arm:
+    settings, folder = study.arms[name], path.parent
+    where = f"{path}: arms.{name}"
+    _refuse_own(f"{path}: train.set", study.train.set, _SHARED_TRAINING)
+    _refuse_own(f"{where}.train.set", settings.train.set, _SHARED_TRAINING)
+    network = settings.network or study.network
+    shared = {
+        "steps": study.steps,
+        "epochs": None,
+        "batch": study.batch,
+        "epoch_steps": study.epoch_steps,
+        "validation": study.validation,
+        "data": None,
+        "out": None,
+    } | ({"network": network} if network else {})
+    build = None
+    try:
+        if settings.build is not None:
+            _refuse_own(f"{where}.build.set", settings.build.set, _SHARED_BUILD)
+            changes = settings.build.set | {"name": name, "data": Path(), "simulate": None}
+            build = load_config(folder / settings.build.config, BuildConfig, changes=changes)
+        file = settings.train.config or study.train.config
+        own = study.train.set | settings.train.set
+        train = load_config(folder / file, TrainConfig, changes=own | shared)
+    except ConfigError as error:
+        if str(error).startswith(f"{path}: "):
+            raise
+        raise ConfigError(f"{where}: {error}") from None
+    if settings.noise is not None and (build is None or build.noise is None):
+        raise ConfigError(f"{where}.noise: nothing is built with noise here; take it out")
+    return Arm(
+        name,
+        build,
+        settings.noise,
+        _share_batch(where, train, build is not None),
+        None if settings.init is None else folder / settings.init,
+    )
+
+
+def _refuse_own(where: str, given: Mapping[str, Any], shared: Mapping[str, str]) -> None:
+    flat = [*given]
+    for key, value in given.items():
+        flat += [f"{key}.{inner}" for inner in value] if isinstance(value, dict) else []
+    for key in flat:
+        if key in shared:
+            raise ConfigError(f"{where}.{key}: is the same for every arm; set {shared[key]}")
+
+
+def _share_batch(where: str, train: TrainConfig, built: bool) -> TrainConfig:
+    """Make sure that a step sees as many images in this arm as in the others."""
+    sampler = train.sampler
+    if train.compute.devices != 1 or train.compute.strategy != "auto":
+        raise ConfigError(f"{where}: compute.devices: a run of a study has one device; set 1")
+    if not built and (sampler.name == "sources" or sampler.originals is not None):
+        raise ConfigError(
+            f"{where}: the sampler tells originals from what was made, and this arm has no build; "
+            "set sampler to images"
+        )
+    if sampler.name != "sources":
+        return train
+    each = 1 + (sampler.negatives or 0)
+    if sampler.negatives is None or train.batch % each:
+        raise ConfigError(
+            f"{where}: sampler.negatives: a source and its negatives must fill a batch of "
+            f"{train.batch} evenly; set 1, or another number that does"
+        )
+    return train.model_copy(update={"batch": train.batch // each})

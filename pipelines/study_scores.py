@@ -1,0 +1,146 @@
+"""What a finished run scores on a split, image by image, so that arms are compared in pairs."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detect.curve import THRESHOLDS
+from detect.evaluate import Rules, judge
+from pipelines.errors import StoreError
+from pipelines.store import replace_file
+from pipelines.study_config import Evaluation
+from synth.dataset import Dataset
+from synth.frames import Frame, Mask
+from synth.noise.cameras import CameraNoise
+from synth.noise.residual import transfer_residual
+from synth.seeds import generator
+
+COLUMNS = ("intersection", "union", "matched", "targets", "false_pixels", "pixels")
+"""What is kept of an image: target pixels in prediction and label, in either; label components that
+are answered, and all; pixels of predicted components that answer none, and all."""
+
+RATIOS = {"iou": (0, 1), "pd": (2, 3), "fa": (4, 5)}
+"""Scores as ratios of sums of these columns; see `detect.metrics`."""
+
+_RULES = Rules("strict", 0.5, THRESHOLDS)
+
+
+@dataclass(frozen=True)
+class RunScores:
+    """A run on one split.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The images.
+    counts : (N, 6) ndarray of int64
+        `COLUMNS`, at the threshold 0.5.
+    curve : (T, 4) ndarray of int64
+        Matched, targets, false pixels and pixels, summed over the images, at every threshold of
+        `detect.curve.THRESHOLDS`.
+    """
+
+    ids: tuple[str, ...]
+    counts: NDArray[np.int64]
+    curve: NDArray[np.int64]
+
+    def scores(self) -> dict[str, float | None]:
+        """IoU, Pd and Fa as fractions; None where undefined."""
+        total = self.counts.sum(0)
+        return {
+            name: float(total[top] / total[bottom]) if total[bottom] else None
+            for name, (top, bottom) in RATIOS.items()
+        }
+
+    def save(self, path: Path) -> None:
+        """Write an ``.npz`` file, whole or not at all."""
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            ids=np.array(self.ids),
+            columns=np.array(COLUMNS),
+            counts=self.counts,
+            thresholds=np.array(THRESHOLDS),
+            curve=self.curve,
+        )
+        replace_file(path, buffer.getvalue())
+
+
+def load_scores(path: Path) -> RunScores:
+    """Read what `RunScores.save` wrote; nothing in the file is executed (no pickle).
+
+    Raises
+    ------
+    StoreError
+        The file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as found:
+            ids = tuple(map(str, found["ids"]))
+            counts, curve = found["counts"], found["curve"]
+        if counts.shape != (len(ids), len(COLUMNS)) or curve.shape != (len(THRESHOLDS), 4):
+            raise ValueError
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        raise StoreError(
+            path, "is damaged; remove it, and the study judges the run again"
+        ) from None
+    return RunScores(ids, counts, curve)
+
+
+def score_run(
+    detector: Callable[[Frame], NDArray[np.float32]],
+    dataset: Dataset,
+    ids: Iterable[str],
+    noise: Callable[[str, Frame], Frame] | None = None,
+) -> RunScores:
+    """Judge a detector on some images, at the rules `strict` and the threshold 0.5.
+
+    Parameters
+    ----------
+    detector : callable
+        From a frame to probabilities.
+    dataset : Dataset
+    ids : iterable of str
+    noise : callable, optional
+        Changes a frame, given its id, before the detector sees it.
+    """
+    ids = tuple(ids)
+    counts = np.zeros((len(ids), len(COLUMNS)), np.int64)
+    curve = np.zeros((len(THRESHOLDS), 4), np.int64)
+    for row, id_ in enumerate(ids):
+        frame, truth = dataset.read_pair(id_)
+        found, points = _measure(detector(noise(id_, frame) if noise else frame), truth)
+        counts[row] = found
+        curve += points
+    return RunScores(ids, counts, curve)
+
+
+def _measure(probability: NDArray[np.float32], truth: Mask) -> tuple[list[int], NDArray[np.int64]]:
+    verdict = judge(probability, truth, _RULES)
+    assert verdict.curve is not None
+    one = verdict.tally
+    union = one.found + one.truth - one.both
+    points = [[t.matched, t.targets, t.false_pixels, t.pixels] for t in verdict.curve.tallies]
+    counts = [one.both, union, one.matched, one.targets, one.false_pixels, one.pixels]
+    return counts, np.array(points, np.int64)
+
+
+def evaluation_noise(cameras: CameraNoise, one: Evaluation) -> Callable[[str, Frame], Frame]:
+    """Make what puts a sensor's noise on frames; the same id gets the same noise in every run."""
+
+    def add(id_: str, frame: Frame) -> Frame:
+        rng = generator(0, "evaluation noise", id_)
+        index, place = int(rng.integers(len(cameras))), int(rng.integers(1 << 31))
+        field, number = cameras.field(index)
+        return transfer_residual(
+            frame, field, frame=number, place=place, strength=one.strength
+        ).image
+
+    return add

@@ -1,0 +1,297 @@
+"""What the runs of a study start from: the same labelled images for every arm, and nothing else.
+
+Every seed holds a validation part out of the whole training split, and every fraction is a part of
+what is left, the smaller ones within the larger ones. A run's images lie in a folder of their own,
+as links, in the layout of a data set; what is built for the run is built from that folder, so it
+cannot be made from an image that is not the run's. Images are told apart by their pixels: a copy of
+an image that judges is no more trained on than the image itself.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from detect.lineage import read_origins
+from pipelines.errors import ConfigError
+from pipelines.pool import Pool
+from pipelines.sources import pixel_digest
+from pipelines.store import IMAGES, MASKS, sha256
+from synth.dataset import Dataset, is_labelled, open_dataset
+from synth.errors import DatasetError
+from synth.frames import find_frames, read_bytes, read_frame
+from synth.seeds import generator
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A labelled set with what tells its images apart.
+
+    Attributes
+    ----------
+    dataset : Dataset
+    originals : tuple of str
+        Ids of the training split, without what `synth build` has made.
+    pixels : mapping of str to bytes
+        Hash of each image's DN: of originals, and of the lists ``val`` and ``test``.
+    masks : mapping of str to str
+        Hash of each mask's file.
+    """
+
+    dataset: Dataset
+    originals: tuple[str, ...]
+    pixels: Mapping[str, bytes]
+    masks: Mapping[str, str]
+
+    def pixels_of(self, ids: Sequence[str]) -> set[bytes]:
+        """Hashes of some images."""
+        return {self.pixels[id_] for id_ in ids}
+
+    def fingerprint(self, parts: Parts) -> str:
+        """One hash over everything that a run learns from or is watched with."""
+        lines = [
+            f"{name} {id_} {self.pixels[id_].hex()} {self.masks[id_]}\n"
+            for name, ids in (("train", parts.train), ("val", parts.validation))
+            for id_ in ids
+        ]
+        return sha256("".join(lines).encode())
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The images of one seed and fraction, the same for every arm.
+
+    Attributes
+    ----------
+    train, validation : tuple of str
+        Ids, in the order of the set's lists.
+    whole : int
+        How many images the training part has at the fraction 1.
+    """
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    whole: int
+
+
+def open_labelled(path: Path, pool: Pool) -> Labelled:
+    """Open a labelled set and look at all of its images.
+
+    Raises
+    ------
+    DatasetError
+        The set is unsound, or a training image has the pixels of a test image.
+    """
+    dataset = open_dataset(path)
+    origins = read_origins(dataset)
+    originals = tuple(
+        id_ for id_ in dataset.ids("train") if id_ not in origins or not origins[id_].made
+    )
+    ids = (*originals, *dataset.splits.get("val", ()), *dataset.ids("test"))
+
+    def look(id_: str) -> tuple[bytes, str]:
+        mask = sha256(read_bytes(dataset.mask_path(id_)))
+        return pixel_digest(dataset.read_image(id_)), mask
+
+    looks = dict(zip(ids, pool.map(look, ids), strict=True))
+    pixels = {id_: found for id_, (found, _) in looks.items()}
+    test = {pixels[id_]: id_ for id_ in dataset.ids("test")}
+    for id_ in (*originals, *dataset.splits.get("val", ())):
+        if pixels[id_] in test:
+            raise DatasetError(
+                dataset.image_path(id_),
+                f"has the same pixels as the test image {test[pixels[id_]]!r}; take it off one "
+                "of the lists",
+            )
+    return Labelled(dataset, originals, pixels, {id_: mask for id_, (_, mask) in looks.items()})
+
+
+def choose_parts(labelled: Labelled, validation: float, fraction: float, seed: int) -> Parts:
+    """Choose the validation part and a fraction of the rest.
+
+    Parameters
+    ----------
+    labelled : Labelled
+    validation : float
+        Share of the training split that is held out where the set has no ``val`` list.
+    fraction : float
+        Of what is left, at least one image.
+    seed : int
+
+    Returns
+    -------
+    Parts
+        The same for the same seed; of two fractions the smaller one is part of the larger one.
+
+    Raises
+    ------
+    DatasetError
+        The training split is too small to hold something out.
+    """
+    dataset, ids = labelled.dataset, labelled.originals
+    held = dataset.splits.get("val", ())
+    if not held:
+        count = max(1, round(validation * len(ids)))
+        order = generator(seed, "study", "validation").permutation(len(ids))
+        held = tuple(ids[at] for at in sorted(order[:count]))
+    judging = labelled.pixels_of(held)
+    rest = [id_ for id_ in ids if labelled.pixels[id_] not in judging]
+    if not rest:
+        raise DatasetError(
+            dataset.root,
+            f"its training split of {len(ids)} original image(s) is too small to hold some out",
+        )
+    order = generator(seed, "study", "fraction").permutation(len(rest))
+    count = max(1, round(fraction * len(rest)))
+    return Parts(tuple(rest[at] for at in sorted(order[:count])), held, len(rest))
+
+
+def link_set(place: Path, dataset: Dataset, parts: Parts) -> None:
+    """Make a folder that is a data set of the run's images and the test images, as links."""
+    lists = {"train": parts.train, "val": parts.validation, "test": dataset.ids("test")}
+    files = {}
+    for id_ in (id_ for ids in lists.values() for id_ in ids):
+        for folder, path in (
+            (IMAGES, dataset.image_path(id_)),
+            (MASKS, dataset.mask_path(id_)),
+        ):
+            files[f"{folder}/{path.name}"] = path
+    texts = {f"50_50/{name}.txt": "".join(f"{i}\n" for i in ids) for name, ids in lists.items()}
+    _link(place, files, texts)
+
+
+@dataclass(frozen=True)
+class NoiseSource:
+    """Frames, or a file of noise, that the sets of a study may be built with.
+
+    Attributes
+    ----------
+    path : Path
+        As it was given.
+    frames : mapping of Path to bytes
+        Frames with the hashes of their pixels; empty for a ``.npz`` file.
+    base : Path
+        The folder that the frames lie below.
+    """
+
+    path: Path
+    frames: Mapping[Path, bytes]
+    base: Path
+
+    def fingerprint(self, without: Set[bytes] = frozenset()) -> str:
+        """One hash over the noise."""
+        if not self.frames:
+            return sha256(read_bytes(self.path))
+        lines = [
+            f"{file.relative_to(self.base).as_posix()} {pixels.hex()}\n"
+            for file, pixels in self.frames.items()
+            if pixels not in without
+        ]
+        return sha256("".join(lines).encode())
+
+
+def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseSource:
+    """Look at noise frames; of a labelled set only the training images are used, without labels.
+
+    Parameters
+    ----------
+    path : Path
+        A ``.npz`` file, a frame, a folder of frames, or a labelled set.
+    forbidden : mapping of bytes to str
+        Pixel hashes of test images, and what they are called.
+    pool : Pool
+
+    Raises
+    ------
+    DatasetError
+        One of the frames is a test image.
+    """
+    if path.suffix == ".npz":
+        read_bytes(path)
+        return NoiseSource(path, {}, path.parent)
+    if is_labelled(path):
+        dataset = open_dataset(path)
+        files = [dataset.image_path(id_) for id_ in dataset.ids("train")]
+        base = files[0].parent if files else path
+    else:
+        files = find_frames([path])
+        base = path if path.is_dir() else path.parent
+    digests = pool.map(lambda file: pixel_digest(read_frame(file)), files)
+    frames = dict(zip(files, digests, strict=True))
+    for file, pixels in frames.items():
+        if pixels in forbidden:
+            raise DatasetError(
+                file, f"is a test image ({forbidden[pixels]}); noise may not come from it"
+            )
+    return NoiseSource(path, frames, base)
+
+
+def link_noise(place: Path, source: NoiseSource, without: Set[bytes]) -> Path:
+    """Make a folder of links to noise frames, less those that judge; return what to build with.
+
+    Raises
+    ------
+    ConfigError
+        No frame is left.
+    """
+    if not source.frames:
+        return source.path.resolve()
+    files = {
+        file.relative_to(source.base).as_posix(): file
+        for file, pixels in source.frames.items()
+        if pixels not in without
+    }
+    if not files:
+        raise ConfigError(f"{source.path}: all of its frames judge the runs; give other frames")
+    _link(place, files, {})
+    return place.resolve()
+
+
+def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> None:
+    """Make a folder of links and small files, or leave it where it is right already."""
+    wanted = {name: os.path.realpath(file) for name, file in files.items()}
+    if _holds(place, wanted, texts):
+        return
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    for name, target in wanted.items():
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.symlink_to(target)
+        except OSError:
+            # Some file systems have no links.
+            shutil.copyfile(target, path)
+    for name, text in texts.items():
+        path = partial / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    try:
+        partial.rename(place)
+    except OSError:
+        # Another process of the same study was quicker.
+        shutil.rmtree(partial)
+        if not _holds(place, wanted, texts):
+            raise
+
+
+def _holds(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> bool:
+    if not place.is_dir():
+        return False
+    found = {
+        path.relative_to(place).as_posix()
+        for path in place.rglob("*")
+        if path.is_symlink() or path.is_file()
+    }
+    return (
+        found == links.keys() | texts.keys()
+        and all(
+            (place / name).is_symlink() and str((place / name).readlink()) == target
+            for name, target in links.items()
+        )
+        and all((place / name).read_text(encoding="utf-8") == text for name, text in texts.items())
+    )
