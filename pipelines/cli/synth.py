@@ -25,6 +25,7 @@ from pipelines.build import (
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
 from pipelines.cli.quality import quality
+from pipelines.cli.report import set_report
 from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
@@ -144,6 +145,7 @@ def main() -> None:
 
 
 main.add_command(quality)
+main.add_command(set_report)
 
 
 @main.command("noise-sample")
