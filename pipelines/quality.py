@@ -295,7 +295,7 @@ def compare_with_camera(frames: FrameSet, camera: Path, run: Run) -> Fidelity:
         There is no noise to be seen in one of them, or too few real frames.
     """
 
-    real = camera_noise(camera, run)
+    real = camera_noise(camera, find_frames([camera]), run)
     own = set_noise(frames, run)
     if own.depth != real.depth:
         raise NoiseError(
@@ -309,12 +309,17 @@ def compare_with_camera(frames: FrameSet, camera: Path, run: Run) -> Fidelity:
     return Fidelity(compare_noise(describe_noise(own), describe_noise(real)), floor)
 
 
-def camera_noise(camera: Path, run: Run, most: int | None = None) -> NoiseBlocks:
-    """Find the noise in real frames, of a folder or of one file.
+def camera_noise(
+    camera: Path, files: Sequence[Path], run: Run, most: int | None = None
+) -> NoiseBlocks:
+    """Find the noise in real frames of a camera.
 
     Parameters
     ----------
     camera : Path
+        Where they are from, for messages.
+    files : sequence of Path
+        At least one.
     run : callable
         A ``map`` that may work in parallel, in order.
     most : int, optional
@@ -325,9 +330,8 @@ def camera_noise(camera: Path, run: Run, most: int | None = None) -> NoiseBlocks
     NoiseError
         There is no noise to be seen.
     FrameError
-        There are no frames, or one cannot be read.
+        One cannot be read.
     """
-    files = find_frames([camera])
     return _find_noise(camera, [(file, None) for file in _evenly(files, most or len(files))], run)
 
 

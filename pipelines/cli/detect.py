@@ -1,4 +1,4 @@
-"""The command `detect`: train, test, score, predict, export, visualize, models, baseline."""
+"""The command `detect`: train, test, score, report, predict, export, visualize, models …"""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ import click
 from tqdm import tqdm
 
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress
+from pipelines.cli.report import run_report
 
 if TYPE_CHECKING:
     from detect.baselines import Baseline
@@ -181,6 +182,9 @@ def main() -> None:
     # Read when torch is loaded. Threads that wait asleep instead of spinning cost little on a quiet
     # machine, and on one that is shared they make training several times as fast.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+main.add_command(run_report)
 
 
 @main.command()

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from pipelines.report.page import Html, element
 
 _WIDTH, _HEIGHT = 440, 270
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 14, 34, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 22, 34, 42
 _LINE = 15
 _LETTER = 6.6
 

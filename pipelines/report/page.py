@@ -11,6 +11,7 @@ import base64
 import html
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 Number = float | int | None
 
@@ -52,6 +53,7 @@ thead th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 tbody th { font-weight: 400; }
 .number { text-align: right; white-space: nowrap; }
 td { overflow-wrap: anywhere; }
+.share { display: inline-block; min-width: 3.1em; padding-right: .7em; text-align: right; }
 .bar { display: inline-block; height: .7em; min-width: 1px; background: var(--a); }
 figure { margin: 0; }
 figcaption { color: var(--quiet); font-size: .85rem; overflow-wrap: anywhere; }
@@ -256,11 +258,19 @@ def counts_table(head: str, counts: Mapping[str, int], caption: str) -> Html:
     most = max(counts.values(), default=0)
     total = sum(counts.values())
     rows = [
-        (name, f"{count:,}", f"{100 * count / total:.1f}", bar(count / most))
+        (name, f"{count:,}", share_cell(count / total, count / most))
         for name, count in counts.items()
         if most
     ]
-    return table([head, "count", "%", ""], rows, caption) if rows else Html()
+    return table([head, "count", "share / %"], rows, caption) if rows else Html()
+
+
+def share_cell(share: float | None, length: float | None = None) -> Html:
+    """A share in per cent with its bar, for a table's cell; a dash where there is none."""
+    if share is None:
+        return element("span", "–", class_="share")
+    shown = element("span", f"{100 * share:.1f}", class_="share")
+    return join([shown, bar(share if length is None else length)])
 
 
 def bar(share: float, width: float = 9.0) -> Html:
@@ -310,3 +320,16 @@ def number(value: Number, digits: int = 2) -> str:
     if value and abs(value) < 0.5 * 10**-digits:
         return f"{value:.2g}"
     return f"{value:,.{digits}f}"
+
+
+def flatten(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
+    """Names with dots, and values as text, of a tree of mappings."""
+    flat: list[tuple[str, str]] = []
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            flat += flatten(value, f"{above}{key}.")
+        elif isinstance(value, list):
+            flat.append((f"{above}{key}", ", ".join(map(str, value))))
+        else:
+            flat.append((f"{above}{key}", "–" if value is None else str(value)))
+    return flat

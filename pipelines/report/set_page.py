@@ -17,6 +17,7 @@ from pipelines.report.page import (
     element,
     facts,
     figure,
+    flatten,
     group,
     join,
     note,
@@ -334,7 +335,7 @@ def _provenance_section(found: Mapping[str, Any]) -> Html:
         return paragraph(
             "The set has no dataset.json that a build left, so where it comes from is not known."
         )
-    flat = dict(_flatten(description))
+    flat = dict(flatten(description))
     hashes = {
         name.removeprefix("files."): v for name, v in flat.items() if name.startswith("files.")
     }
@@ -424,18 +425,6 @@ made = encode_png(realiser.image(spec))
 assert hashlib.sha256(made).hexdigest() == line["image_sha256"]
 Path("remade.png").write_bytes(made)
 """
-
-
-def _flatten(tree: Mapping[str, Any], above: str = "") -> list[tuple[str, str]]:
-    flat: list[tuple[str, str]] = []
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            flat += _flatten(value, f"{above}{key}.")
-        elif isinstance(value, list):
-            flat.append((f"{above}{key}", ", ".join(map(str, value))))
-        else:
-            flat.append((f"{above}{key}", "–" if value is None else str(value)))
-    return flat
 
 
 def _plain(value: Any) -> Any:

@@ -29,9 +29,10 @@ from pipelines.quality import (
 from pipelines.store import DESCRIPTION, MANIFEST, NOISE, read_description, read_manifest
 from synth.dataset import Dataset
 from synth.errors import NoiseError
+from synth.frames import Frame, find_frames, group_by_folder
 from synth.noise.bank import NoiseBank
 from synth.noise.blocks import NoiseBlocks, bank_blocks, find_noise_blocks
-from synth.noise.cameras import generate_frames, load_cameras, load_noise
+from synth.noise.cameras import CameraNoise, load_cameras, load_noise
 from synth.noise.components import NoiseComponents
 from synth.noise.fidelity import (
     LAGS,
@@ -40,6 +41,7 @@ from synth.noise.fidelity import (
     describe_noise,
     measure_floor,
 )
+from synth.noise.residual import generate_frame
 from synth.targets import find_targets, measure_signals
 
 AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -53,8 +55,8 @@ CELLS = 12
 
 GROUPS = ("originals", "made")
 
-# Frames that are generated from a noise model, to see its noise as that of frames is seen.
-_GENERATED = 64
+# Frames that are generated from a camera's model, to see its noise as that of frames is seen.
+_GENERATED, _FEWEST = 24, 4
 
 # What a manifest says of every output, also of one that was only copied.
 _PLAIN = {"id", "split", "source", "image", "mask", "image_sha256", "mask_sha256"}
@@ -260,8 +262,9 @@ def survey_noise(
     dataset : Dataset
     lineage : Lineage
     camera : Path or None
-        Real frames. Without them what the set's own ``noise.npz`` holds is taken for real: patches
-        of frames, or frames that are generated from a model of a camera.
+        Real frames, each folder of them a camera's. Without them what the set's own
+        ``noise.npz`` holds is taken for real: patches of frames, or frames that are generated
+        from a model of a camera.
     run : callable
         A ``map`` that may work in parallel, in order.
 
@@ -281,16 +284,16 @@ def survey_noise(
     if camera is None and not (dataset.root / NOISE).is_file():
         return None
     notes: list[str] = []
-    found: dict[str, NoiseBlocks] = {}
-    if camera is not None:
-        name = f"frames of {camera.resolve().name}"
-        found[name] = camera_noise(camera, run, NOISE_FRAMES)
-    else:
-        name = "the set's noise.npz"
-        try:
-            found[name] = _stored_noise(dataset.root / NOISE)
-        except NoiseError as error:
-            return {"real": name, "notes": [str(error)]}
+    try:
+        real = _stored_noise(dataset.root / NOISE) if camera is None else _real_noise(camera, run)
+    except NoiseError as error:
+        if camera is not None:
+            raise
+        return {"real": "the set's noise.npz", "notes": [str(error)]}
+    blocks, cameras = _pool(real)
+    what = "the set's noise.npz" if camera is None else f"frames of {camera.resolve().name}"
+    name = f"{what}, {cameras} cameras alike" if cameras > 1 else what
+    found = {name: blocks}
     for group, wanted in (("originals", False), ("made", True)):
         ids = [
             id_
@@ -350,16 +353,67 @@ def _compare(found: Mapping[str, NoiseBlocks], real: str, notes: list[str]) -> d
     }
 
 
-def _stored_noise(path: Path) -> NoiseBlocks:
-    """The noise in a set's ``noise.npz``, as blocks."""
+def _real_noise(camera: Path, run: Run) -> list[NoiseBlocks]:
+    """The noise in real frames, each folder of them a camera's; those that show none are left."""
+    folders = group_by_folder(find_frames([camera]))
+    if len(folders) == 1:
+        return [camera_noise(camera, folders[0], run, NOISE_FRAMES)]
+    found = []
+    for files in folders:
+        try:
+            found.append(camera_noise(files[0].parent, files, run, NOISE_FRAMES))
+        except NoiseError:
+            continue
+    if not found:
+        raise NoiseError(f"{camera}: no block of these frames shows noise alone; give others")
+    return found
+
+
+def _stored_noise(path: Path) -> list[NoiseBlocks]:
+    """The noise of each camera in a set's ``noise.npz``, as blocks."""
     noise = load_noise(path)
     if isinstance(noise, NoiseBank):
-        return bank_blocks(noise)
+        blocks = bank_blocks(noise)
+        return [blocks.take(members) for members in noise.members()]
     cameras = load_cameras(path) if isinstance(noise, NoiseComponents) else noise
-    frames = min(len(cameras), _GENERATED)
-    step = max(len(cameras) // frames, 1)
-    made = generate_frames(cameras, (256, 256), frames * step)
-    return find_noise_blocks((f, None) for number, f in enumerate(made) if number % step == 0)
+    found = []
+    for members in cameras.members():
+        few = members[np.unique(np.linspace(0, len(members) - 1, _GENERATED).astype(int))]
+        # A camera of one frame is generated several times, at other places of its noise.
+        turns = [int(few[turn % len(few)]) for turn in range(max(len(few), _FEWEST))]
+        found.append(
+            find_noise_blocks((_generate(cameras, *one), None) for one in enumerate(turns))
+        )
+    return found
+
+
+def _generate(cameras: CameraNoise, place: int, index: int) -> Frame:
+    field, frame = cameras.field(index)
+    return generate_frame(field, (256, 256), frame, place)
+
+
+def _pool(found: Sequence[NoiseBlocks]) -> tuple[NoiseBlocks, int]:
+    """Put the noise of several cameras together, as many frames of each, and count the cameras.
+
+    A build draws cameras alike, however many frames each has.
+    """
+    if len({(blocks.depth, blocks.side) for blocks in found}) != 1:
+        raise NoiseError("the real noise is of several depths; give the frames of one camera")
+    if len(found) == 1:
+        return found[0], 1
+    least = min(int(blocks.frame.max()) + 1 for blocks in found)
+    chosen = []
+    for blocks in found:
+        last = int(blocks.frame.max())
+        frames = np.unique(np.linspace(0, last, least).astype(int))
+        chosen.append(blocks.take(np.isin(blocks.frame, frames)))
+    starts = np.cumsum([0, *(int(blocks.frame.max()) + 1 for blocks in chosen)])
+    frame = np.concatenate([b.frame + start for b, start in zip(chosen, starts, strict=False)])
+    parts = {
+        name: np.concatenate([getattr(blocks, name) for blocks in chosen])
+        for name in ("residual", "mean", "row", "col")
+    }
+    return NoiseBlocks(**parts, frame=frame, depth=found[0].depth), len(found)
 
 
 @dataclass(frozen=True)
