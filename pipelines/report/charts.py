@@ -55,6 +55,10 @@ class Axis:
         last = math.floor(self.high / step + 1e-9)
         return [number * step for number in range(first, last + 1)]
 
+    def text(self, value: float) -> str:
+        """What is written at a tick."""
+        return _power(value) if self.log and self.low < 1e-3 else _tick(value)
+
 
 def fit_axis(label: str, values: ArrayLike, *, log: bool = False, low: float | None = None) -> Axis:
     """Make an axis that all finite values fit on, and that is never without extent.
@@ -254,12 +258,14 @@ class _Frame:
         for value in y.ticks():
             up = _short(self.up(y.place([value]))[0])
             around.append(element("path", d=f"M{_LEFT} {up}H{right}", class_="grid"))
-            label = element("text", _tick(value), x=_LEFT - 6, y=up, dy=4, text_anchor="end")
+            label = element("text", y.text(value), x=_LEFT - 6, y=up, dy=4, text_anchor="end")
             around.append(label)
         for value in x.ticks():
             across = _short(self.across(x.place([value]))[0])
             around.append(element("path", d=f"M{across} {low}v4", class_="axis"))
-            around.append(element("text", _tick(value), x=across, y=low + 17, text_anchor="middle"))
+            around.append(
+                element("text", x.text(value), x=across, y=low + 17, text_anchor="middle")
+            )
         middle = (_LEFT + right) / 2
         around.append(
             element("text", x.label, x=_short(middle), y=self._height - 6, text_anchor="middle")
@@ -317,13 +323,15 @@ def _short(value: float) -> str:
 
 
 def _tick(value: float) -> str:
-    if value == 0:
-        return "0"
-    if abs(value) >= 1e5 or abs(value) < 1e-3:
-        digits, exponent = f"{value:.0e}".split("e")
-        power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
-        return f"10{power}" if digits == "1" else f"{digits}·10{power}"
+    if value and not 1e-4 <= abs(value) < 1e5:
+        return _power(value)
     return f"{value:,.10g}" if abs(value) >= 1 else f"{value:.4g}"
+
+
+def _power(value: float) -> str:
+    digits, exponent = f"{value:.0e}".split("e")
+    power = str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+    return f"10{power}" if digits == "1" else f"{digits}·10{power}"
 
 
 def _nice_step(step: float) -> float:

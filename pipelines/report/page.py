@@ -51,7 +51,7 @@ th, td { padding: .22rem 1rem .22rem 0; border-bottom: 1px solid var(--line); te
   vertical-align: top; }
 thead th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 tbody th { font-weight: 400; }
-.number { text-align: right; white-space: nowrap; }
+.number { text-align: right; white-space: nowrap; } .bars { white-space: nowrap; }
 td { overflow-wrap: anywhere; }
 .share { display: inline-block; min-width: 3.1em; padding-right: .7em; text-align: right; }
 .bar { display: inline-block; height: .7em; min-width: 1px; background: var(--a); }
@@ -221,7 +221,12 @@ def facts(values: Mapping[str, str]) -> Html:
 
 
 def table(
-    heads: Sequence[str], rows: Iterable[Sequence[Child]], caption: str, *, text: int = 1
+    heads: Sequence[str],
+    rows: Iterable[Sequence[Child]],
+    caption: str,
+    *,
+    text: int = 1,
+    bars: Sequence[int] = (),
 ) -> Html:
     """A table whose first cell in a row names the row.
 
@@ -232,8 +237,12 @@ def table(
     caption : str
     text : int
         So many columns, from the first, are text; the others are numbers.
+    bars : sequence of int
+        Columns of `share_cell`.
     """
-    kinds = [None if place < text else "number" for place in range(len(heads))]
+    kinds = [
+        "bars" if at in bars else None if at < text else "number" for at in range(len(heads))
+    ]
     head = (
         element("th", name, scope="col", class_=kind)
         for name, kind in zip(heads, kinds, strict=True)
@@ -262,7 +271,7 @@ def counts_table(head: str, counts: Mapping[str, int], caption: str) -> Html:
         for name, count in counts.items()
         if most
     ]
-    return table([head, "count", "share / %"], rows, caption) if rows else Html()
+    return table([head, "count", "share / %"], rows, caption, bars=[2]) if rows else Html()
 
 
 def share_cell(share: float | None, length: float | None = None) -> Html:
@@ -273,7 +282,7 @@ def share_cell(share: float | None, length: float | None = None) -> Html:
     return join([shown, bar(share if length is None else length)])
 
 
-def bar(share: float, width: float = 9.0) -> Html:
+def bar(share: float, width: float = 7.0) -> Html:
     """A bar for a table's cell; the number that it shows stands beside it."""
     length = width * min(max(share, 0.0), 1.0)
     return element("span", class_="bar", style=f"width:{length:.2f}rem", aria_hidden="true")
@@ -282,6 +291,18 @@ def bar(share: float, width: float = 9.0) -> Html:
 def values_table(values: Mapping[str, str], caption: str) -> Html:
     """A table of names and what they are."""
     return table(["name", "value"], values.items(), caption, text=2) if values else Html()
+
+
+def settings_tables(tree: Mapping[str, Any], caption: str) -> Html:
+    """Tables of settings beside one another: the plain ones, then one for each group."""
+    plain = {name: value for name, value in tree.items() if not isinstance(value, Mapping)}
+    tables = [values_table(dict(flatten(plain)), caption)]
+    tables += [
+        values_table(dict(flatten(value)), name)
+        for name, value in tree.items()
+        if isinstance(value, Mapping)
+    ]
+    return group("plots", tables)
 
 
 def image(data: bytes, kind: str, alt: str, size: tuple[int, int]) -> Html:

@@ -20,6 +20,7 @@ from pipelines.report.page import (
     page,
     paragraph,
     quiet,
+    settings_tables,
     share_cell,
     table,
     values_table,
@@ -171,10 +172,12 @@ def _history_plot(
     mark = _number(first(best)) if best is not None else float("nan")
     marks = [(float(best["step"]), mark)] if best is not None and mark == mark else []
     last = next((value for value in reversed(lines[0].y) if value == value), float("nan"))
-    told = f"{lines[0].name}: least {number(min(known), 4)}, greatest {number(max(known), 4)}"
-    told += f", at the end {number(last, 4)}"
+    own = [value for value in lines[0].y if value == value] or known
+    digits = 4 if best is None else 2
+    told = f"{lines[0].name}: {number(min(own), digits)} to {number(max(own), digits)}"
+    told += f", at the end {number(last, digits)}"
     if marks:
-        told += f", {number(mark, 4)} at step {int(marks[0][0]):,}, the best"
+        told += f", {number(mark, digits)} at step {int(marks[0][0]):,}, whose weights were kept"
     chart = line_chart(title, lines, x, fit_axis(unit, known, low=low), told, marks)
     return figure(chart, f"{told}.")
 
@@ -189,7 +192,7 @@ def _score_section(scores: Mapping[str, Any], on: Mapping[str, Any]) -> Html:
         f"{scores['protocol']}, a pixel is target where its probability is above "
         f"{scores['threshold']:g}; images at their own size"
     )
-    return join([table(["score", on["split"], "unit"], rows, told)])
+    return join([quiet(f"{told}."), table(["score", on["split"], "unit"], rows, "Scores")])
 
 
 def _curve_section(scores: Mapping[str, Any]) -> Html:
@@ -223,7 +226,7 @@ def _curve_section(scores: Mapping[str, Any]) -> Html:
     )
     rows = [
         (
-            f"{point['fa']:g}",
+            f"{point['fa'] / 1e-6:g}",
             number(_scaled(point["pd"], 1e-2)),
             "–" if point["threshold"] is None else f"{point['threshold']:.7g}",
         )
@@ -238,7 +241,9 @@ def _curve_section(scores: Mapping[str, Any]) -> Html:
                     figure(over_chart, f"{over_told}."),
                 ],
             ),
-            table(["Fa at most", "Pd / 10⁻²", "threshold"], rows, "The greatest Pd at given Fa"),
+            table(
+                ["Fa at most / 10⁻⁶", "Pd / 10⁻²", "threshold"], rows, "The greatest Pd at given Fa"
+            ),
         ]
     )
 
@@ -259,10 +264,15 @@ def _breakdown_section(scores: Mapping[str, Any]) -> Html:
             )
             for row in scores.get(key, ())
         ]
-        heads = [head, "targets", "Pd / 10⁻²", "recall of pixels", "IoU where found"]
+        heads = [head, "targets", "Pd / 10⁻²", "recall / 10⁻²", "IoU / 10⁻²"]
         if rows:
-            tables.append(table(heads, rows, told))
-    return group("plots", tables) or paragraph("There were no targets.")
+            tables.append(table(heads, rows, told, bars=[2]))
+    explained = quiet(
+        "Recall is of the targets' pixels; IoU is the mean overlap of those that were found."
+    )
+    return (
+        join([explained, group("plots", tables)]) if tables else paragraph("There were no targets.")
+    )
 
 
 def _failure_section(failures: Sequence[Failure] | None, none: str, told: str, alt: str) -> Html:
@@ -301,19 +311,20 @@ def _provenance_section(run: Run, weights: Mapping[str, Any] | None) -> Html:
             f"{', '.join(f'{v:.6g}' for v in weights['std'])}",
         }
         parts.append(values_table(shown, "The weights"))
-    recipe = dict(flatten(run.recipe))
+    flat = dict(flatten(run.recipe))
     origin = {
-        f"{label}": recipe.pop(key)
+        label: flat[key]
         for key, label in (
             ("data.name", "data set"),
             ("data.training", "SHA-256 of the training images"),
             ("data.validation", "SHA-256 of the held-out images"),
             ("init", "SHA-256 of the weights that it began with"),
         )
-        if key in recipe
+        if key in flat
     }
+    recipe = {key: value for key, value in run.recipe.items() if key not in ("data", "init")}
     parts.append(values_table(origin, "What the run began with"))
-    parts.append(values_table(recipe, "The recipe, run.json"))
+    parts.append(settings_tables(recipe, "The recipe, run.json"))
     return join(parts)
 
 

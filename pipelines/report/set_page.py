@@ -25,6 +25,7 @@ from pipelines.report.page import (
     page,
     paragraph,
     quiet,
+    settings_tables,
     table,
     values_table,
 )
@@ -335,23 +336,17 @@ def _provenance_section(found: Mapping[str, Any]) -> Html:
         return paragraph(
             "The set has no dataset.json that a build left, so where it comes from is not known."
         )
-    flat = dict(flatten(description))
-    hashes = {
-        name.removeprefix("files."): v for name, v in flat.items() if name.startswith("files.")
-    }
-    settings = {
-        name.removeprefix("configuration."): v
-        for name, v in flat.items()
-        if name.startswith("configuration.")
-    }
-    rest = {
-        name: v for name, v in flat.items() if not name.startswith(("files.", "configuration."))
-    }
+    hashes = description.get("files")
+    settings = description.get("configuration")
+    rest = {key: v for key, v in description.items() if key not in ("files", "configuration")}
     return join(
         [
-            values_table(rest, "What the set is, and what it was made with"),
-            values_table(settings, "Its configuration"),
-            values_table(hashes, "SHA-256 of its files; those of images are in manifest.jsonl"),
+            values_table(dict(flatten(rest)), "What the set is, and what it was made with"),
+            settings_tables(settings, "configuration") if isinstance(settings, Mapping) else "",
+            values_table(
+                dict(flatten(hashes)) if isinstance(hashes, Mapping) else {},
+                "SHA-256 of its files; those of images and masks are in manifest.jsonl",
+            ),
         ]
     )
 

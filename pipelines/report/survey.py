@@ -248,7 +248,7 @@ def describe_change(record: Record) -> str:
         parts.append(f"distractors: {', '.join(kinds)}")
     if "noise_patch" in record:
         amount = _amount(record.get("ratio", record.get("strength")))
-        parts.append(f"noise {record['noise_patch']}, {record.get('mode', 'mixup')} {amount}")
+        parts.append(f"noise no. {record['noise_patch']}, {record.get('mode', 'mixup')} {amount}")
     return "; ".join(parts) or ("as its source" if is_made(record) else "original")
 
 
