@@ -1,4 +1,4 @@
-"""The command `detect`: train, test, score, report, predict, export, visualize, models …"""
+"""The command `detect`: from a data set to a detector, and what it is worth."""
 
 from __future__ import annotations
 

@@ -151,7 +151,7 @@ def run_report(
     Curves over the steps; with --data also the scores of its weights, Pd over Fa, scores by size
     and signal-to-clutter ratio of the targets, and the worst misses and false alarms as pictures;
     the recipe and where everything comes from. The test split is judged only when --split test
-    asks for it. A run that is still under way is described as far as it is.
+    (or all) asks for it. A run that is still under way is described as far as it is.
 
     \b
     Example: detect report runs/demo --data out/demo --out demo.html

@@ -35,6 +35,8 @@ from synth.targets import Box, find_targets, label_targets, measure_signals
 
 Split = Literal["held-out", "train", "val", "test", "all"]
 
+_SHOWN = ("iou", "niou", "pd", "fa")
+
 CASES = 12
 """At most so many misses, and so many false alarms, are kept to be shown."""
 
@@ -112,7 +114,7 @@ def open_run(root: Path) -> Run:
     if recipe is None:
         raise DetectError(f"{root}: has no run.json; give the folder that detect train wrote")
     history = _read_json(root / "history.json", list) or []
-    if not all(isinstance(entry, dict) and _is_number(entry.get("step")) for entry in history):
+    if not all(isinstance(entry, dict) and _is_entry(entry) for entry in history):
         raise DetectError(f"{root / 'history.json'}: is damaged; train again")
     weights = next((root / name for name in (BEST, LAST) if (root / name).is_file()), None)
     return Run(root, recipe, history, weights)
@@ -140,7 +142,7 @@ def choose_images(run: Run, dataset: Dataset, split: Split) -> tuple[str, ...]:
     if split != "held-out":
         return require_ids(dataset, split)
     share, seed = run.recipe.get("validation"), run.recipe.get("seed")
-    if not _is_number(share) or not isinstance(seed, int):
+    if not _is_number(share) or not isinstance(seed, int) or seed < 0:
         raise DetectError(f"{run.root / 'run.json'}: does not say what was held out; give --split")
     if not share:
         raise DetectError(
@@ -282,7 +284,7 @@ def _failures(case: Case, rules: Rules, number: int) -> tuple[list[Failure], lis
 def _read_json(path: Path, kind: type) -> Any:
     """A JSON file of one kind of value; None where there is none."""
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_constant=_refuse)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError):
@@ -292,8 +294,24 @@ def _read_json(path: Path, kind: type) -> Any:
     return value
 
 
+def _refuse(constant: str) -> None:
+    """NaN and its like are no JSON, and no run writes them."""
+    raise ValueError(constant)
+
+
+def _is_entry(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a history has what is shown of it, each a number or nothing."""
+    scores = entry.get("scores") or {}
+    if not isinstance(scores, dict) or not isinstance(entry.get("step"), int):
+        return False
+    shown = [entry.get("loss"), entry.get("lr"), *(scores.get(name) for name in _SHOWN)]
+    return all(value is None or _is_number(value) for value in shown)
+
+
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)
 
 
 def _processor() -> str:

@@ -47,7 +47,7 @@ a { color: var(--a); }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums; }
 caption { padding: .2rem 0; color: var(--quiet); text-align: left; }
-th, td { padding: .22rem 1rem .22rem 0; border-bottom: 1px solid var(--line); text-align: left;
+th, td { padding: .22rem .9rem .22rem 0; border-bottom: 1px solid var(--line); text-align: left;
   vertical-align: top; }
 thead th { color: var(--quiet); font-weight: 600; white-space: nowrap; }
 tbody th { font-weight: 400; }
@@ -86,7 +86,8 @@ code { font: .92em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow
     --card: #f4f4f4; --a: #0072b2; --b: #b84a00; --c: #00795c; --d: #8a4a85; }
   body { font-size: 10pt; } header, main, footer { max-width: none; padding: 0; }
   nav { display: none; }
-  h2, h3 { break-after: avoid; } figure, tr { break-inside: avoid; }
+  .plots, .cases { grid-template-columns: 1fr 1fr; }
+  h2, h3, caption, thead { break-after: avoid; } figure, tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .bar, svg, img, .facts div { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
 }
@@ -240,9 +241,7 @@ def table(
     bars : sequence of int
         Columns of `share_cell`.
     """
-    kinds = [
-        "bars" if at in bars else None if at < text else "number" for at in range(len(heads))
-    ]
+    kinds = ["bars" if at in bars else None if at < text else "number" for at in range(len(heads))]
     head = (
         element("th", name, scope="col", class_=kind)
         for name, kind in zip(heads, kinds, strict=True)
@@ -282,7 +281,7 @@ def share_cell(share: float | None, length: float | None = None) -> Html:
     return join([shown, bar(share if length is None else length)])
 
 
-def bar(share: float, width: float = 7.0) -> Html:
+def bar(share: float, width: float = 5.0) -> Html:
     """A bar for a table's cell; the number that it shows stands beside it."""
     length = width * min(max(share, 0.0), 1.0)
     return element("span", class_="bar", style=f"width:{length:.2f}rem", aria_hidden="true")

@@ -204,12 +204,12 @@ def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
             add("side of the box", f"{record.get('side')} pixels")
             add("blending", str(record.get("blend", "paste")))
         if "move" in record:
-            angle = record.get("angle")
-            if isinstance(angle, int | float) and angle:
+            angle = _finite(record.get("angle"))
+            if angle:
                 low = 15 * math.floor(angle / 15)
                 add("turn of a moved target", f"{low} to {low + 15}°")
-            scr = record.get("scr")
-            if isinstance(scr, int | float):
+            scr = _finite(record.get("scr"))
+            if scr is not None:
                 add("SCR of a moved target", _scr_bin(scr) if scr else "left as it was")
         boxes = record.get("distractor_boxes")
         listed = record.get("distractors")
@@ -217,7 +217,7 @@ def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
             kind = str(one[0]) if isinstance(one, list) and one else str(one)
             placed = not isinstance(boxes, list) or number >= len(boxes) or boxes[number]
             add("distractors", kind if placed else f"{kind}, which found no place")
-        if isinstance(record.get("noisier"), int | float) and record["noisier"] >= 0.5:
+        if (_finite(record.get("noisier")) or 0.0) >= 0.5:
             add("noise that was there", "as much on half of the pixels or more")
     return {what: dict(_ordered(found)) for what, found in counts.items()}
 
@@ -237,10 +237,9 @@ def describe_change(record: Record) -> str:
         by = f" by {shift[0]}, {shift[1]}" if isinstance(shift, list) and len(shift) == 2 else ""
         if record.get("stay"):
             by = " nowhere"
-        scr = record.get("scr")
-        made = f", to SCR {scr:.1f}" if isinstance(scr, int | float) and scr else ""
-        angle = record.get("angle")
-        turned = f", turned by {angle:.0f}°" if isinstance(angle, int | float) and angle else ""
+        scr, angle = _finite(record.get("scr")), _finite(record.get("angle"))
+        made = f", to SCR {scr:.1f}" if scr else ""
+        turned = f", turned by {angle:.0f}°" if angle else ""
         parts.append(f"target {record.get('target')} moved{by}{turned}{made}")
     listed = record.get("distractors")
     if isinstance(listed, list) and listed:
@@ -500,12 +499,18 @@ def _scr_bin(scr: float) -> str:
     return f"{starts[at]:g} to {starts[at + 1]:g}" if at + 1 < len(starts) else "16 and more"
 
 
+def _finite(value: object) -> float | None:
+    """A number of a manifest; None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
 def _amount(value: object) -> str:
-    return f"{value:g}" if isinstance(value, int | float) else "?"
+    known = _finite(value)
+    return "?" if known is None else f"{known:g}"
 
 
 def _whole(value: object) -> int:
-    return int(value) if isinstance(value, int | float) else 0
+    return int(_finite(value) or 0)
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float | None]:

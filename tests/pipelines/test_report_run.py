@@ -244,10 +244,11 @@ def test_errors_are_one_line(copied: tuple[SmallSet, Path], tmp_path: Path) -> N
     fails(call("report", run, "--data", made.root, "--out", made.root / "a.html"), status=2)
     fails(call("report", run, "--threshold", "nan", *out), "nan", status=2)
     fails(call("report", run, "--device", "tpu", *out), "tpu", status=2)
-    for text in ("{", "[]", '{"a": 1}', '[{"loss": 1}]', "[1]"):
+    damaged = ("{", '{"a": 1}', '[{"loss": 1}]', "[1]", '[{"step": NaN}]', '[{"step": 1.5}]')
+    wrong = ('[{"step": 1, "scores": {"iou": "<b>"}}]', '[{"step": 1, "scores": 7}]')
+    for text in (*damaged, *wrong):
         (run / "history.json").write_text(text)
-        if text != "[]":
-            fails(call("report", run, *out), "history.json")
+        fails(call("report", run, *out), "history.json")
     (run / "history.json").write_text("[]")
     (run / BEST).write_bytes(b"none")
     fails(call("report", run, *out), BEST)

@@ -204,6 +204,15 @@ def test_what_a_manifest_says_is_text(built: Path, report: Report) -> None:
     assert any(ATTACK in text for text in page.inside("td"))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [], {}, "", -1, 1e300, True])
+def test_odd_values_in_a_manifest_are_no_reason_to_fail(value: object, built: Path) -> None:
+    line = next(line for line in manifest(built) if "target" in line)
+    for key in ("quarter_turns", "move", "scr", "angle", "noisier", "shift", "strength", "ratio"):
+        odd = line | {"quarter_turns": 0, "move": 1, "noise_patch": 1} | {key: value}
+        assert describe_change(odd)
+        assert count_changes([odd])
+
+
 def test_the_program_on_the_page_makes_an_output_again(
     built: Path, report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
