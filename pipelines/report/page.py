@@ -57,8 +57,8 @@ td { overflow-wrap: anywhere; }
 .bar { display: inline-block; height: .7em; min-width: 1px; background: var(--a); }
 figure { margin: 0; }
 figcaption { color: var(--quiet); font-size: .85rem; overflow-wrap: anywhere; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr));
-  gap: 1.2rem; margin: .8rem 0; }
+.plots, .tables { display: grid; gap: 1.2rem; margin: .8rem 0;
+  grid-template-columns: repeat(auto-fit, minmax(min(100%, 25rem), 1fr)); }
 .plots figure { max-width: 36rem; }
 .sheet { display: grid; grid-template-columns: repeat(auto-fill, minmax(10.5rem, 1fr));
   gap: .8rem .7rem; margin: .8rem 0; }
@@ -87,6 +87,7 @@ code { font: .92em ui-monospace, "SF Mono", Menlo, Consolas, monospace; overflow
   body { font-size: 10pt; } header, main, footer { max-width: none; padding: 0; }
   nav { display: none; }
   .plots, .cases { grid-template-columns: 1fr 1fr; }
+  .tables { display: block; } .wide { overflow: visible; } table { font-size: 9pt; }
   h2, h3, caption, thead { break-after: avoid; } figure, tr { break-inside: avoid; }
   pre { white-space: pre-wrap; overflow-wrap: anywhere; }
   .bar, svg, img, .facts div { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
@@ -301,7 +302,7 @@ def settings_tables(tree: Mapping[str, Any], caption: str) -> Html:
         for name, value in tree.items()
         if isinstance(value, Mapping)
     ]
-    return group("plots", tables)
+    return group("tables", tables)
 
 
 def image(data: bytes, kind: str, alt: str, size: tuple[int, int]) -> Html:
@@ -328,7 +329,7 @@ def figure(content: Html, *caption: Child) -> Html:
 
 
 def group(kind: str, items: Iterable[Html]) -> Html:
-    """Figures beside one another; `kind` is ``plots``, ``sheet`` or ``cases``."""
+    """Figures beside one another; `kind` is ``plots``, ``tables``, ``sheet`` or ``cases``."""
     inside = join(items)
     return element("div", inside, class_=kind) if inside else Html()
 

@@ -271,7 +271,9 @@ def _breakdown_section(scores: Mapping[str, Any]) -> Html:
         "Recall is of the targets' pixels; IoU is the mean overlap of those that were found."
     )
     return (
-        join([explained, group("plots", tables)]) if tables else paragraph("There were no targets.")
+        join([explained, group("tables", tables)])
+        if tables
+        else paragraph("There were no targets.")
     )
 
 

@@ -266,7 +266,7 @@ def _change_section(found: Mapping[str, Any]) -> Html:
         counts_table(what, counts, f"Outputs by {what}" if what != "distractors" else "Distractors")
         for what, counts in found["changes"].items()
     ]
-    return group("plots", tables)
+    return group("tables", tables)
 
 
 def _noise_section(noise: Mapping[str, Any] | None) -> Html:
