@@ -295,16 +295,8 @@ def compare_with_camera(frames: FrameSet, camera: Path, run: Run) -> Fidelity:
         There is no noise to be seen in one of them, or too few real frames.
     """
 
-    def blocks(root: Path, files: Sequence[tuple[Path, Path | None]]) -> NoiseBlocks:
-        try:
-            return find_noise_blocks(run(_read_with_mask, files))
-        except NoiseError as error:
-            raise NoiseError(f"{root}: {error}") from None
-
-    ids = list(frames.images)
-    chosen = [ids[at] for at in np.unique(np.linspace(0, len(ids) - 1, NOISE_FRAMES).astype(int))]
-    real = blocks(camera, [(file, None) for file in find_frames([camera])])
-    own = blocks(frames.root, [(frames.images[id_], frames.masks.get(id_)) for id_ in chosen])
+    real = camera_noise(camera, find_frames([camera]), run)
+    own = set_noise(frames, run)
     if own.depth != real.depth:
         raise NoiseError(
             f"{frames.root}: holds frames of {own.depth} bits and {camera} of {real.depth}; their "
@@ -315,6 +307,56 @@ def compare_with_camera(frames: FrameSet, camera: Path, run: Run) -> Fidelity:
     except NoiseError as error:
         raise NoiseError(f"{camera}: {error}") from None
     return Fidelity(compare_noise(describe_noise(own), describe_noise(real)), floor)
+
+
+def camera_noise(
+    camera: Path, files: Sequence[Path], run: Run, most: int | None = None
+) -> NoiseBlocks:
+    """Find the noise in real frames of a camera.
+
+    Parameters
+    ----------
+    camera : Path
+        Where they are from, for messages.
+    files : sequence of Path
+        At least one.
+    run : callable
+        A ``map`` that may work in parallel, in order.
+    most : int, optional
+        Look at so many frames, evenly chosen.
+
+    Raises
+    ------
+    NoiseError
+        There is no noise to be seen.
+    FrameError
+        One cannot be read.
+    """
+    return _find_noise(camera, [(file, None) for file in _evenly(files, most or len(files))], run)
+
+
+def set_noise(frames: FrameSet, run: Run) -> NoiseBlocks:
+    """Find the noise in at most `NOISE_FRAMES` evenly chosen frames of a set, clear of its masks.
+
+    Raises
+    ------
+    NoiseError
+        There is no noise to be seen.
+    """
+    ids = _evenly(list(frames.images), NOISE_FRAMES)
+    files = [(frames.images[id_], frames.masks.get(id_)) for id_ in ids]
+    return _find_noise(frames.root, files, run)
+
+
+def _find_noise(root: Path, files: Sequence[tuple[Path, Path | None]], run: Run) -> NoiseBlocks:
+    try:
+        return find_noise_blocks(run(_read_with_mask, files))
+    except NoiseError as error:
+        raise NoiseError(f"{root}: {error}") from None
+
+
+def _evenly(items: Sequence[Item], most: int) -> list[Item]:
+    return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).astype(int))]
 
 
 def _read_with_mask(files: tuple[Path, Path | None]) -> tuple[Frame, Mask | None]:

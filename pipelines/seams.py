@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from pipelines.errors import StoreError
-from pipelines.store import MANIFEST
+from pipelines.store import MANIFEST, read_manifest
 from synth.dataset import open_dataset
 from synth.frames import Frame
 from synth.realise import Realiser
@@ -66,7 +64,7 @@ def measure_seams(
         An image cannot be read.
     """
     dataset = open_dataset(root)
-    lines = _read_manifest(root)
+    lines = read_manifest(root)
     there = {line["id"] for line in lines}
     made = [
         line
@@ -129,16 +127,3 @@ def _probe(boxes: list[tuple[Frame, Box, str]], labels: list[bool]) -> float | N
         )
     except ValueError:  # too few boxes of a kind
         return None
-
-
-def _read_manifest(root: Path) -> list[dict[str, Any]]:
-    path = root / MANIFEST
-    try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        raise StoreError(path, "is missing; give a set that synth build has made") from None
-    except (OSError, ValueError):
-        raise StoreError(path, "cannot be read; see synth verify") from None
-    if not all(isinstance(line, dict) and {"id", "source"} <= line.keys() for line in lines):
-        raise StoreError(path, "has lines that are none of a manifest; see synth verify")
-    return lines

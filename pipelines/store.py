@@ -179,6 +179,26 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
     return files
 
 
+def read_manifest(out: Path) -> list[dict[str, Any]]:
+    """Read ``manifest.jsonl``: a record for every output, in the order of the build.
+
+    Raises
+    ------
+    StoreError
+        It is missing, cannot be read, or is no manifest.
+    """
+    path = out / MANIFEST
+    try:
+        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    except FileNotFoundError:
+        raise StoreError(path, "is missing; give a set that synth build has made") from None
+    except (OSError, ValueError, RecursionError):
+        raise StoreError(path, "cannot be read; see synth verify") from None
+    if not all(isinstance(line, dict) and {"id", "source"} <= line.keys() for line in lines):
+        raise StoreError(path, "has lines that are none of a manifest; see synth verify")
+    return lines
+
+
 class Staging:
     """The staging directory of one build; made by `staging`."""
 

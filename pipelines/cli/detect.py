@@ -20,6 +20,7 @@ import click
 from tqdm import tqdm
 
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress
+from pipelines.cli.report import run_report
 from pipelines.cli.study import study
 
 if TYPE_CHECKING:
@@ -186,6 +187,7 @@ def main() -> None:
 
 
 main.add_command(study)
+main.add_command(run_report)
 
 
 @main.command()

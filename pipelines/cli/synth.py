@@ -27,6 +27,7 @@ from pipelines.cli.check import check_command
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress_bar
 from pipelines.cli.export import export_command, import_command
 from pipelines.cli.quality import quality
+from pipelines.cli.report import set_report
 from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
@@ -149,6 +150,7 @@ main.add_command(quality)
 main.add_command(check_command)
 main.add_command(export_command)
 main.add_command(import_command)
+main.add_command(set_report)
 
 
 @main.command("noise-sample")

@@ -131,7 +131,7 @@ def measure_floor(blocks: NoiseBlocks, halvings: int = 20, seed: int = 0) -> dic
         order = rng.permutation(frames)
         one, other = (_describe(parts, half) for half in np.array_split(order, 2))
         found.append(compare_noise(one, other))
-    return {name: float(np.nanmedian([scores[name] for scores in found])) for name in SCORES}
+    return {name: _median([scores[name] for scores in found]) for name in SCORES}
 
 
 @dataclass(frozen=True)
@@ -215,6 +215,12 @@ def _level_error(made: NoiseStatistics, real: NoiseStatistics) -> float:
         if min(map(len, found)) >= _LEAST_BLOCKS:
             away.append(0.5 * float(np.log10(found[0].mean() / found[1].mean())))
     return _rms(np.array(away)) if away else float("nan")
+
+
+def _median(values: list[float]) -> float:
+    """The median of what is defined, NaN where nothing is."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.median(known)) if known else float("nan")
 
 
 def _rms(values: Floats) -> float:

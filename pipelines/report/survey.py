@@ -1,0 +1,517 @@
+"""What a data set is: its targets, where they lie, what was made how, and what its noise is like.
+
+All numbers of `synth report`, as JSON has them. The test split is counted, and nothing of it is
+looked at.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipelines.errors import StoreError
+from pipelines.quality import (
+    MARGIN,
+    NOISE_FRAMES,
+    FrameSet,
+    Run,
+    camera_noise,
+    set_noise,
+    summarise,
+)
+from pipelines.store import DESCRIPTION, MANIFEST, NOISE, read_description, read_manifest
+from synth.dataset import Dataset
+from synth.errors import NoiseError
+from synth.frames import Frame, find_frames, group_by_folder
+from synth.noise.bank import NoiseBank
+from synth.noise.blocks import NoiseBlocks, bank_blocks, find_noise_blocks
+from synth.noise.cameras import CameraNoise, load_cameras, load_noise
+from synth.noise.components import NoiseComponents
+from synth.noise.fidelity import (
+    LAGS,
+    NoiseStatistics,
+    compare_noise,
+    describe_noise,
+    measure_floor,
+)
+from synth.noise.residual import generate_frame
+from synth.targets import find_targets, measure_signals
+
+AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
+"""Where the bins of a target's area begin, pixels."""
+
+SCR_EDGES = tuple((0.25 * 2 ** (np.arange(17) / 2)).tolist())
+"""Where the bins of a target's SCR begin and end; the outermost hold what is beyond them."""
+
+CELLS = 12
+"""Rows and columns of the map of where targets lie."""
+
+GROUPS = ("originals", "made")
+
+# Frames that are generated from a camera's model, to see its noise as that of frames is seen.
+_GENERATED, _FEWEST = 24, 4
+
+# What a manifest says of every output, also of one that was only copied.
+_PLAIN = {"id", "split", "source", "image", "mask", "image_sha256", "mask_sha256"}
+
+Record = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """What a set says of how it was made.
+
+    Attributes
+    ----------
+    records : mapping of str to mapping
+        Lines of the manifest, by id; empty without one.
+    description : mapping or None
+        ``dataset.json``; None without one.
+    notes : tuple of str
+        What is wrong with either.
+    """
+
+    records: Mapping[str, Record]
+    description: Mapping[str, Any] | None
+    notes: tuple[str, ...]
+
+    def made(self, id_: str) -> bool:
+        """Whether anything was done to an image; an original was only copied."""
+        record = self.records.get(id_)
+        return record is not None and is_made(record)
+
+
+def is_made(record: Record) -> bool:
+    """Whether a line of a manifest is of an image that anything was done to."""
+    return record["source"] != record["id"] or bool(record.keys() - _PLAIN)
+
+
+def read_lineage(root: Path) -> Lineage:
+    """Read what a set says of how it was made.
+
+    A file of the same name that a build did not write, or that was changed since, is no error: the
+    set is looked at as one of which that is not known, and the notes say so.
+    """
+    notes = []
+    records: dict[str, Record] = {}
+    description: dict[str, Any] | None = None
+    if (root / MANIFEST).exists():
+        try:
+            records = {str(line["id"]): line for line in read_manifest(root)}
+        except StoreError as error:
+            notes.append(f"What was made is not known. {error}")
+    if (root / DESCRIPTION).exists():
+        try:
+            description = read_description(root)
+        except StoreError as error:
+            notes.append(f"How the set was built is not known. {error}")
+    return Lineage(records, description, tuple(notes))
+
+
+def survey_set(dataset: Dataset, lineage: Lineage, run: Run) -> dict[str, Any]:
+    """Measure the targets of the training and validation splits.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    lineage : Lineage
+    run : callable
+        A ``map`` that may work in parallel, in order.
+
+    Returns
+    -------
+    dict
+        ``name``, ``counts``, ``sizes``, ``dtypes``, ``targets``; ``area`` and ``scr`` (edges of
+        bins, counts per group and bin, summaries), ``positions`` (per group the counts of a grid
+        over the frame), ``changes`` (`count_changes`), ``provenance``, ``notes``.
+
+    Raises
+    ------
+    FrameError
+        A file cannot be read, or a mask is not of its image's size.
+    """
+    ids = [id_ for split in ("train", "val") for id_ in dataset.splits.get(split, ())]
+    looks = list(run(lambda id_: _look(dataset, id_, lineage.made(id_)), ids))
+    groups = {
+        name: [look for look in looks if look.made == (name == "made")]
+        for name in GROUPS
+        if name == "originals" or any(look.made for look in looks)
+    }
+    listed = {id_ for members in dataset.splits.values() for id_ in members}
+    targets = {name: sum(len(look.areas) for look in found) for name, found in groups.items()}
+    known = {id_ for id_ in listed if lineage.made(id_)}
+    return {
+        "name": dataset.name,
+        "counts": {
+            "images": len(listed),
+            "originals": len(listed) - len(known),
+            "made": len(known),
+            "splits": {name: len(members) for name, members in dataset.splits.items()},
+            "unlisted": len(dataset.images.keys() - listed),
+            "listed": dataset.listed,
+        },
+        "sizes": _count(f"{look.shape[0]}x{look.shape[1]}" for look in looks),
+        "dtypes": _count(look.dtype for look in looks),
+        "empty": {name: sum(not look.areas for look in found) for name, found in groups.items()},
+        "targets": targets,
+        "area": _binned(
+            AREA_EDGES, {n: [a for k in f for a in k.areas] for n, f in groups.items()}
+        ),
+        "scr": _binned(SCR_EDGES, {n: [s for k in f for s in k.scrs] for n, f in groups.items()}),
+        "positions": {name: _grid(found).tolist() for name, found in groups.items()},
+        "changes": count_changes(lineage.records.values()),
+        "provenance": dict(lineage.description) if lineage.description is not None else None,
+        "notes": list(lineage.notes),
+    }
+
+
+def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
+    """Count what was done to the outputs that were made.
+
+    Parameters
+    ----------
+    records : iterable of mapping
+        Lines of a manifest.
+
+    Returns
+    -------
+    dict of str to dict
+        How many outputs, by what was counted and then by its value; nothing that never occurs.
+        A distractor counts by itself, as an output may have several.
+    """
+    counts: dict[str, Counter[str]] = {}
+
+    def add(what: str, value: str) -> None:
+        counts.setdefault(what, Counter())[value] += 1
+
+    for record in records:
+        if not is_made(record):
+            continue
+        add("change", _kind_of_change(record))
+        if "noise_patch" in record:
+            amount = record.get("ratio", record.get("strength"))
+            add("noise", f"{record.get('mode', 'mixup')}, {_amount(amount)}")
+        if "quarter_turns" in record:
+            mirrored = " after mirroring" if record.get("mirror") else ""
+            add("quarter turns", f"{90 * _whole(record['quarter_turns'])}°{mirrored}")
+            add("side of the box", f"{record.get('side')} pixels")
+            add("blending", str(record.get("blend", "paste")))
+        if "move" in record:
+            angle = _finite(record.get("angle"))
+            if angle:
+                low = 15 * math.floor(angle / 15)
+                add("turn of a moved target", f"{low} to {low + 15}°")
+            scr = _finite(record.get("scr"))
+            if scr is not None:
+                add("SCR of a moved target", _scr_bin(scr) if scr else "left as it was")
+        boxes = record.get("distractor_boxes")
+        listed = record.get("distractors")
+        for number, one in enumerate(listed if isinstance(listed, list) else ()):
+            kind = str(one[0]) if isinstance(one, list) and one else str(one)
+            placed = not isinstance(boxes, list) or number >= len(boxes) or boxes[number]
+            add("distractors", kind if placed else f"{kind}, which found no place")
+        if (_finite(record.get("noisier")) or 0.0) >= 0.5:
+            add("noise that was there", "as much on half of the pixels or more")
+    return {what: dict(_ordered(found)) for what, found in counts.items()}
+
+
+def describe_change(record: Record) -> str:
+    """Say in words what was done to make one output."""
+    parts = []
+    if "quarter_turns" in record:
+        mirrored = "mirrored and " if record.get("mirror") else ""
+        parts.append(
+            f"target {record.get('target')} {mirrored}turned by "
+            f"{90 * _whole(record['quarter_turns'])}°, box {record.get('side')}, "
+            f"{record.get('blend', 'paste')}"
+        )
+    if "move" in record:
+        shift = record.get("shift")
+        by = f" by {shift[0]}, {shift[1]}" if isinstance(shift, list) and len(shift) == 2 else ""
+        if record.get("stay"):
+            by = " nowhere"
+        scr, angle = _finite(record.get("scr")), _finite(record.get("angle"))
+        made = f", to SCR {scr:.1f}" if scr else ""
+        turned = f", turned by {angle:.0f}°" if angle else ""
+        parts.append(f"target {record.get('target')} moved{by}{turned}{made}")
+    listed = record.get("distractors")
+    if isinstance(listed, list) and listed:
+        kinds = [str(one[0]) if isinstance(one, list) and one else str(one) for one in listed]
+        parts.append(f"distractors: {', '.join(kinds)}")
+    if "noise_patch" in record:
+        amount = _amount(record.get("ratio", record.get("strength")))
+        parts.append(f"noise no. {record['noise_patch']}, {record.get('mode', 'mixup')} {amount}")
+    return "; ".join(parts) or ("as its source" if is_made(record) else "original")
+
+
+def survey_noise(
+    dataset: Dataset, lineage: Lineage, camera: Path | None, run: Run
+) -> dict[str, Any] | None:
+    """Compare the noise of a set's images with the real one.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    lineage : Lineage
+    camera : Path or None
+        Real frames, each folder of them a camera's. Without them what the set's own
+        ``noise.npz`` holds is taken for real: patches of frames, or frames that are generated
+        from a model of a camera.
+    run : callable
+        A ``map`` that may work in parallel, in order.
+
+    Returns
+    -------
+    dict or None
+        ``real`` says what stands for the real noise; ``spectra`` has power over frequency by group,
+        ``correlation`` the autocorrelation, ``scores`` the distances of
+        `synth.noise.fidelity.compare_noise` from the real noise, ``floor`` those between two halves
+        of it, ``notes`` why anything is missing. None where no real noise is known.
+
+    Raises
+    ------
+    NoiseError
+        The frames that were given show no noise.
+    """
+    if camera is None and not (dataset.root / NOISE).is_file():
+        return None
+    notes: list[str] = []
+    try:
+        real = _stored_noise(dataset.root / NOISE) if camera is None else _real_noise(camera, run)
+    except NoiseError as error:
+        if camera is not None:
+            raise
+        return {"real": "the set's noise.npz", "notes": [str(error)]}
+    blocks, cameras = _pool(real)
+    what = "the set's noise.npz" if camera is None else f"frames of {camera.resolve().name}"
+    name = f"{what}, {cameras} cameras alike" if cameras > 1 else what
+    found = {name: blocks}
+    for group, wanted in (("originals", False), ("made", True)):
+        ids = [
+            id_
+            for split in ("train", "val")
+            for id_ in dataset.splits.get(split, ())
+            if lineage.made(id_) == wanted
+        ]
+        if not ids:
+            continue
+        images = {id_: dataset.image_path(id_) for id_ in ids}
+        masks = {id_: dataset.mask_path(id_) for id_ in ids}
+        try:
+            found[group] = set_noise(FrameSet(dataset.root, None, images, masks), run)
+        except NoiseError as error:
+            notes.append(f"{group}: {error}")
+    return {"real": name, **_compare(found, name, notes), "notes": notes}
+
+
+def _compare(found: Mapping[str, NoiseBlocks], real: str, notes: list[str]) -> dict[str, Any]:
+    """Spectra, correlations and distances of the noise of several groups, one of them real."""
+    alike = {}
+    for group, blocks in found.items():
+        if blocks.depth == found[real].depth:
+            alike[group] = blocks
+        else:
+            notes.append(f"{group}: {blocks.depth} bits, but {real}: {found[real].depth} bits")
+    told: dict[str, NoiseStatistics] = {name: describe_noise(b) for name, b in alike.items()}
+    scores, floor = {}, None
+    for group, statistics in told.items():
+        # Blocks of other sides have other frequencies.
+        if group != real and alike[group].side == alike[real].side:
+            scores[group] = _defined(compare_noise(statistics, told[real]))
+    try:
+        floor = _defined(measure_floor(found[real]))
+    except NoiseError as error:
+        notes.append(f"{real}: {error}")
+    return {
+        "blocks": {name: len(blocks) for name, blocks in alike.items()},
+        "spectra": {
+            name: {
+                "frequency": [
+                    (2 + step) / alike[name].side for step in range(len(statistics.radial))
+                ],
+                "power": (10**statistics.radial).tolist(),
+            }
+            for name, statistics in told.items()
+        },
+        "correlation": {
+            "lag": list(range(LAGS + 1)),
+            **{
+                name: {"rows": one.correlation[0].tolist(), "columns": one.correlation[1].tolist()}
+                for name, one in told.items()
+            },
+        },
+        "scores": scores,
+        "floor": floor,
+    }
+
+
+def _real_noise(camera: Path, run: Run) -> list[NoiseBlocks]:
+    """The noise in real frames, each folder of them a camera's; those that show none are left."""
+    folders = group_by_folder(find_frames([camera]))
+    if len(folders) == 1:
+        return [camera_noise(camera, folders[0], run, NOISE_FRAMES)]
+    found = []
+    for files in folders:
+        try:
+            found.append(camera_noise(files[0].parent, files, run, NOISE_FRAMES))
+        except NoiseError:
+            continue
+    if not found:
+        raise NoiseError(f"{camera}: no block of these frames shows noise alone; give others")
+    return found
+
+
+def _stored_noise(path: Path) -> list[NoiseBlocks]:
+    """The noise of each camera in a set's ``noise.npz``, as blocks."""
+    noise = load_noise(path)
+    if isinstance(noise, NoiseBank):
+        blocks = bank_blocks(noise)
+        return [blocks.take(members) for members in noise.members()]
+    cameras = load_cameras(path) if isinstance(noise, NoiseComponents) else noise
+    found = []
+    for members in cameras.members():
+        few = members[np.unique(np.linspace(0, len(members) - 1, _GENERATED).astype(int))]
+        # A camera of one frame is generated several times, at other places of its noise.
+        turns = [int(few[turn % len(few)]) for turn in range(max(len(few), _FEWEST))]
+        found.append(
+            find_noise_blocks((_generate(cameras, *one), None) for one in enumerate(turns))
+        )
+    return found
+
+
+def _generate(cameras: CameraNoise, place: int, index: int) -> Frame:
+    field, frame = cameras.field(index)
+    return generate_frame(field, (256, 256), frame, place)
+
+
+def _pool(found: Sequence[NoiseBlocks]) -> tuple[NoiseBlocks, int]:
+    """Put the noise of several cameras together, as many frames of each, and count the cameras.
+
+    A build draws cameras alike, however many frames each has.
+    """
+    if len({(blocks.depth, blocks.side) for blocks in found}) != 1:
+        raise NoiseError("the real noise is of several depths; give the frames of one camera")
+    if len(found) == 1:
+        return found[0], 1
+    least = min(int(blocks.frame.max()) + 1 for blocks in found)
+    chosen = []
+    for blocks in found:
+        last = int(blocks.frame.max())
+        frames = np.unique(np.linspace(0, last, least).astype(int))
+        chosen.append(blocks.take(np.isin(blocks.frame, frames)))
+    starts = np.cumsum([0, *(int(blocks.frame.max()) + 1 for blocks in chosen)])
+    frame = np.concatenate([b.frame + start for b, start in zip(chosen, starts, strict=False)])
+    parts = {
+        name: np.concatenate([getattr(blocks, name) for blocks in chosen])
+        for name in ("residual", "mean", "row", "col")
+    }
+    return NoiseBlocks(**parts, frame=frame, depth=found[0].depth), len(found)
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What was seen of one image."""
+
+    made: bool
+    shape: tuple[int, int]
+    dtype: str
+    areas: list[int]
+    scrs: list[float]
+    places: list[tuple[float, float]]
+
+
+def _look(dataset: Dataset, id_: str, made: bool) -> _Look:
+    frame, mask = dataset.read_pair(id_)
+    height, width = frame.shape
+    targets = find_targets(mask)
+    return _Look(
+        made,
+        (height, width),
+        str(frame.dtype),
+        [target.area for target in targets],
+        [signal.scr for signal in measure_signals(frame, mask, MARGIN)] if targets else [],
+        [
+            ((target.centroid[0] + 0.5) / height, (target.centroid[1] + 0.5) / width)
+            for target in targets
+        ],
+    )
+
+
+def _binned(edges: Sequence[float], values: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """Counts of values in bins, by group; what lies beyond the bins is in the outermost ones."""
+    starts = np.asarray(edges, np.float64)
+    counts = {}
+    for name, given in values.items():
+        array = np.asarray(given, np.float64)
+        bins = np.clip(np.searchsorted(starts, array[~np.isnan(array)], "right") - 1, 0, None)
+        bins = np.minimum(bins, len(starts) - 2)
+        counts[name] = np.bincount(bins, minlength=len(starts) - 1).tolist()
+    summaries = {name: summarise(given).to_json() for name, given in values.items()}
+    return {"edges": list(edges), "counts": counts, "summary": summaries}
+
+
+def _grid(looks: Sequence[_Look]) -> NDArray[np.int64]:
+    places = np.array([place for look in looks for place in look.places]).reshape(-1, 2)
+    cells = np.minimum((places * CELLS).astype(np.int64), CELLS - 1)
+    grid = np.zeros((CELLS, CELLS), np.int64)
+    np.add.at(grid, (cells[:, 0], cells[:, 1]), 1)
+    return grid
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(values).most_common())
+
+
+def _kind_of_change(record: Record) -> str:
+    if "quarter_turns" in record:
+        return "target turned"
+    if "move" in record:
+        return "target changed at its place" if record.get("stay") else "target moved"
+    return "noise alone" if "noise_patch" in record else "other"
+
+
+def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
+    """By the number that each value begins with, or else the commonest first."""
+
+    def leading(name: str) -> float | None:
+        first = name.replace("°", " ").split(",")[0].split()[0] if name.split() else ""
+        try:
+            return float(first)
+        except ValueError:
+            return None
+
+    numbers = {name: leading(name) for name in counts}
+    if None in numbers.values():
+        return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return sorted(counts.items(), key=lambda item: (numbers[item[0]], item[0]))
+
+
+def _scr_bin(scr: float) -> str:
+    starts = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+    at = int(np.searchsorted(starts, scr, "right")) - 1
+    return f"{starts[at]:g} to {starts[at + 1]:g}" if at + 1 < len(starts) else "16 and more"
+
+
+def _finite(value: object) -> float | None:
+    """A number of a manifest; None for anything else."""
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
+
+
+def _amount(value: object) -> str:
+    known = _finite(value)
+    return "?" if known is None else f"{known:g}"
+
+
+def _whole(value: object) -> int:
+    return int(_finite(value) or 0)
+
+
+def _defined(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
