@@ -13,13 +13,13 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import StoreError
+from pipelines.errors import ClusterError, StoreError
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -108,9 +108,10 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
         )
     # No file is read here, which `verify` is for.
     gone = [name for name in found.get("files", {}) if not (out / name).is_file()]
-    for folder in (IMAGES, MASKS):
+    outputs = found.get("counts", {}).get("outputs", 0)
+    for folder, count in found.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
         there = sum(1 for _ in (out / folder).iterdir()) if (out / folder).is_dir() else 0
-        if there < found.get("counts", {}).get("outputs", 0):
+        if there < count:
             gone.append(folder)
     if gone:
         raise StoreError(
@@ -172,9 +173,20 @@ class Staging:
     def __init__(self, out: Path, place: Path) -> None:
         self.out = out
         self.place = place
-        self._manifest = os.open(
-            place / MANIFEST, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
+        self._handle = -1
+
+    @property
+    def _manifest(self) -> int:
+        """The manifest's handle; it is made when a first line is looked for or written."""
+        path = self.place / MANIFEST
+        if self._handle < 0:
+            try:
+                self._handle = os.open(
+                    path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+                )
+            except OSError as error:
+                raise _write_error(path, error) from None
+        return self._handle
 
     def completed(self, expected: Iterable[tuple[str, str]], threads: int) -> int:
         """Number of outputs, from the first, that are whole; the rest of the manifest is cut off.
@@ -211,12 +223,17 @@ class Staging:
             raise _write_error(self.place / MANIFEST, error) from None
 
     def publish(self, description: dict[str, Any], files: Mapping[str, bytes]) -> None:
-        """Write the lists and ``dataset.json``, then rename the directory to the output."""
-        os.fsync(self._manifest)
-        hashes = {name: sha256(data) for name, data in files.items()}
+        """Write the lists and ``dataset.json``, then rename the directory to the output.
+
+        Hashes of files that are there already may be in the description's ``files``.
+        """
+        if self._handle >= 0:
+            os.fsync(self._handle)
+        hashes = dict(description.get("files", {}))
+        hashes |= {name: sha256(data) for name, data in files.items()}
         for name, data in files.items():
             path = self.place / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             write_file(str(path), data)
         for name in (NOISE, MANIFEST):
             if (self.place / name).exists():
@@ -231,16 +248,19 @@ class Staging:
 
     def close(self) -> None:
         """Close the manifest."""
-        os.close(self._manifest)
+        if self._handle >= 0:
+            os.close(self._handle)
 
 
 @contextmanager
-def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
-    """Open the staging directory of an output, and keep other builds out of it.
+def staging(
+    out: Path, description: Mapping[str, Any], folders: Sequence[str] = (IMAGES, MASKS)
+) -> Iterator[Staging]:
+    """Open the staging directory of an output with these folders, and keep other builds out of it.
 
     What an interrupted build of the same description left is kept, of another one is cleared. An
-    error removes the directory; an interrupt (Ctrl-C, a killed process) leaves it for the next
-    run.
+    error removes the directory; an interrupt (Ctrl-C, a killed process, a cluster that is lost)
+    leaves it for the next run.
 
     Raises
     ------
@@ -267,11 +287,13 @@ def staging(out: Path, description: Mapping[str, Any]) -> Iterator[Staging]:
             made = []
             raise StoreError(place, "is in the way and no build's; remove it")
         try:
-            opened = _open_staging(out, place, description)
+            opened = _open_staging(out, place, description, folders)
             try:
                 yield opened
             finally:
                 opened.close()
+        except ClusterError:
+            raise
         except Exception:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -300,11 +322,17 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
     """
     description = read_description(out)
     expected = {DESCRIPTION}
-    for name, wanted in description.get("files", {}).items():
-        expected.add(name)
-        problem = _file_problem(out / name, wanted)
-        if problem:
-            yield 0, 0, problem
+    files = description.get("files", {})
+    # A set in shards has its outputs in these files, and no manifest of its own.
+    shards = description.get("shards", {})
+    within, total = 0, sum(shards.values())
+    with ThreadPoolExecutor(threads) as pool:
+        problems = pool.map(lambda name: file_problem(out / name, files[name]), files)
+        for name, problem in zip(files, problems, strict=True):
+            expected.add(name)
+            within += shards.get(Path(name).stem, 0) if name.endswith(".tar") else 0
+            if problem or total:
+                yield within, total, problem
     try:
         lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
     except OSError:
@@ -319,7 +347,7 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
             except (ValueError, KeyError, TypeError, RecursionError):
                 pass
             yield done, len(lines), problem
-    if _file_problem(out / MANIFEST, description.get("files", {}).get(MANIFEST, "")):
+    if "shards" not in description and file_problem(out / MANIFEST, files.get(MANIFEST, "")):
         # What the build made cannot be told from the rest without its manifest.
         return
     for folder in sorted(folders):
@@ -327,11 +355,11 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
                 if f"{folder}/{entry.name}" not in expected:
                     problem = f"{out / folder / entry.name}: is not part of the build; remove it"
-                    yield len(lines), len(lines), problem
+                    yield len(lines) or total, len(lines) or total, problem
     for entry in sorted(os.scandir(out), key=lambda e: e.name):
         if entry.name not in expected | folders:
             problem = f"{out / entry.name}: is not part of the build; remove it"
-            yield len(lines), len(lines), problem
+            yield len(lines) or total, len(lines) or total, problem
 
 
 def _is_staging(place: Path) -> bool:
@@ -346,7 +374,9 @@ def _is_staging(place: Path) -> bool:
         return False
 
 
-def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Staging:
+def _open_staging(
+    out: Path, place: Path, description: Mapping[str, Any], folders: Sequence[str]
+) -> Staging:
     plan = json.dumps(description, sort_keys=True).encode()
     try:
         same = (place / _PLAN).read_bytes() == plan
@@ -358,8 +388,8 @@ def _open_staging(out: Path, place: Path, description: Mapping[str, Any]) -> Sta
             for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             write_file(str(place / _PLAN), plan)
-        for folder in (IMAGES, MASKS):
-            (place / folder).mkdir(exist_ok=True)
+        for folder in folders:
+            (place / folder).mkdir(parents=True, exist_ok=True)
         return Staging(out, place)
     except OSError as error:
         raise _write_error(place, error) from None
@@ -393,22 +423,24 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
     except (ValueError, KeyError, TypeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
-        problem = _file_problem(root / name, wanted)
+        problem = file_problem(root / name, wanted)
         if problem:
             return key, problem
     return key, None
 
 
-def _file_problem(path: Path, wanted: str) -> str | None:
+def file_problem(path: Path, wanted: str) -> str | None:
+    """What is wrong with a file that should have this SHA-256; it is never in memory whole."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return f"{path}: is missing"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
     except ValueError:
         return f"{str(path)!r}: is no name that a file can have"
-    return None if sha256(data) == wanted else f"{path}: was changed after the build"
+    return None if found == wanted else f"{path}: was changed after the build"
 
 
 def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

@@ -384,22 +384,32 @@ class NegativePlan:
         last = np.searchsorted(self._last, (low, high))
         return int(self._rounds * (high - low) + last[1] - last[0])
 
-    def of(self, index: int) -> Iterator[Spec]:
-        """Decide the negatives of one source, in the order of their numbers."""
-        return (spec for _, spec in self.numbered(index))
+    def of(self, index: int) -> Negatives:
+        """The negatives of one source, in the order of their numbers."""
+        return Negatives(self, index)
 
     def numbered(self, index: int) -> Iterator[tuple[int, Spec]]:
-        """The negatives of a source, each with its number among all."""
-        low, high = map(int, self._starts[index : index + 2])
+        """Decide the negatives of a source; each comes with its number among all."""
         used: dict[int, set[int]] = {}
+        for which, number, round_ in self._members(index):
+            yield number, self._decide(index, which, number, round_, used)
+
+    def ids_of(self, index: int) -> Iterator[str]:
+        """Ids of the negatives of a source; nothing else is decided."""
+        source = self._sources[index].id
+        for which, number, round_ in self._members(index):
+            target, turn = self._split(index, which)
+            yield self._id(source, target.index, turn, number, round_)
+
+    def _members(self, index: int) -> Iterator[tuple[int, int, int]]:
+        """(combination, number, round) of the negatives of a source."""
+        low, high = map(int, self._starts[index : index + 2])
         for round_ in range(self._rounds):
             for which in range(low, high):
-                number = round_ * self._available + which
-                yield number, self._decide(index, which, number, round_, used)
+                yield which, round_ * self._available + which, round_
         begin, end = np.searchsorted(self._last, (low, high)).tolist()
         for rank in range(begin, end):
-            number = self._rounds * self._available + rank
-            yield number, self._decide(index, int(self._last[rank]), number, self._rounds, used)
+            yield int(self._last[rank]), self._rounds * self._available + rank, self._rounds
 
     def _decide(
         self, index: int, which: int, number: int, round_: int, used: dict[int, set[int]]
@@ -432,6 +442,24 @@ class NegativePlan:
             start, width = self._first_number
             return f"{start + number:0{width}d}"
         return f"{source}_k{turn}_j{target}" + (f"_r{round_}" if round_ else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """The negatives of one source; they are decided anew whenever they are gone through."""
+
+    plan: NegativePlan
+    index: int
+
+    def __len__(self) -> int:
+        return self.plan.count(self.index)
+
+    def __iter__(self) -> Iterator[Spec]:
+        return (spec for _, spec in self.plan.numbered(self.index))
+
+    def ids(self) -> Iterator[str]:
+        """Their ids."""
+        return self.plan.ids_of(self.index)
 
 
 def plan_negatives(
