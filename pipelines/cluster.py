@@ -16,7 +16,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,8 +34,8 @@ Result = TypeVar("Result")
 
 # Tasks for every thread of the cluster: one that it works on, and one that waits for it.
 _TASKS_A_THREAD = 2
-# Seconds to find the scheduler, to see a first worker, and to find a scheduler again.
-_PATIENCE = 10.0
+# Seconds to find a scheduler, at first or again, and to see a worker, the first or others.
+_PATIENCE, _WORKER_PATIENCE = 10.0, 30.0
 # Seconds between looks at the number of workers, and at whether the scheduler is there.
 _EVERY, _WATCH = 2.0, 0.5
 
@@ -100,13 +100,13 @@ def map_on_cluster(
                     waiting.append(client.submit(run, task, pure=False))
                 if not waiting:
                     return
-                result = _result(client, scheduler, waiting[0], stop)
+                result = _result(client, scheduler, size, waiting[0], stop)
                 if stop.is_set():
                     return
                 waiting.popleft().release()
                 yield result
         finally:
-            _wait(client, waiting)
+            _wait(client, size, waiting)
 
 
 def _remote_call() -> Callable[[bytes], tuple[Any, Exception | str | None]]:
@@ -172,26 +172,29 @@ class _Size:
         self._asked = -_EVERY
 
     def threads(self) -> int:
-        """The number; the first worker is waited for."""
+        """The number; where there is no worker, one is waited for."""
         begun = time.monotonic()
-        while time.monotonic() - self._asked > _EVERY or not self._threads:
+        while not self.look():
+            if time.monotonic() - begun > _WORKER_PATIENCE:
+                raise ClusterError(
+                    f"the scheduler {self._scheduler} has no workers; start some with "
+                    f"`dask worker {self._scheduler}`, and run the same command again"
+                )
+            time.sleep(0.1)
+        return self._threads
+
+    def look(self) -> int:
+        """The number as it is now, or was a moment ago."""
+        if time.monotonic() - self._asked > _EVERY or not self._threads:
             self._asked = time.monotonic()
             try:
                 self._threads = sum(self._client.nthreads().values())
             except (OSError, TimeoutError):
                 raise _lost(self._scheduler) from None
-            if self._threads:
-                break
-            if time.monotonic() - begun > _PATIENCE:
-                raise ClusterError(
-                    f"the scheduler {self._scheduler} has no workers; start some with "
-                    f"`dask worker {self._scheduler}`"
-                )
-            time.sleep(0.1)
         return self._threads
 
 
-def _result(client: Client, scheduler: str, future: Any, stop: threading.Event) -> Any:
+def _result(client: Client, scheduler: str, size: _Size, future: Any, stop: threading.Event) -> Any:
     """Wait for a task."""
     from distributed import CancelledError
     from distributed.scheduler import KilledWorker
@@ -210,6 +213,7 @@ def _result(client: Client, scheduler: str, future: Any, stop: threading.Event) 
         except TimeoutError:
             if client.status == "running":
                 seen = time.monotonic()
+                size.threads()
             elif time.monotonic() - seen > _PATIENCE:
                 raise _lost(scheduler) from None
             continue
@@ -227,8 +231,9 @@ def _lost(scheduler: str) -> ClusterError:
     )
 
 
-def _wait(client: Client, futures: Iterable[Any]) -> None:
-    """Wait until none of these is under way, as long as there is a scheduler."""
-    for future in futures:
-        while client.status == "running" and not future.done():
-            time.sleep(0.02)
+def _wait(client: Client, size: _Size, futures: Iterable[Any]) -> None:
+    """Wait until none of these is under way, as long as there are a scheduler and workers."""
+    with suppress(ClusterError):
+        for future in futures:
+            while client.status == "running" and not future.done() and size.look():
+                time.sleep(0.02)

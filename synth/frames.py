@@ -238,12 +238,11 @@ def read_bytes(path: Path) -> bytes:
         raise FrameError(path, "no such file") from None
     except IsADirectoryError:
         raise FrameError(path, "is a folder, not an image file") from None
-    except NotADirectoryError:
-        raise FrameError(
-            path, "lies in a shard, which this command does not read; build the set without shards"
-        ) from None
     except OSError as error:
-        raise FrameError(path, f"cannot be read ({error.strerror})") from None
+        problem = f"cannot be read ({error.strerror})"
+        if isinstance(error, NotADirectoryError) and path.parent.suffix == ".tar":
+            problem = "lies in a shard, which this command does not read; build it as loose files"
+        raise FrameError(path, problem) from None
     if not data:
         raise FrameError(path, "is empty; replace or remove it")
     return data
