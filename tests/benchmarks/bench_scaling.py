@@ -29,11 +29,17 @@ import numpy as np
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(_ROOT), str(_ROOT / "tests" / "pipelines")]
 
+from pipelines.build import ShardSize, prepare  # noqa: E402
+from pipelines.build_config import BuildConfig  # noqa: E402
+from pipelines.config import load_config  # noqa: E402
+from pipelines.pool import Pool  # noqa: E402
 from synth.dataset import open_dataset  # noqa: E402
 from synth.frames import encode_png  # noqa: E402
 
 _SYNTH = [sys.executable, "-m", "pipelines.cli"]
+_CONFIG = _ROOT / "configs" / "sirst5k.yaml"
 _LAYOUTS = ("files", "webdataset")
+_PARTS = ("plan", "cost", "floor", "dask")
 _PROJECTED = (1_000_000, 100_000_000)
 
 
@@ -54,7 +60,7 @@ class Run:
 class Cost:
     """What an output costs beyond what a build costs in any case.
 
-    A straight line through the medians of all sizes; with one size all of its cost is the outputs'.
+    The slope of a straight line through the medians of all sizes.
     """
 
     layout: str
@@ -92,9 +98,7 @@ class Bench:
 
 
 @click.command()
-@click.option(
-    "--config", default=_ROOT / "configs" / "sirst5k.yaml", type=click.Path(path_type=Path)
-)
+@click.option("--config", default=_CONFIG, type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), help="Simulated frames by default.")
 @click.option("--frames", default=663, show_default=True, help="Simulated, in each split.")
 @click.option("--place", type=click.Path(path_type=Path), help="Where to write.")
@@ -103,8 +107,8 @@ class Bench:
 @click.option("--shard-size", default="1000", show_default=True)
 @click.option("--jobs", default=2, show_default=True, help="Workers against encoding alone.")
 @click.option("--runs", default=3, show_default=True, help="After one that warms the page cache.")
-@click.option("--only", type=click.Choice(["cost", "floor", "dask"]), multiple=True,
-              default=("cost", "floor", "dask"), show_default=True)  # fmt: skip
+@click.option("--only", type=click.Choice(_PARTS), multiple=True,
+              default=_PARTS, show_default=True)  # fmt: skip
 @click.option("--json", "report", type=click.Path(path_type=Path), help="A file for all figures.")
 def main(
     config: Path,
@@ -118,7 +122,7 @@ def main(
     only: tuple[str, ...],
     report: Path | None,
 ) -> None:
-    """Measure how builds scale. The sizes by default need about 25 GB a run, and hours.
+    """Measure how builds scale. The sizes by default need tens of gigabytes, and hours.
 
     \b
     Example: bench_scaling.py --negatives 200 --negatives 400 --frames 20 --runs 1
@@ -129,6 +133,8 @@ def main(
             data = Path(scratch) / "simulated"
             _simulate(data, frames)
         bench = Bench(config.absolute(), data.absolute(), Path(scratch), shard_size)
+        if "plan" in only:
+            found["plan"] = measure_plan(bench, max(negatives))
         if "cost" in only:
             found |= measure_cost(bench, sorted(negatives), runs)
         if "floor" in only:
@@ -137,6 +143,23 @@ def main(
             found["dask"] = compare_workers(bench, min(negatives), runs)
     if report is not None:
         report.write_text(json.dumps(found, indent=2) + "\n")
+
+
+def measure_plan(bench: Bench, size: int) -> float:
+    """Seconds that it takes to decide one negative, which one process does for all workers."""
+    wanted = load_config(
+        bench.config,
+        BuildConfig,
+        [f"negatives.count={size}", "simulate=null"],
+        data=bench.data,
+        defaults={"name": "plan"},
+    )
+    plan = prepare(wanted, Pool(1), ShardSize(outputs=1000))
+    begun = time.perf_counter()
+    decided = sum(1 for group in plan.groups for _ in group.specs)
+    each = (time.perf_counter() - begun) / decided
+    click.echo(f"deciding {decided:,} negatives: {1e6 * each:.0f} µs each")
+    return each
 
 
 def measure_cost(bench: Bench, sizes: list[int], runs: int) -> dict[str, Any]:
@@ -159,7 +182,7 @@ def measure_cost(bench: Bench, sizes: list[int], runs: int) -> dict[str, Any]:
                 f"{1e3 * middle.cpu / middle.outputs:.2f} ms an output "
                 f"({min(each):.2f} to {max(each):.2f}), peak {middle.peak:.0f} MB"
             )
-    costs = [fit_cost(found) for found in medians.values()]
+    costs = [fit_cost(found) for found in medians.values()] if sizes[1:] else []
     projected = [project(cost, outputs) for cost in costs for outputs in _PROJECTED]
     for line in projected:
         click.echo(
@@ -179,8 +202,6 @@ def fit_cost(runs: list[Run]) -> Cost:
     outputs = np.array([run.outputs for run in runs], float)
 
     def slope(values: list[float]) -> float:
-        if len(runs) == 1:
-            return float(values[0] / outputs[0])
         return float(np.polyfit(outputs, values, 1)[0])
 
     return Cost(
