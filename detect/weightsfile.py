@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -67,6 +67,48 @@ def write_weights(path: Path, weights: Weights) -> None:
         "card": dict(weights.card),
     }
     write_tensors(path, weights.tensors, details)
+
+
+def average_weights(paths: Sequence[Path]) -> Weights:
+    """Average weights of one network, tensor by tensor (M. Wortsman et al., ICML 2022).
+
+    For weights that lie on one path of training or were fine-tuned from the same ones; the mean
+    of others is worse than either. Counters are the first one's.
+
+    Parameters
+    ----------
+    paths : sequence of Path
+        Weights files, at least one.
+
+    Returns
+    -------
+    Weights
+        Its card lists the cards of all.
+
+    Raises
+    ------
+    WeightsError
+        A file cannot be used, or differs in network or normalisation from the first one.
+    """
+    read = [read_weights(path) for path in paths]
+    first = read[0]
+    for path, weights in zip(paths, read, strict=True):
+        weights.build(path)
+        same = weights.network == first.network and weights.normalisation == first.normalisation
+        if not same:
+            raise WeightsError(
+                path,
+                f"is not of the network and the normalisation of {paths[0]}; take weights "
+                "that were trained from one another",
+            )
+    tensors = {
+        name: torch.stack([weights.tensors[name] for weights in read]).mean(0)
+        if value.is_floating_point()
+        else value
+        for name, value in first.tensors.items()
+    }
+    card = {"mean_of": [dict(weights.card) for weights in read]}
+    return Weights(first.network, first.normalisation, tensors, card)
 
 
 def read_weights(path: Path) -> Weights:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.card import Contents, write_card
 from pipelines.cluster import versions
 from pipelines.errors import StoreError
 from pipelines.noise import gather_noise
@@ -34,6 +35,7 @@ from pipelines.sources import (
     simulated_source,
 )
 from pipelines.store import (
+    CARD,
     IMAGES,
     MANIFEST,
     MASKS,
@@ -42,6 +44,7 @@ from pipelines.store import (
     finished,
     manifest_line,
     sha256,
+    split_lists,
     staging,
     write_file,
 )
@@ -132,6 +135,8 @@ class Plan:
         Pixel hashes of the test images, which nothing may be made from.
     description : dict
         What ``dataset.json`` says of configuration and origin.
+    card : bytes
+        The README of the set.
     shards : ShardSize or None
         None for loose files.
     """
@@ -143,6 +148,7 @@ class Plan:
     gain: float | None
     forbidden: frozenset[bytes]
     description: dict[str, Any]
+    card: bytes
     shards: ShardSize | None = None
 
     def outputs(self) -> Iterator[tuple[str, str]]:
@@ -345,7 +351,7 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
                 done += len(lines)
                 report("realise", done, total)
         _check_listing(plan, stage)
-        stage.publish(plan.description, _lists(plan))
+        stage.publish(plan.description, split_lists(plan.name, plan.lists) | {CARD: plan.card})
     return BuildResult(out, counts, made, _count_noisier(plan, out))
 
 
@@ -373,7 +379,7 @@ def _execute_shards(
                 report("realise", done, total)
         shards += whole.values()
         shards.sort(key=_place_of_shard)
-        publish_shards(stage, shards, plan.description, {})
+        publish_shards(stage, shards, plan.description, {CARD: plan.card})
     noise = plan.description["configuration"].get("noise")
     counts_noise = noise is not None and noise["mode"] != "mixup"
     noisier = sum(shard.noisier for shard in shards) if counts_noise else None
@@ -477,8 +483,47 @@ def _plan(
         noise.get("gain"),
         _forbidden(surveys),
         description,
+        _card(command, name, groups, split_counts, surveys, source_name, shards),
         shards,
     )
+
+
+def _card(
+    command: str,
+    name: str,
+    groups: list[Group],
+    counts: dict[str, int],
+    surveys: dict[str, list[Survey]],
+    source_name: str,
+    shards: ShardSize | None,
+) -> bytes:
+    """The README of the set, from the plan alone, so that it is the same however a build went."""
+    sources = {found.source.id: found.source for split in surveys.values() for found in split}
+    contents = Contents(counts)
+    for group in groups:
+        source = sources[group.pair.id]
+        outputs = len(group)
+        contents.shapes[source.shape] += outputs
+        # Nobody looks into the masks of what is held out.
+        if group.split != "test":
+            areas = [target.area for target in source.targets]
+            contents.targets.setdefault(group.split, 0)
+            contents.targets[group.split] += len(areas) * outputs
+            for area in areas:
+                contents.areas[area] += outputs
+    made = sum(len(group.specs) for group in groups)
+    manifest = MANIFEST if shards is None else f"{SHARDS}/*.jsonl"
+    origin = [
+        f"Made by `synth {command}` of sirst-synth from `{source_name}`; targets are counted, and "
+        "measured, in the source of every image.",
+        f"`{manifest}` has every choice that made each output, and the SHA-256 of its files;"
+        " `dataset.json` the configuration. `synth verify` tests all files.",
+    ]
+    layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+    if shards is not None:
+        layout = "`shards/<split>-<number>.tar`: of every image its file, `mask.png` and `json`"
+    notes = {"of the images were made from others": made}
+    return write_card(name, layout, contents, origin, notes)
 
 
 def _fingerprint(surveys: dict[str, list[Survey]]) -> str:
@@ -684,13 +729,3 @@ def _check_listing(plan: Plan, stage: Staging) -> None:
             raise StoreError(
                 stage.place / folder / odd, "changed while the build ran; run it again"
             )
-
-
-def _lists(plan: Plan) -> dict[str, bytes]:
-    """The split lists in both layouts that detectors read."""
-    files = {}
-    for split, ids in plan.lists.items():
-        text = "".join(f"{id_}\n" for id_ in ids).encode()
-        files[f"50_50/{split}.txt"] = text
-        files[f"img_idx/{split}_{plan.name}.txt"] = text
-    return files

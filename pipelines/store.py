@@ -15,7 +15,8 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ DESCRIPTION = "dataset.json"
 NOISE = "noise.npz"
 IMAGES = "images"
 MASKS = "masks"
+CARD = "README.md"
 
 _PLAN = ".plan.json"
 
@@ -165,6 +167,16 @@ def read_description(out: Path) -> dict[str, Any]:
     if not intact:
         raise StoreError(path, "was changed after the build; build the set again")
     return dict(found)
+
+
+def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, bytes]:
+    """The split lists of a set of that name, in both layouts that detectors read."""
+    files = {}
+    for split, ids in lists.items():
+        text = "".join(f"{id_}\n" for id_ in ids).encode()
+        files[f"50_50/{split}.txt"] = text
+        files[f"img_idx/{split}_{name}.txt"] = text
+    return files
 
 
 class Staging:
@@ -337,23 +349,20 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
     except OSError:
         lines = []
-    folders = {IMAGES, MASKS, *(str(Path(name).parent) for name in expected if "/" in name)}
     with ThreadPoolExecutor(threads) as pool:
         checks = pool.map(lambda line: (line, *_line_is_whole(out, line)), lines)
         for done, (line, _, problem) in enumerate(checks, start=1):
-            try:
-                record = json.loads(line)
-                expected |= {record["image"], record["mask"]}
-            except (ValueError, KeyError, TypeError, RecursionError):
-                pass
+            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
+                expected |= {name for name, _ in _files_of(json.loads(line))}
             yield done, len(lines), problem
     if "shards" not in description and file_problem(out / MANIFEST, files.get(MANIFEST, "")):
         # What the build made cannot be told from the rest without its manifest.
         return
+    folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
     for folder in sorted(folders):
         if (out / folder).is_dir():
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
-                if f"{folder}/{entry.name}" not in expected:
+                if f"{folder}/{entry.name}" not in expected | folders:
                     problem = f"{out / folder / entry.name}: is not part of the build; remove it"
                     yield len(lines) or total, len(lines) or total, problem
     for entry in sorted(os.scandir(out), key=lambda e: e.name):
@@ -409,18 +418,22 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             break
 
 
+def _files_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and SHA-256 of the files of an output: an image and a mask, or what an export made."""
+    if "files" in record:
+        return list(record["files"].items())
+    return [(record[key], record[f"{key}_sha256"]) for key in ("image", "mask")]
+
+
 def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
     """The (id, split) of a manifest line, and what is wrong with its files."""
     try:
         record = json.loads(line)
         key = (record["id"], record["split"])
-        files = [
-            (record["image"], record["image_sha256"]),
-            (record["mask"], record["mask_sha256"]),
-        ]
-        if not all(isinstance(text, str) for text in (*key, *files[0], *files[1])):
+        files = _files_of(record)
+        if not all(isinstance(text, str) for text in (*key, *chain.from_iterable(files))):
             raise TypeError("names and hashes are text")
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
         problem = file_problem(root / name, wanted)

@@ -3,20 +3,39 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
+from synth.borders import SIDES, border_shares
 from synth.dataset import Dataset
 from synth.errors import FrameError
-from synth.frames import binarise, decode_frame, decode_image, read_bytes, to_luma
+from synth.frames import Frame, Mask, binarise, decode_frame, decode_image, read_bytes, to_luma
+from synth.likeness import difference_hash, nearly_equal
+from synth.looseset import Problem
+from synth.splits import scene_signature
 from synth.targets import find_targets, measure_offsets
 
-# Beyond this share of the image a target is no longer small (the SPIE convention, 0.12%, is for
-# 256x256; public sets hold labels up to several times that).
-_LARGE_SHARE = 0.01
+# Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
+# that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
+_LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
+
+# A mask is on targets. One that covers more than this is turned inside out, or no mask.
+_FULL_SHARE = 0.5
+
+# A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
+# frame's lowest or highest value, and so many times as many as at the three values next to it.
+_CLIPPED_SHARE, _SPIKE = 0.05, 3
+
+# Blurred masks fade within some pixels; what is not 0 farther from the target is a JPEG's ringing.
+_FADE = 3
+
+# A filter darkens the borders of all images that went through it.
+_DARK_SHARE, _FEWEST_DARK = 0.1, 3
 
 # Masks that are drawn by hand lie off to all sides alike. A set has a habit where, of at least so
 # many targets, this share more has its mask on the one side than on the other.
@@ -32,23 +51,44 @@ class Fault:
     remedy: str
 
 
+_RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
+
 FAULTS = (
-    Fault("unreadable file", True, "replace it, or take its id off the list"),
-    Fault("mask of another size", True, "cut image and mask to one size"),
-    Fault("equal image in train and test", True, "take it off one of the lists"),
+    Fault("unreadable file", True, "replace it, or leave it out with --fix"),
+    Fault("mask of another size", True, "cut image and mask to one size, or --fix leaves it out"),
+    Fault("image without mask", True, "add one, or --fix leaves it out"),
+    Fault("mask among the images", True, "move it to the masks; --fix leaves it out"),
+    Fault("full mask", True, f"covers more than {_FULL_SHARE:.0%}: turned inside out? look"),
+    Fault("id of two files", True, "remove one; --fix takes the first"),
+    Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
+    Fault("listed id without image", True, "take it off the list, as --fix does"),
+    Fault("list entry with folders", True, "leave the plain name, as --fix does"),
+    Fault("id listed twice", True, "remove one of the lines, as --fix does"),
+    Fault("id in two splits", True, "keep it in one; --fix keeps it in the test split"),
+    Fault("unreadable list", True, "write it as text, an id a line"),
+    Fault("equal image in train and test", True, "take it off one; --fix keeps the test image"),
+    Fault("nearly equal images in two splits", False, "--fix takes them out of training"),
     Fault("equal images in one split", False, "keep one of them"),
+    Fault("nearly equal images in one split", False, "nothing, where negatives were made"),
     Fault("image in no split", False, "add it to a list, or leave it out"),
-    Fault("grey mask", False, "nothing: values above half, in {0, 1} masks 1, are taken as target"),
+    Fault("no list of splits", False, "all is training; `synth split` makes lists"),
+    Fault("mask without image", False, "add the image, or remove the mask"),
+    Fault("folders of other names", False, "call them images and masks, as --fix does"),
+    Fault("mask of another name", False, "name it as its image, as --fix does"),
+    Fault("lossy mask", False, f"was saved as JPEG: look, {_RELABEL}"),
+    Fault("grey mask", False, f"above half, in {{0, 1}} masks 1, is target; {_RELABEL}"),
     Fault("mask without target", False, "nothing, if there is none"),
-    Fault("target larger than small", False, f"more than {_LARGE_SHARE:.0%} of the image: look"),
+    Fault("target larger than small", False, f"more than {_LARGE_SHARE:.2%} of the image: look"),
     Fault(
         "masks beside their targets",
         False,
         "train with augment.keep_offset, make negatives with --keep-offset",
     ),
-    Fault("colour image", False, "nothing: luma is taken where channels differ"),
-    Fault("image with alpha", False, "nothing: alpha is dropped"),
+    Fault("borders darkened by a filter", False, "train with augment.border"),
+    Fault("colour image", False, "nothing: luma is taken, which --fix writes"),
+    Fault("image with alpha", False, "nothing: alpha is dropped; --fix writes grey"),
     Fault("constant image", False, "replace it, or take its id off the list"),
+    Fault("clipped image", False, "look: what is cut off tells nothing"),
 )
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
@@ -57,17 +97,21 @@ _BY_NAME = {fault.name: fault for fault in FAULTS}
 class PairFindings:
     """What was seen in one pair: (name of fault, words on it), targets, size, pixel hash.
 
-    `offsets` are those of the masks of training targets, see `measure_offsets`.
+    `offsets` are those of the masks of training targets, see `measure_offsets`; `look` and `scene`
+    tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`.
     """
 
     id: str
     split: str
     faults: tuple[tuple[str, str], ...]
-    targets: int
-    shape: tuple[int, int] | None
-    dtype: str | None
-    pixels: bytes | None
+    targets: int = 0
+    shape: tuple[int, int] | None = None
+    dtype: str | None = None
+    pixels: bytes | None = None
     offsets: tuple[tuple[float, float], ...] = ()
+    look: NDArray[np.bool_] | None = None
+    scene: NDArray[np.float16] | None = None
+    borders: tuple[float | None, ...] = ()
 
 
 @dataclass
@@ -82,6 +126,10 @@ class Report:
         Number of images of each size, as ``256x256``, and type.
     faults : dict of str to list of str
         Words on every case of each fault, by its name; see `FAULTS`.
+    ids : dict of str to list of str
+        The ids that each fault is about; of pairs, the one that is to go.
+    splits : dict of str to dict of str to int
+        How many of these ids are in each split, by fault.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -89,15 +137,19 @@ class Report:
     shapes: dict[str, int] = field(default_factory=dict)
     dtypes: dict[str, int] = field(default_factory=dict)
     faults: dict[str, list[str]] = field(default_factory=dict)
+    ids: dict[str, list[str]] = field(default_factory=dict)
+    splits: dict[str, dict[str, int]] = field(default_factory=dict)
 
     @property
     def sound(self) -> bool:
         """Whether there is no error; warnings may be there."""
         return not any(_BY_NAME[name].error for name in self.faults)
 
-    def add(self, fault: str, words: str) -> None:
+    def add(self, fault: str, words: str, ids: Iterable[str] = ()) -> None:
         """Note one case of a fault."""
         self.faults.setdefault(fault, []).append(words)
+        known = self.ids.setdefault(fault, [])
+        known += [id_ for id_ in ids if id_ not in known]
 
 
 def check_dataset(
@@ -106,6 +158,7 @@ def check_dataset(
         [Callable[[tuple[str, str]], PairFindings], Iterable[tuple[str, str]]],
         Iterable[PairFindings],
     ] = map,
+    problems: Sequence[Problem] = (),
 ) -> Report:
     """Look at every pair of a data set.
 
@@ -114,20 +167,24 @@ def check_dataset(
     dataset : Dataset
     run : callable
         A ``map`` that may work in parallel, in order.
+    problems : sequence of Problem
+        What `open_loosely` found, which goes into the report.
 
     Returns
     -------
     Report
     """
     report = Report()
+    for problem in problems:
+        report.add(problem.fault, problem.words, problem.ids)
     work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
-    listed = {id_ for _, id_ in work}
+    home = {id_: split for split, id_ in work}
     for id_ in dataset.images:
-        if id_ not in listed:
-            report.add("image in no split", dataset.images[id_].name)
-    seen: dict[bytes, tuple[str, str]] = {}
-    offsets: list[tuple[float, float]] = []
+        if id_ not in home and id_ not in report.ids.get("image without mask", ()):
+            report.add(*_look_at_unlisted(dataset, id_), (id_,))
+    findings = []
     for found in run(lambda item: check_pair(dataset, *item), work):
+        findings.append(found)
         report.images[found.split] = report.images.get(found.split, 0) + 1
         report.targets[found.split] = report.targets.get(found.split, 0) + found.targets
         if found.shape is not None and found.dtype is not None:
@@ -135,20 +192,99 @@ def check_dataset(
             report.shapes[size] = report.shapes.get(size, 0) + 1
             report.dtypes[found.dtype] = report.dtypes.get(found.dtype, 0) + 1
         for fault, words in found.faults:
-            report.add(fault, words)
-        if found.pixels is not None:
-            split, id_ = seen.setdefault(found.pixels, (found.split, found.id))
-            if id_ != found.id:
-                apart = "test" in (split, found.split) and split != found.split
-                fault = "equal image in train and test" if apart else "equal images in one split"
-                report.add(fault, f"{id_} ({split}) and {found.id} ({found.split})")
-        offsets += found.offsets
-    for words in _describe_habit(offsets):
+            report.add(fault, words, (found.id,))
+    _report_equal(findings, report)
+    _report_nearly_equal(findings, report)
+    for words in _describe_habit([offset for found in findings for offset in found.offsets]):
         report.add("masks beside their targets", words)
+    for words, ids in _describe_borders(findings):
+        report.add("borders darkened by a filter", words, ids)
+    for fault, members in report.ids.items():
+        report.splits[fault] = dict(Counter(home[id_] for id_ in members if id_ in home))
     return report
 
 
-def _describe_habit(offsets: list[tuple[float, float]]) -> Iterable[str]:
+def _look_at_unlisted(dataset: Dataset, id_: str) -> tuple[str, str]:
+    """An image that no list names may be there by chance, or be a mask in the wrong folder."""
+    path = dataset.images[id_]
+    try:
+        colour = decode_image(read_bytes(path), path)
+    except FrameError:
+        return "image in no split", path.name
+    for fault, words in _image_faults(colour, to_luma(colour), path.name):
+        if fault == "mask among the images":
+            return fault, words
+    return "image in no split", path.name
+
+
+def _report_equal(findings: Iterable[PairFindings], report: Report) -> None:
+    seen: dict[bytes, PairFindings] = {}
+    for found in findings:
+        if found.pixels is None:
+            continue
+        first = seen.setdefault(found.pixels, found)
+        if first is not found:
+            fault = "equal images in one split"
+            if first.split != found.split:
+                fault = "equal image in train and test"
+            words = f"{first.id} ({first.split}) and {found.id} ({found.split})"
+            report.add(fault, words, (_less_held_out(first, found).id,))
+
+
+def _report_nearly_equal(findings: Iterable[PairFindings], report: Report) -> None:
+    seen: dict[tuple[bytes, str], PairFindings] = {}
+    for found in findings:
+        if found.pixels is not None and found.look is not None and found.scene is not None:
+            seen.setdefault((found.pixels, found.split), found)
+    alone = list(seen.values())
+    looks = [found.look for found in alone if found.look is not None]
+    scenes = [found.scene for found in alone if found.scene is not None]
+    told: set[tuple[str, str]] = set()
+    for first, second, likeness in nearly_equal(looks, scenes):
+        one, other = alone[first], alone[second]
+        if one.pixels == other.pixels:
+            continue
+        fault = "nearly equal images in one split"
+        if one.split != other.split:
+            fault = "nearly equal images in two splits"
+        goes = _less_held_out(one, other)
+        # A scene of n frames is n - 1 too many, not n (n - 1) / 2 pairs.
+        if (fault, goes.id) not in told:
+            told.add((fault, goes.id))
+            stays = one if goes is other else other
+            words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}), {likeness:.3f}"
+            report.add(fault, words, (goes.id,))
+
+
+def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
+    """Which of two equal images can go: never the one that judges."""
+    order = ("test", "val", "train")
+    return first if order.index(first.split) > order.index(second.split) else second
+
+
+def _describe_borders(
+    findings: Sequence[PairFindings],
+) -> Iterator[tuple[str, list[str]]]:
+    """Say on which sides of how many images the outermost row or column is darkened."""
+    looked = [found for found in findings if found.borders]
+    dark: Counter[str] = Counter()
+    shares = []
+    for found in looked:
+        for side, share in zip(SIDES, found.borders, strict=True):
+            if share is not None:
+                dark[side] += 1
+                shares.append(share)
+    most = max(dark.values(), default=0)
+    if most >= max(_FEWEST_DARK, _DARK_SHARE * len(looked)):
+        sides = ", ".join(f"{side} {dark[side] / len(looked):.0%}" for side in SIDES)
+        words = f"{sides} of images, to {np.median(shares):.2f} of what is inside"
+        yield (
+            words,
+            [found.id for found in looked if any(share is not None for share in found.borders)],
+        )
+
+
+def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
     """Say along which axis masks lie to one side of their targets more often than to the other."""
     if len(offsets) < _FEWEST:
         return
@@ -166,42 +302,75 @@ def _describe_habit(offsets: list[tuple[float, float]]) -> Iterable[str]:
 
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
-    faults: list[tuple[str, str]] = []
-    targets = 0
-    shape = dtype = pixels = None
     try:
         image_path, mask_path = dataset.image_path(id_), dataset.mask_path(id_)
         colour = decode_image(read_bytes(image_path), image_path)
         image = to_luma(colour)
-        values = decode_frame(read_bytes(mask_path), mask_path)
+        data = read_bytes(mask_path)
+        values = decode_frame(data, mask_path)
     except FrameError as error:
-        return PairFindings(id_, split, (("unreadable file", str(error)),), 0, None, None, None)
-    shape, dtype = (image.shape[0], image.shape[1]), str(image.dtype)
-    pixels = hashlib.sha256(f"{dtype} {shape}".encode() + image.tobytes()).digest()
-    if colour.ndim == 3 and colour.shape[2] >= 3:
-        if colour.shape[2] == 4:
-            faults.append(("image with alpha", image_path.name))
-        blue, green, red = cv2.split(colour)[:3]
-        if cv2.norm(blue, green, cv2.NORM_INF) or cv2.norm(blue, red, cv2.NORM_INF):
-            faults.append(("colour image", image_path.name))
-    if image.min() == image.max():
-        faults.append(("constant image", f"{image_path.name}, {int(image.min())} DN"))
+        return PairFindings(id_, split, (("unreadable file", str(error)),))
+    faults = [(fault, words) for fault, words in _image_faults(colour, image, image_path.name)]
     mask = binarise(values)
-    levels = np.unique(values)
-    if not set(levels.tolist()) <= {0, np.iinfo(values.dtype).max}:
-        words = "0 and 1" if levels.max() == 1 else f"{len(levels)} values"
-        faults.append(("grey mask", f"{mask_path.name}, {words}"))
     if mask.shape != image.shape:
-        sizes = f"{mask.shape[0]}x{mask.shape[1]} for an image of {shape[0]}x{shape[1]}"
+        sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_path.name}, {sizes}"))
-    found = find_targets(mask)
-    targets = len(found)
-    if not found:
-        faults.append(("mask without target", mask_path.name))
-    elif max(target.area for target in found) > _LARGE_SHARE * mask.size:
-        area = max(target.area for target in found)
-        faults.append(("target larger than small", f"{mask_path.name}, {area} pixels"))
+    faults += _mask_faults(values, mask, data.startswith(b"\xff\xd8"), mask_path.name)
     offsets: list[tuple[float, float]] = []
     if split == "train" and mask.shape == image.shape:
         offsets = [(row, col) for row, col in measure_offsets(image, mask).tolist()]
-    return PairFindings(id_, split, tuple(faults), targets, shape, dtype, pixels, tuple(offsets))
+    return PairFindings(
+        id_,
+        split,
+        tuple(faults),
+        len(find_targets(mask)),
+        (image.shape[0], image.shape[1]),
+        str(image.dtype),
+        hashlib.sha256(f"{image.dtype} {image.shape}".encode() + image.tobytes()).digest(),
+        tuple(offsets),
+        difference_hash(image),
+        scene_signature(image).astype(np.float16),
+        border_shares(image),
+    )
+
+
+def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str, str]]:
+    if colour.ndim == 3 and colour.shape[2] >= 3:
+        if colour.shape[2] == 4:
+            yield "image with alpha", name
+        blue, green, red = cv2.split(colour)[:3]
+        if cv2.norm(blue, green, cv2.NORM_INF) or cv2.norm(blue, red, cv2.NORM_INF):
+            yield "colour image", name
+    low, high = int(image.min()), int(image.max())
+    if low == high:
+        yield "constant image", f"{name}, {low} DN"
+        return
+    ends = np.count_nonzero(image == low), np.count_nonzero(image == high)
+    if low == 0 and high in (1, np.iinfo(image.dtype).max) and sum(ends) == image.size:
+        yield "mask among the images", f"{name}, nothing but {low} and {high}"
+        return
+    for value, count, inward in ((low, ends[0], 1), (high, ends[1], -1)):
+        if count <= _CLIPPED_SHARE * image.size:
+            continue
+        first, last = sorted((value + inward, value + 3 * inward))
+        near = np.count_nonzero((image >= max(first, 0)) & (image <= last)) / 3
+        if count > _SPIKE * near:
+            yield "clipped image", f"{name}, {count / image.size:.0%} at {value} DN"
+
+
+def _mask_faults(values: Frame, mask: Mask, jpeg: bool, name: str) -> Iterator[tuple[str, str]]:
+    levels = np.unique(values)
+    if not set(levels.tolist()) <= {0, np.iinfo(values.dtype).max}:
+        words = "0 and 1" if levels.max() == 1 else f"{len(levels)} values"
+        near = cv2.dilate(mask.view(np.uint8), np.ones((2 * _FADE + 1,) * 2, np.uint8))
+        ringing = bool(values[near == 0].any()) and len(levels) > 2 and mask.any()
+        yield "lossy mask" if jpeg or ringing else "grey mask", f"{name}, {words}"
+    covered = np.count_nonzero(mask)
+    if covered == 0:
+        yield "mask without target", name
+    elif covered > _FULL_SHARE * mask.size:
+        yield "full mask", f"{name}, {covered / mask.size:.0%}"
+    else:
+        area = max(target.area for target in find_targets(mask))
+        if area > max(_LARGE_SHARE * mask.size, min(_LARGE_AREA, _LARGEST_SHARE * mask.size)):
+            yield "target larger than small", f"{name}, {area} pixels"

@@ -202,7 +202,7 @@ def open_dataset(path: Path | str) -> Dataset:
         id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file
         for id_, file in _by_id(_subfolder(root, MASK_FOLDERS, "masks")).items()
     }
-    lists = _find_lists(root)
+    lists = find_lists(root)
     splits: dict[str, tuple[str, ...]]
     if lists:
         splits = {name: _read_list(file, images) for name, file in lists.items()}
@@ -242,8 +242,14 @@ def _by_id(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _find_lists(root: Path) -> dict[str, Path]:
-    """Find the list file of each split in the first layout that has any."""
+def find_lists(root: Path) -> dict[str, Path]:
+    """Find the list file of each split in the first layout that has any.
+
+    Raises
+    ------
+    DatasetError
+        ``img_idx`` has several lists of one split, and none of the folder's name.
+    """
     folders = [child for child in sorted(root.iterdir()) if child.is_dir()]
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
     # Half and half is what every published table uses, so it goes before other ratios.

@@ -241,7 +241,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         problem = f"cannot be read ({error.strerror})"
         if isinstance(error, NotADirectoryError) and path.parent.suffix == ".tar":
-            problem = "lies in a shard, which this command does not read; build it as loose files"
+            problem = "lies in a shard, which this command does not read; `synth import` unpacks it"
         raise FrameError(path, problem) from None
     if not data:
         raise FrameError(path, "is empty; replace or remove it")

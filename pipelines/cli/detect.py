@@ -1,4 +1,4 @@
-"""The command `detect`: train, test, score, predict, export, visualize, models, baseline."""
+"""The command `detect`: train, test, score, predict, average, export, visualize, models, baseline."""
 
 from __future__ import annotations
 
@@ -568,6 +568,33 @@ def predict(
         return
     count = sum(len(entry["targets"]) for entry in entries)
     click.echo(f"{out}: {len(entries):,} frames, {count:,} targets")
+
+
+@main.command()
+@click.argument("weights", nargs=-1, required=True, type=_file)
+@click.option("--out", type=_file, required=True, help="A .safetensors file.")
+@json_option
+def average(weights: tuple[Path, ...], out: Path, as_json: bool) -> None:
+    """Write the mean of several WEIGHTS of one network.
+
+    For weights that were trained from one another, such as the best and the last of a run, or two
+    runs that began with the same weights: their mean is often better than either.
+
+    \b
+    Example:
+      detect average runs/a/best.safetensors runs/a/last.safetensors --out mean.safetensors
+    """
+    if out.suffix != ".safetensors":
+        raise click.BadParameter(f"{out} must end in .safetensors", param_hint="--out")
+
+    from detect.weightsfile import average_weights, write_weights
+
+    mean = average_weights(weights)
+    write_weights(out, mean)
+    if as_json:
+        emit_json({"weights": str(out), "network": mean.network, "files": len(weights)})
+        return
+    click.echo(f"{out}: {mean.network}, the mean of {len(weights)} files")
 
 
 @main.command()

@@ -6,7 +6,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -25,7 +25,9 @@ from pipelines.build import (
     prepare_turns,
 )
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
-from pipelines.cli.console import ToolGroup, emit_json, fail, json_option, progress_bar
+from pipelines.cli.check import check_command
+from pipelines.cli.console import ToolGroup, emit_json, json_option, progress_bar
+from pipelines.cli.export import export_command, import_command
 from pipelines.cli.quality import quality
 from pipelines.config import load_config
 from pipelines.errors import StoreError
@@ -183,6 +185,9 @@ def main() -> None:
 
 
 main.add_command(quality)
+main.add_command(check_command)
+main.add_command(export_command)
+main.add_command(import_command)
 
 
 @main.command("noise-sample")
@@ -742,76 +747,6 @@ def verify_command(out: Path, jobs: int, as_json: bool) -> None:
         raise SystemExit(1)
     if not as_json:
         click.echo(f"{out}: intact, {total:,} outputs")
-
-
-@main.command("check")
-@click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
-@json_option
-def check_command(dataset: Path, jobs: int, as_json: bool) -> None:
-    """Look for faults in the images, masks and lists of DATASET.
-
-    Exit status 1 when there is an error; warnings alone are 0.
-
-    \b
-    Example: synth check NUDT-SIRST
-    """
-    from synth.check import FAULTS, PairFindings, check_dataset
-
-    opened = open_dataset(dataset)
-    total = sum(map(len, opened.splits.values()))
-    pool = Pool(jobs)
-    with _bar("check") as bar:
-
-        def run(
-            work: Callable[[tuple[str, str]], PairFindings], items: Iterable[tuple[str, str]]
-        ) -> Iterator[PairFindings]:
-            with closing(pool.map(work, items)) as results:
-                for done, result in enumerate(results, start=1):
-                    bar("check", done, total)
-                    yield result
-
-        found = check_dataset(opened, run)
-    if as_json:
-        emit_json(
-            {
-                "dataset": str(dataset),
-                "sound": found.sound,
-                "images": found.images,
-                "targets": found.targets,
-                "shapes": found.shapes,
-                "dtypes": found.dtypes,
-                "faults": [
-                    {
-                        "fault": fault.name,
-                        "severity": "error" if fault.error else "warning",
-                        "count": len(found.faults[fault.name]),
-                        "cases": found.faults[fault.name],
-                        "remedy": fault.remedy,
-                    }
-                    for fault in FAULTS
-                    if fault.name in found.faults
-                ],
-            }
-        )
-    else:
-        for split, count in found.images.items():
-            click.echo(f"{split:6} {count:7,} images {found.targets[split]:7,} targets")
-        common = sorted(found.shapes.items(), key=lambda item: -item[1])
-        sizes = ", ".join(f"{size} ({count:,})" for size, count in common[:3])
-        more = f" and {len(common) - 3} other sizes" if len(common) > 3 else ""
-        click.echo(f"sizes  {sizes}{more}; {', '.join(found.dtypes)}")
-        for fault in FAULTS:
-            cases = found.faults.get(fault.name)
-            if cases:
-                word = "error" if fault.error else "warning"
-                examples = ", ".join(cases[:3]) + (", …" if len(cases) > 3 else "")
-                click.echo(f"{word:7} {len(cases):6,}  {fault.name}: {examples} ({fault.remedy})")
-    if not found.sound:
-        worst = next(f for f in FAULTS if f.error and f.name in found.faults)
-        fail(f"{dataset}: {worst.name}: {found.faults[worst.name][0]}")
-    if not as_json:
-        click.echo(f"{dataset}: sound")
 
 
 @main.command("split")

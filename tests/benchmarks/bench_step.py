@@ -44,6 +44,7 @@ AUGMENTS: dict[str, dict[str, Any]] = {
         "shift": 0.1,
         "rotation": 45.0,
         "blur": 1.0,
+        "border": 0.5,
         "gain": 0.3,
         "offset": 0.3,
         "noise": 0.1,

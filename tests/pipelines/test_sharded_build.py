@@ -420,3 +420,16 @@ def test_bad_sizes_are_wrong_usage(synth: Synth, tmp_path: Path) -> None:
         assert outcome.status == 2
         assert outcome.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_import_makes_loose_files_of_it(
+    synth: Synth, wanted: Path, tmp_path: Path, tree: Tree
+) -> None:
+    out = tmp_path / "loose"
+    arguments = ("--format", "webdataset", "--out", out)
+    assert synth("import", wanted / "shards", *arguments).status == 0
+    loose, inside = tree(out), members(wanted)
+    for line in lines(wanted):
+        assert loose[f"images/{line['id']}.png"] == inside[line["image"]]
+        assert loose[f"masks/{line['id']}.png"] == inside[line["mask"]]
+        assert line["id"] in loose[f"50_50/{line['split']}.txt"].decode().split()

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError
 from synth.frames import encode_png, read_bytes
+from synth.looseset import open_loosely
 from synth.shards import member_key
 
 ids = st.text(
@@ -109,6 +110,8 @@ def test_what_reads_files_says_that_it_does_not_read_shards(tmp_path: Path) -> N
     path = open_dataset(tmp_path).image_path("a")
     with pytest.raises(FrameError, match=r"train-000000\.tar/a: lies in a shard"):
         read_bytes(path)
+    with pytest.raises(DatasetError, match="is in shards; `synth verify` tests them"):
+        open_loosely(tmp_path)
 
 
 @pytest.mark.parametrize(

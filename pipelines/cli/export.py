@@ -1,0 +1,126 @@
+"""`synth export` and `synth import`: to other ecosystems' formats, and back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipelines.cli.console import emit_json, json_option, progress_bar
+from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_dataset
+from pipelines.formats import FORMATS
+from pipelines.pool import Pool
+from pipelines.store import require_usable
+from synth.dataset import open_dataset
+
+
+def _format_and_out(command: Callable[..., Any]) -> Callable[..., Any]:
+    command = click.option("--out", type=click.Path(path_type=Path), required=True)(command)
+    return click.option(
+        "--format",
+        "name",
+        type=click.Choice(list(FORMATS)),
+        required=True,
+        help="The other format.",
+    )(command)
+
+
+_jobs = click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+
+
+@click.command("export")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@_format_and_out
+@click.option(
+    "--shard-size",
+    type=click.IntRange(min=1),
+    help=f"Samples in a tar file of webdataset; {SHARD_SIZE} by default.",
+)
+@_jobs
+@json_option
+def export_command(
+    dataset: Path, name: str, out: Path, shard_size: int | None, jobs: int, as_json: bool
+) -> None:
+    """Write DATASET in the format of another ecosystem.
+
+    Image files are copied byte for byte. All formats keep the masks as they are but yolo, which has
+    no more than boxes. An export that was interrupted goes on when the same command is run again.
+
+    \b
+    Example: synth export out/demo --format coco --out demo-coco
+    """
+    if shard_size is not None and not FORMATS[name].sharded:
+        raise click.UsageError(f"--shard-size is for webdataset; {name} has no shards.")
+    opened = open_dataset(dataset)
+    require_usable(out)
+    started = time.perf_counter()
+    with _bar("export") as report:
+        result = export_dataset(
+            opened, name, out, Pool(jobs), shard_size=shard_size or SHARD_SIZE, progress=report
+        )
+    _tell(result, name, time.perf_counter() - started, as_json)
+
+
+@click.command("import")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_format_and_out
+@_jobs
+@json_option
+def import_command(folder: Path, name: str, out: Path, jobs: int, as_json: bool) -> None:
+    """Read a set of another format in DIR, and write it as a data set with images and masks.
+
+    Of all classes together one mask is made. Links are not followed, and nothing outside of DIR is
+    read.
+
+    \b
+    Example: synth import demo-coco --format coco --out demo-again
+    """
+    require_usable(out)
+    started = time.perf_counter()
+    with _bar("import") as report:
+        result = import_dataset(folder, name, out, Pool(jobs), progress=report)
+    _tell(result, name, time.perf_counter() - started, as_json)
+
+
+def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> None:
+    if as_json:
+        emit_json(
+            {
+                "out": str(result.out),
+                "format": name,
+                "counts": result.counts,
+                "targets": result.targets,
+                "made": result.made,
+                "seconds": round(seconds, 3),
+                **({} if result.mask_iou is None else {"mask_iou": result.mask_iou}),
+            }
+        )
+        return
+    counts = ", ".join(
+        f"{count:,} {split}" for split, count in result.counts.items() if split != "outputs"
+    )
+    if result.made == 0 and result.counts["outputs"]:
+        click.echo(f"{result.out}: is there already ({counts})")
+        return
+    click.echo(f"{result.out}: {name}, {counts}, {result.targets:,} targets in {seconds:.1f} s")
+    if result.mask_iou is not None and result.mask_iou < 1:
+        click.echo(f"IoU of all masks with what {name} keeps of them: {result.mask_iou:.4f}")
+
+
+@contextmanager
+def _bar(desc: str) -> Iterator[Callable[[str, int, int], None]]:
+    with progress_bar(None, desc) as bar:
+        stages: list[str] = []
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages.append(stage)
+                bar.reset(total)
+                bar.set_description(stage)
+            bar.update(done - bar.n)
+
+        yield report

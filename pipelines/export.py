@@ -1,0 +1,422 @@
+"""A data set in another format, and back: staged, resumable, and byte-identical however often.
+
+Both ways go through the staging directory of a build, so that an export is whole or absent, goes on
+where it was interrupted, and can be verified file by file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import stat
+import tarfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.card import Contents, write_card
+from pipelines.errors import StoreError
+from pipelines.formats import FORMATS, Format
+from pipelines.formats.sample import Entry, Found, load_sample
+from pipelines.formats.webdataset import add_member
+from pipelines.pool import Pool
+from pipelines.store import (
+    CARD,
+    IMAGES,
+    MANIFEST,
+    MASKS,
+    Staging,
+    finished,
+    manifest_line,
+    sha256,
+    split_lists,
+    staging,
+    write_file,
+)
+from synth import __version__
+from synth.dataset import SPLITS, Dataset
+from synth.errors import DatasetError
+from synth.targets import find_targets
+
+Progress = Callable[[str, int, int], None]
+
+SHARD_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What an export or import did.
+
+    `made` units (samples, shards) were written in this run; the others were whole already.
+    `mask_iou` is the intersection over union of all masks with what the format keeps of them; 1 for
+    none at all, None for what was there already.
+    """
+
+    out: Path
+    counts: dict[str, int]
+    targets: int
+    made: int
+    mask_iou: float | None
+
+
+@dataclass(frozen=True)
+class _Looked:
+    """What the first look at a sample found."""
+
+    entry: Entry
+    areas: list[int]
+    digest: bytes
+    shared: int
+    either: int
+
+
+@dataclass(frozen=True)
+class _Unit:
+    """What is written at once: a sample or a shard."""
+
+    key: str
+    split: str
+    ids: tuple[str, ...]
+
+
+def export_dataset(
+    dataset: Dataset,
+    name: str,
+    out: Path,
+    pool: Pool,
+    *,
+    shard_size: int = SHARD_SIZE,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Write every listed pair of a data set in another format.
+
+    Image files are copied byte for byte, masks that are grey PNGs of 0 and 255 as well.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    name : str
+        One of `FORMATS`.
+    out : Path
+        Folder to make.
+    pool : Pool
+    shard_size : int
+        Samples in a tar file, for formats that have them.
+    progress : callable, optional
+        Called with stage, units done, units in all.
+
+    Raises
+    ------
+    FrameError
+        A file is damaged, or a mask of another size.
+    StoreError
+        `out` is taken, lies in the data set, or cannot be written.
+    """
+    report = progress or _silent
+    format_ = FORMATS[name]
+    out = _place(out, dataset.root)
+    work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
+    looked = []
+    with closing(pool.map(lambda item: _look(dataset, format_, *item), work)) as results:
+        for done, result in enumerate(results, start=1):
+            looked.append(result)
+            report("look", done, len(work))
+    units = list(_units(dataset, shard_size if format_.sharded else None))
+    counts = {
+        "outputs": len(units),
+        **{split: len(ids) for split, ids in dataset.splits.items()},
+    }
+    configuration: dict[str, Any] = {"command": "export", "format": name}
+    if format_.sharded:
+        configuration["shard_size"] = shard_size
+    digest = hashlib.sha256()
+    for (split, id_), found in zip(work, looked, strict=True):
+        digest.update(f"{split}/{id_}\0".encode() + found.digest)
+    description = _describe(dataset.name, configuration, dataset.name, digest.hexdigest(), counts)
+    shared, either = sum(x.shared for x in looked), sum(x.either for x in looked)
+    targets = sum(len(x.areas) for x in looked)
+    iou = shared / either if either else 1.0
+    if finished(out, description) is not None:
+        return ExportResult(out, counts, targets, 0, iou)
+    notes = {item: x.entry.note for item, x in zip(work, looked, strict=True)}
+    with staging(out, description, ()) as stage:
+        done = stage.completed(((unit.key, unit.split) for unit in units), pool.jobs)
+        made = len(units) - done
+
+        def write(unit: _Unit) -> bytes:
+            return _write_unit(dataset, format_, stage.place, unit, notes)
+
+        with closing(pool.map(write, units[done:])) as lines:
+            for line in lines:
+                stage.append(line)
+                done += 1
+                report("write", done, len(units))
+        entries = [found.entry for found in looked]
+        files = format_.index(list(dataset.splits), entries, dataset.name)
+        files[CARD] = _card(dataset, format_, looked, iou)
+        stage.publish(description | {"folders": _folders(stage)}, files)
+    return ExportResult(out, counts, targets, made, iou)
+
+
+def import_dataset(
+    root: Path, name: str, out: Path, pool: Pool, *, progress: Progress | None = None
+) -> ExportResult:
+    """Read a folder of another format and write it as a data set of ours.
+
+    Image files are copied byte for byte. No link is followed, nothing outside of the folder is
+    read, and nothing is unpacked.
+
+    Raises
+    ------
+    FrameError
+        The folder is not of that format, or a file in it is damaged, missing, or a link.
+    StoreError
+        `out` is taken, lies in the folder, or cannot be written.
+    """
+    out = _place(out, root)
+    if not root.is_dir():
+        raise DatasetError(root, "is not a folder; give the folder that holds the set")
+    found = list(FORMATS[name].read(root))
+    lists = _lists(root, found)
+    origin = [f"Read from `{root.resolve().name}`, a folder of the format {name}."]
+    configuration = {"command": "import", "format": name}
+    return write_set(found, lists, root, out, configuration, origin, pool, progress)
+
+
+def write_set(
+    found: Sequence[Found],
+    lists: dict[str, list[str]],
+    root: Path,
+    out: Path,
+    configuration: dict[str, Any],
+    origin: Sequence[str],
+    pool: Pool,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Write pairs that were found in a folder as a data set of ours, with its card.
+
+    Parameters
+    ----------
+    found : sequence of Found
+    lists : dict of str to list of str
+        Their ids by split.
+    root : Path
+        The folder, whose bytes tell this set from another one.
+    out : Path
+    configuration : dict
+        What goes into ``dataset.json``.
+    origin : sequence of str
+        What the card says on where the set is from.
+    pool : Pool
+    progress : callable, optional
+        Called with stage, pairs done, pairs in all.
+    """
+    report = progress or _silent
+    out = _place(out, root)
+    ordered = sorted(found, key=lambda item: SPLITS.index(item.split))
+    counts = {"outputs": len(found), **{split: len(ids) for split, ids in lists.items()}}
+    fingerprint = _fingerprint(root, pool)
+    description = _describe(out.name, configuration, root.resolve().name, fingerprint, counts)
+    there = finished(out, description)
+    if there is not None:
+        return ExportResult(out, counts, int(there.get("targets", 0)), 0, None)
+    with staging(out, description) as stage:
+        done = stage.completed(((item.id, item.split) for item in ordered), pool.jobs)
+        made = len(ordered) - done
+
+        def write(item: Found) -> bytes:
+            return _write_found(stage.place, item)
+
+        with closing(pool.map(write, ordered[done:])) as lines:
+            for line in lines:
+                stage.append(line)
+                done += 1
+                report("write", done, len(ordered))
+        contents = _contents(stage, lists)
+        files = split_lists(out.name, lists)
+        layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+        files[CARD] = write_card(out.name, layout, contents, origin, {})
+        targets = sum(contents.targets.values())
+        stage.publish(description | {"targets": targets}, files)
+    return ExportResult(out, counts, targets, made, None)
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def _place(out: Path, source: Path) -> Path:
+    """Where an output goes, which may not be inside of what it is read from."""
+    if out.is_symlink() or not out.name:
+        out = out.resolve()
+    if out.resolve().is_relative_to(source.resolve()):
+        raise StoreError(out, f"lies in {source}, which is read; choose another --out")
+    return out
+
+
+def _look(dataset: Dataset, format_: Format, split: str, id_: str) -> _Looked:
+    sample = load_sample(dataset, split, id_)
+    note = format_.annotate(sample)
+    shared = either = int(np.count_nonzero(sample.mask))
+    if format_.held is not None:
+        kept = format_.held(note, sample.shape)
+        shared = int(np.count_nonzero(kept & sample.mask))
+        either = int(np.count_nonzero(kept | sample.mask))
+    digest = hashlib.sha256(hashlib.sha256(sample.image).digest())
+    digest.update(sample.suffix.encode() + hashlib.sha256(sample.mask_png).digest())
+    areas = [target.area for target in sample.targets]
+    entry = Entry(id_, split, sample.suffix, sample.shape, note)
+    return _Looked(entry, areas, digest.digest(), shared, either)
+
+
+def _units(dataset: Dataset, shard_size: int | None) -> Iterator[_Unit]:
+    for split, ids in dataset.splits.items():
+        if shard_size is None:
+            yield from (_Unit(id_, split, (id_,)) for id_ in ids)
+            continue
+        for number, at in enumerate(range(0, len(ids), shard_size)):
+            yield _Unit(f"{split}-{number:06d}.tar", split, ids[at : at + shard_size])
+
+
+def _write_unit(
+    dataset: Dataset,
+    format_: Format,
+    place: Path,
+    unit: _Unit,
+    notes: dict[tuple[str, str], Any],
+) -> bytes:
+    """Write the files of a unit; return its line of the manifest."""
+    samples = ((load_sample(dataset, unit.split, id_), notes[unit.split, id_]) for id_ in unit.ids)
+    hashes = {}
+    if format_.sharded:
+        path = place / unit.key
+        try:
+            with tarfile.open(path, "w", format=tarfile.GNU_FORMAT, encoding="utf-8") as shard:
+                for sample, note in samples:
+                    for name, data in format_.files(sample, note).items():
+                        add_member(shard, name, data)
+            with path.open("rb") as stream:
+                hashes[unit.key] = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise StoreError(path, f"cannot be written ({error.strerror})") from None
+    else:
+        for sample, note in samples:
+            for name, data in format_.files(sample, note).items():
+                _make_parent(place / name)
+                write_file(f"{place}/{name}", data)
+                hashes[name] = sha256(data)
+    return manifest_line({"id": unit.key, "split": unit.split, "files": hashes})
+
+
+def _make_parent(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(path.parent, f"cannot be made ({error.strerror})") from None
+
+
+def _folders(stage: Staging) -> dict[str, int]:
+    """Files of the samples by folder, for a glance at whether all are there."""
+    folders: Counter[str] = Counter()
+    for line in (stage.place / MANIFEST).read_bytes().splitlines():
+        folders.update(str(Path(name).parent) for name in json.loads(line)["files"])
+    return dict(sorted(folders.items()))
+
+
+def _card(dataset: Dataset, format_: Format, looked: Sequence[_Looked], iou: float) -> bytes:
+    contents = Contents({split: len(ids) for split, ids in dataset.splits.items()})
+    contents.targets = dict.fromkeys(contents.images, 0)
+    for found in looked:
+        contents.targets[found.entry.split] += len(found.areas)
+        contents.areas.update(found.areas)
+        contents.shapes[found.entry.shape] += 1
+    kept = "all of every mask" if iou == 1 else f"masks at an IoU of {iou:.3f} with the originals"
+    origin = [
+        f"Exported from `{dataset.name}` by sirst-synth; the format {format_.name} keeps {kept}.",
+        "Image files are those of the source, byte for byte.",
+        f"`{MANIFEST}` has the SHA-256 of every file; `synth verify` tests them.",
+    ]
+    return write_card(dataset.name, format_.says, contents, origin, {})
+
+
+def _describe(
+    name: str, configuration: dict[str, Any], source: str, fingerprint: str, counts: dict[str, int]
+) -> dict[str, Any]:
+    return {
+        "format": 1,
+        "name": name,
+        "configuration": configuration,
+        "source": {"name": source, "fingerprint": fingerprint},
+        "noise": None,
+        "counts": counts,
+        "versions": {"sirst-synth": __version__, "python": platform.python_version()},
+    }
+
+
+def _lists(root: Path, found: Sequence[Found]) -> dict[str, list[str]]:
+    """Ids by split; every id once, in any letters' case."""
+    if not found:
+        raise DatasetError(root, "holds no image; give the folder of a set that has some")
+    lists: dict[str, list[str]] = {split: [] for split in SPLITS}
+    seen: set[str] = set()
+    for item in found:
+        if item.id in seen:
+            raise DatasetError(root, f"has the id {item.id!r} twice; rename or remove one")
+        seen.add(item.id)
+        lists[item.split].append(item.id)
+    return {split: ids for split, ids in lists.items() if ids or split != "val"}
+
+
+def _fingerprint(root: Path, pool: Pool) -> str:
+    """One hash over names and bytes of all files of a folder; links are not followed."""
+    files = []
+    for folder, inside, names in os.walk(root):
+        inside.sort()
+        files += [Path(folder) / name for name in sorted(names)]
+    regular = [path for path in files if stat.S_ISREG(path.lstat().st_mode)]
+    digest = hashlib.sha256()
+    with closing(pool.map(_digest_file, regular)) as results:
+        for path, found in zip(regular, results, strict=True):
+            digest.update(os.fsencode(path.relative_to(root)) + b"\0" + found)
+    return digest.hexdigest()
+
+
+def _digest_file(path: Path) -> bytes:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").digest()
+
+
+def _write_found(place: Path, item: Found) -> bytes:
+    pair = item.load()
+    targets = find_targets(pair.mask)
+    record: dict[str, Any] = {"id": item.id, "split": item.split, "source": item.id}
+    for key, folder, suffix, data in (
+        ("image", IMAGES, pair.suffix, pair.image),
+        ("mask", MASKS, ".png", pair.mask_png),
+    ):
+        name = f"{folder}/{item.id}{suffix}"
+        write_file(f"{place}/{name}", data)
+        record[key] = name
+        record[f"{key}_sha256"] = sha256(data)
+    record["shape"] = list(pair.mask.shape)
+    record["areas"] = [target.area for target in targets]
+    return manifest_line(record)
+
+
+def _contents(stage: Staging, lists: dict[str, list[str]]) -> Contents:
+    contents = Contents({split: len(ids) for split, ids in lists.items()})
+    contents.targets = dict.fromkeys(contents.images, 0)
+    for line in (stage.place / MANIFEST).read_bytes().splitlines():
+        record = json.loads(line)
+        contents.targets[record["split"]] += len(record["areas"])
+        contents.areas.update(record["areas"])
+        height, width = record["shape"]
+        contents.shapes[height, width] += 1
+    return contents

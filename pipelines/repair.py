@@ -1,0 +1,63 @@
+"""A repaired copy of a labelled set: grey images, masks of 0 and 255, sound lists."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from pipelines.export import ExportResult, write_set
+from pipelines.formats.sample import Found, Loaded, loaded
+from pipelines.pool import Pool
+from synth.dataset import Dataset
+from synth.errors import DatasetError
+from synth.frames import decode_image, encode_png, read_bytes, to_luma
+from synth.repair import Repair
+
+
+def write_repaired(
+    dataset: Dataset,
+    repair: Repair,
+    out: Path,
+    pool: Pool,
+    *,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> ExportResult:
+    """Write the pairs that a repair keeps into a new folder.
+
+    Images of one channel are copied byte for byte, others become grey PNGs of their luma; masks
+    become PNGs of 0 and 255, named as their images.
+
+    Raises
+    ------
+    DatasetError
+        Nothing is worth keeping.
+    StoreError
+        `out` is taken, lies in the set, or cannot be written.
+    """
+    found = [
+        Found(id_, split, partial(_load, dataset.image_path(id_), dataset.mask_path(id_)))
+        for split, ids in repair.splits.items()
+        for id_ in ids
+    ]
+    if not found:
+        raise DatasetError(dataset.root, "has no pair that is worth keeping; see what is reported")
+    reasons = Counter(repair.dropped.values())
+    origin = [
+        f"Repaired from `{dataset.root.resolve().name}` by `synth check --fix`: images are grey, "
+        "masks hold 0 and 255.",
+        *(f"Left out: {count:,} ({reason})." for reason, count in sorted(reasons.items())),
+    ]
+    configuration = {"command": "check", "fix": True}
+    lists = {split: list(ids) for split, ids in repair.splits.items()}
+    return write_set(found, lists, dataset.root, out, configuration, origin, pool, progress)
+
+
+def _load(image_path: Path, mask_path: Path) -> Loaded:
+    data = read_bytes(image_path)
+    image = decode_image(data, image_path)
+    where = image_path
+    if image.ndim == 3:
+        data, where = encode_png(to_luma(image)), image_path.with_suffix(".png")
+    return loaded(data, where, (read_bytes(mask_path), mask_path))
