@@ -1,10 +1,11 @@
-"""What each image of a built set was made from, as its ``manifest.jsonl`` says."""
+"""What each image of a built set was made from, as its manifest says."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from detect.errors import TrainingError
@@ -60,25 +61,27 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
     TrainingError
         The manifest cannot be read.
     """
-    path = dataset.root / "manifest.jsonl"
-    if not path.is_file():
-        return {}
-    origins = {}
+    return {id_: origin for path in dataset.manifests() for id_, origin in _read(path)}
+
+
+def _read(path: Path) -> Iterator[tuple[str, Origin]]:
     for number, line in enumerate(path.read_bytes().splitlines(), 1):
         if not line.strip():
             continue
         try:
             entry = json.loads(line)
-            origins[str(entry["id"])] = _origin(entry)
+            found = str(entry["id"]), _origin(entry)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise TrainingError(
                 f"{path}: line {number} is not one that a build writes; build the set again"
             ) from None
-    return origins
+        yield found
 
 
 # What a manifest says of every image, also of one that was only copied.
-_PLAIN = {"id", "split", "source", "image", "mask", "image_sha256", "mask_sha256"}
+_PLAIN = {"id", "split", "source"} | {
+    f"{what}{end}" for what in ("image", "mask") for end in ("", "_sha256", "_at")
+}
 
 
 def _origin(entry: Mapping[str, Any]) -> Origin:

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
 from functools import lru_cache
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.card import Contents, write_card
+from pipelines.cluster import versions
 from pipelines.errors import StoreError
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
+from pipelines.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
 from pipelines.sources import (
     FilePair,
     Pair,
@@ -49,15 +48,22 @@ from pipelines.store import (
     staging,
     write_file,
 )
-from synth import __version__
-from synth.dataset import Dataset, open_dataset
+from synth.dataset import SPLITS, Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.components import NoiseComponents
 from synth.realise import Realiser
-from synth.recipe import MoveChoice, Spec, TurnChoice, plan_negatives, plan_transfer
+from synth.recipe import (
+    MoveChoice,
+    NegativePlan,
+    Negatives,
+    Spec,
+    TurnChoice,
+    plan_transfer,
+)
+from synth.shards import FOLDER as SHARDS
 from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]
@@ -76,13 +82,38 @@ class Group:
     split : str
     copy : bool
         Whether the source itself goes into the set, byte for byte.
-    specs : list of Spec
+    specs : sequence of Spec or Negatives
+    nbytes : int
+        Of the image's pixels; 0 where nobody asks.
     """
 
     pair: Pair
     split: str
     copy: bool
-    specs: list[Spec] = field(default_factory=list)
+    specs: Sequence[Spec] | Negatives = ()
+    nbytes: int = 0
+
+    def __len__(self) -> int:
+        return self.copy + len(self.specs)
+
+    def ids(self) -> Iterator[str]:
+        """Ids of the outputs."""
+        if self.copy:
+            yield self.pair.id
+        specs = self.specs
+        yield from specs.ids() if isinstance(specs, Negatives) else (spec.id for spec in specs)
+
+
+@dataclass(frozen=True)
+class ShardSize:
+    """Where one shard ends and the next begins: at so many outputs, or bytes of their pixels.
+
+    Pixels are counted as they are in memory, before they are compressed, so that it is known where
+    every shard begins before any is made.
+    """
+
+    outputs: int | None = None
+    nbytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +126,7 @@ class Plan:
         Name of the set, as in ``img_idx/train_<name>.txt``.
     groups : list of Group
     lists : dict of str to list of str
-        Ids of ``train`` and ``test`` (and ``val``).
+        Ids of ``train`` and ``test`` (and ``val``); empty for a set in shards, which has none.
     bank : bytes or None
         The noise bank's file.
     gain : float or None
@@ -106,6 +137,8 @@ class Plan:
         What ``dataset.json`` says of configuration and origin.
     card : bytes
         The README of the set.
+    shards : ShardSize or None
+        None for loose files.
     """
 
     name: str
@@ -116,17 +149,14 @@ class Plan:
     forbidden: frozenset[bytes]
     description: dict[str, Any]
     card: bytes
+    shards: ShardSize | None = None
 
     def outputs(self) -> Iterator[tuple[str, str]]:
         """(id, split) of every output in the order of the manifest."""
-        for group in self.groups:
-            if group.copy:
-                yield group.pair.id, group.split
-            for spec in group.specs:
-                yield spec.id, group.split
+        return ((id_, group.split) for group in self.groups for id_ in group.ids())
 
     def __len__(self) -> int:
-        return sum(group.copy + len(group.specs) for group in self.groups)
+        return sum(map(len, self.groups))
 
 
 @dataclass(frozen=True)
@@ -150,6 +180,8 @@ def build(
     *,
     jobs: int = 0,
     backend: Backend = "threads",
+    scheduler: str | None = None,
+    shards: ShardSize | None = None,
     progress: Progress | None = None,
 ) -> BuildResult:
     """Build a whole data set.
@@ -161,7 +193,11 @@ def build(
         Directory to make.
     jobs : int
         Workers; 0 for one per processor.
-    backend : {"threads", "processes"}
+    backend : {"threads", "processes", "dask"}
+    scheduler : str, optional
+        Address of the Dask scheduler.
+    shards : ShardSize, optional
+        Write tar files of that size instead of loose files.
     progress : callable, optional
         Called with stage, outputs done, outputs in all.
 
@@ -170,43 +206,79 @@ def build(
     SynthError, PipelineError
         One line that names the file at fault. Nothing is left behind then.
     """
-    pool = Pool(jobs, backend)
-    return execute(prepare(config, pool), out, pool, progress)
+    pool = Pool(jobs, backend, scheduler)
+    return execute(prepare(config, pool, shards), out, pool, progress)
 
 
-def prepare(config: BuildConfig, pool: Pool) -> Plan:
+def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) -> Plan:
     """Decide what a build makes: survey the sources, sample the noise, plan the negatives."""
     if config.simulate is not None:
         source = simulated_source(config.simulate, config.seed)
     else:
         assert config.data is not None
-        source = dataset_source(open_dataset(config.data))
+        # Workers on other machines have other working directories.
+        data = config.data.absolute() if pool.backend == "dask" else config.data
+        source = dataset_source(open_dataset(data))
     surveys = survey(source, pool)
     forbidden = _forbidden(surveys)
     bank = None
     if config.noise is not None:
         bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
-    specs = plan_negatives(
+    training = [found.source for found in surveys["train"]]
+    negatives = NegativePlan(
         config.negatives.recipe(config.noise.noise_rule() if config.noise else None),
-        [found.source for found in surveys["train"]],
+        training,
         bank,
         seed=config.seed,
         taken_ids=[found.source.id for split in surveys.values() for found in split],
     )
-    by_source: dict[str, list[Spec]] = {}
-    for spec in specs:
-        by_source.setdefault(spec.source, []).append(spec)
+    sizes = _pixel_bytes(source, surveys) if shards is not None and shards.nbytes else {}
+    made = {found.id: negatives.of(index) for index, found in enumerate(training)}
     groups = [
-        Group(pair, split, True, by_source.get(pair.id, []) if split == "train" else [])
+        Group(
+            pair,
+            split,
+            True,
+            made[pair.id] if split == "train" else (),
+            sizes.get(pair.id, 0),
+        )
         for split in ("train", "val", "test")
         for pair in source.splits.get(split, ())
     ]
-    lists = {split: [pair.id for pair in pairs] for split, pairs in source.splits.items()}
-    lists["train"] += [spec.id for spec in specs]
+    counts = {split: len(pairs) for split, pairs in source.splits.items()}
+    counts["train"] += len(negatives)
+    lists: dict[str, list[str]] = {}
+    if shards is None:
+        lists = {split: [pair.id for pair in pairs] for split, pairs in source.splits.items()}
+        lists["train"] += negatives.ids()
     configuration = config.model_dump(mode="json", exclude={"data", "name", "noise"})
     if config.noise is not None:
         configuration["noise"] = config.noise.model_dump(mode="json", exclude={"sources"})
-    return _plan("build", config.name, groups, lists, surveys, source.name, bank, configuration)
+    if shards is not None:
+        configuration["shards"] = asdict(shards)
+    return _plan(
+        "build",
+        config.name,
+        groups,
+        lists,
+        counts,
+        surveys,
+        source.name,
+        bank,
+        configuration,
+        shards,
+    )
+
+
+def _pixel_bytes(source: Source, surveys: dict[str, list[Survey]]) -> dict[str, int]:
+    """Bytes of every image's pixels, of the depth that the first image has."""
+    first = next((pair for pairs in source.splits.values() for pair in pairs), None)
+    depth = 1 if first is None else first.load().image.itemsize
+    return {
+        found.source.id: depth * found.source.shape[0] * found.source.shape[1]
+        for split in surveys.values()
+        for found in split
+    }
 
 
 def prepare_transfer(
@@ -241,18 +313,16 @@ def prepare_turns(
     source = dataset_source(dataset)
     pairs = _split(source, split, dataset)
     surveys = survey(source, pool)
-    specs = plan_negatives(
+    plan = NegativePlan(
         negatives.recipe(None), [found.source for found in surveys[split]], None, seed=seed
     )
-    groups = {pair.id: Group(pair, split, False) for pair in pairs}
-    for spec in specs:
-        groups[spec.source].specs.append(spec)
     configuration = {
         "split": split,
         "seed": seed,
         "negatives": negatives.model_dump(mode="json", exclude={"count"}),
     }
-    made = [group for group in groups.values() if group.specs]
+    groups = [Group(pair, split, False, plan.of(index)) for index, pair in enumerate(pairs)]
+    made = [group for group in groups if len(group)]
     return _stage_plan("rotate", dataset, made, split, surveys, None, configuration)
 
 
@@ -266,6 +336,8 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
     there = finished(out, plan.description)
     if there is not None:
         return BuildResult(out, counts, 0)
+    if plan.shards is not None:
+        return _execute_shards(plan, plan.shards, out, pool, report)
     total = len(plan)
     with staging(out, plan.description) as stage:
         done = stage.completed(plan.outputs(), pool.jobs)
@@ -281,6 +353,42 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
         _check_listing(plan, stage)
         stage.publish(plan.description, split_lists(plan.name, plan.lists) | {CARD: plan.card})
     return BuildResult(out, counts, made, _count_noisier(plan, out))
+
+
+def _execute_shards(
+    plan: Plan, size: ShardSize, out: Path, pool: Pool, report: Progress
+) -> BuildResult:
+    total = len(plan)
+    with staging(out, plan.description, (SHARDS, MARKS)) as stage:
+        whole = whole_shards(stage, pool.jobs)
+        done = found = sum(shard.outputs for shard in whole.values())
+        report("realise", done, total)
+        if plan.bank is not None:
+            write_file(str(stage.place / NOISE), plan.bank)
+        shards: list[Shard] = []
+
+        def tasks() -> Iterator[_ShardTask]:
+            for task in _shard_tasks(plan, size, stage.place):
+                if task.name not in whole:
+                    yield task
+
+        with closing(pool.map(_make_shard, tasks())) as results:
+            for shard in results:
+                shards.append(shard)
+                done += shard.outputs
+                report("realise", done, total)
+        shards += whole.values()
+        shards.sort(key=_place_of_shard)
+        publish_shards(stage, shards, plan.description, {CARD: plan.card})
+    noise = plan.description["configuration"].get("noise")
+    counts_noise = noise is not None and noise["mode"] != "mixup"
+    noisier = sum(shard.noisier for shard in shards) if counts_noise else None
+    return BuildResult(out, plan.description["counts"], total - found, noisier)
+
+
+def _place_of_shard(shard: Shard) -> tuple[int, int]:
+    split, number = shard.name.split("-")
+    return SPLITS.index(split), int(number)
 
 
 def _count_noisier(plan: Plan, out: Path) -> int | None:
@@ -327,8 +435,11 @@ def _stage_plan(
 ) -> Plan:
     """The plan of a single stage: what it makes is a set of its own, without a test split."""
     lists: dict[str, list[str]] = {"train": [], "test": []}
-    lists[split] = [spec.id for group in groups for spec in group.specs]
-    return _plan(command, dataset.name, groups, lists, surveys, dataset.name, bank, configuration)
+    lists[split] = [id_ for group in groups for id_ in group.ids()]
+    counts = {name: len(ids) for name, ids in lists.items()}
+    return _plan(
+        command, dataset.name, groups, lists, counts, surveys, dataset.name, bank, configuration
+    )
 
 
 def _plan(
@@ -336,16 +447,18 @@ def _plan(
     name: str,
     groups: list[Group],
     lists: dict[str, list[str]],
+    split_counts: dict[str, int],
     surveys: dict[str, list[Survey]],
     source_name: str,
     bank: NoiseBank | CameraNoise | None,
     configuration: dict[str, Any],
+    shards: ShardSize | None = None,
 ) -> Plan:
     bank_file = bank.to_bytes() if bank is not None else None
     noise = configuration.get("noise") or {}
     counts = {
-        "outputs": sum(len(ids) for ids in lists.values()),
-        **{split: len(ids) for split, ids in lists.items()},
+        "outputs": sum(split_counts.values()),
+        **split_counts,
         "negatives": sum(len(group.specs) for group in groups),
     }
     description = {
@@ -360,12 +473,7 @@ def _plan(
         if bank is not None and bank_file is not None
         else None,
         "counts": counts,
-        "versions": {
-            "sirst-synth": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "opencv": cv2.__version__,
-        },
+        "versions": versions(),
     }
     return Plan(
         name,
@@ -375,7 +483,8 @@ def _plan(
         noise.get("gain"),
         _forbidden(surveys),
         description,
-        _card(command, name, groups, lists, surveys, source_name),
+        _card(command, name, groups, split_counts, surveys, source_name, shards),
+        shards,
     )
 
 
@@ -383,31 +492,36 @@ def _card(
     command: str,
     name: str,
     groups: list[Group],
-    lists: dict[str, list[str]],
+    counts: dict[str, int],
     surveys: dict[str, list[Survey]],
     source_name: str,
+    shards: ShardSize | None,
 ) -> bytes:
     """The README of the set, from the plan alone, so that it is the same however a build went."""
     sources = {found.source.id: found.source for split in surveys.values() for found in split}
-    contents = Contents({split: len(ids) for split, ids in lists.items()})
+    contents = Contents(counts)
     for group in groups:
         source = sources[group.pair.id]
-        outputs = group.copy + len(group.specs)
+        outputs = len(group)
         contents.shapes[source.shape] += outputs
         # Nobody looks into the masks of what is held out.
         if group.split != "test":
             areas = [target.area for target in source.targets]
             contents.targets.setdefault(group.split, 0)
             contents.targets[group.split] += len(areas) * outputs
-            contents.areas += areas * outputs
+            for area in areas:
+                contents.areas[area] += outputs
     made = sum(len(group.specs) for group in groups)
+    manifest = MANIFEST if shards is None else f"{SHARDS}/*.jsonl"
     origin = [
         f"Made by `synth {command}` of sirst-synth from `{source_name}`; targets are counted, and "
         "measured, in the source of every image.",
-        f"`{MANIFEST}` has every choice that made each output, and the SHA-256 of its files;"
+        f"`{manifest}` has every choice that made each output, and the SHA-256 of its files;"
         " `dataset.json` the configuration. `synth verify` tests all files.",
     ]
     layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+    if shards is not None:
+        layout = "`shards/<split>-<number>.tar`: of every image its file, `mask.png` and `json`"
     notes = {"of the images were made from others": made}
     return write_card(name, layout, contents, origin, notes)
 
@@ -436,43 +550,101 @@ def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
     """Cut what is left of the plan into tasks, in the order of the manifest."""
     waiting: list[Group] = []
     size = 0
-    bank = sha256(plan.bank) if plan.bank is not None else None
-
-    def task() -> _Task:
-        # Only training images are held against the hashes, which have to travel to processes.
-        held_out = all(group.split == "test" for group in waiting)
-        forbidden = frozenset() if held_out else plan.forbidden
-        return _Task(place, waiting, bank, plan.gain, forbidden)
-
     for group in plan.groups:
-        length = group.copy + len(group.specs)
-        if done >= length:
-            done -= length
+        if done >= len(group):
+            done -= len(group)
             continue
-        if done:
-            specs = group.specs[done - group.copy :]
-            group = Group(group.pair, group.split, False, specs)
-            done = 0
-        for at in range(0, max(len(group.specs), 1), _OUTPUTS_PER_TASK):
-            part = group.specs[at : at + _OUTPUTS_PER_TASK]
-            waiting.append(Group(group.pair, group.split, group.copy and at == 0, part))
-            size += waiting[-1].copy + len(part)
+        copy, specs = group.copy and not done, iter(group.specs)
+        for _ in islice(specs, max(done - group.copy, 0)):
+            pass
+        done = 0
+        while (part := list(islice(specs, _OUTPUTS_PER_TASK))) or copy:
+            waiting.append(Group(group.pair, group.split, copy, part))
+            size += len(waiting[-1])
+            copy = False
             if size >= _OUTPUTS_PER_TASK:
-                yield task()
+                yield _task(plan, place, waiting)
                 waiting, size = [], 0
     if waiting:
-        yield task()
+        yield _task(plan, place, waiting)
+
+
+def _task(plan: Plan, place: Path, groups: list[Group]) -> _Task:
+    bank = plan.description["noise"]["sha256"] if plan.bank is not None else None
+    # Only training images are held against the hashes, which have to travel to processes.
+    held_out = all(group.split == "test" for group in groups)
+    forbidden = frozenset() if held_out else plan.forbidden
+    return _Task(place.absolute(), groups, bank, plan.gain, forbidden)
+
+
+@dataclass(frozen=True)
+class _ShardTask:
+    """A worker's share of a set in shards: one of them."""
+
+    name: str
+    task: _Task
+
+
+def _shard_tasks(plan: Plan, size: ShardSize, place: Path) -> Iterator[_ShardTask]:
+    """Cut the plan into shards, each of one split."""
+    for split, groups in groupby(plan.groups, key=lambda group: group.split):
+        for number, share in enumerate(_shares(groups, size)):
+            yield _ShardTask(f"{split}-{number:06d}", _task(plan, place, share))
+
+
+def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
+    """Cut groups so that each share is of the size of a shard; there is always one output."""
+    share: list[Group] = []
+    outputs = nbytes = 0
+    for group in groups:
+        copy, specs = group.copy, iter(group.specs)
+        while True:
+            room = 1 << 62
+            if size.outputs is not None:
+                room = size.outputs - outputs
+            if size.nbytes is not None:
+                room = min(room, (size.nbytes - nbytes) // max(group.nbytes, 1))
+            if room < 1 and share:
+                yield share
+                share, outputs, nbytes = [], 0, 0
+                continue
+            part = list(islice(specs, max(room, 1) - copy))
+            if not part and not copy:
+                break
+            share.append(Group(group.pair, group.split, copy, part))
+            outputs += len(share[-1])
+            nbytes += len(share[-1]) * group.nbytes
+            copy = False
+    if share:
+        yield share
 
 
 def _make_outputs(task: _Task) -> list[bytes]:
     """Write the outputs of some groups; return their manifest lines."""
-    return [line for group in task.groups for line in _make_group(task, group)]
+    return [
+        _write_pair(task.place, record, image, mask)
+        for group in task.groups
+        for record, image, mask in _make_group(task, group)
+    ]
 
 
-def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
+def _make_shard(shard: _ShardTask) -> Shard:
+    """Write a shard; one output after the other is in memory."""
+    task = shard.task
+    with ShardWriter(task.place, shard.name) as writer:
+        for group in task.groups:
+            for record, image, mask in _make_group(task, group):
+                writer.add(record, (image.data, image.suffix), (mask.data, mask.suffix))
+        return writer.finish()
+
+
+_Made = tuple[dict[str, Any], "_File", "_File"]
+
+
+def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
     # What is held out is only ever copied, a mask of odd values included.
     if group.split == "test":
-        yield _copy(task, group, group.pair.files())
+        yield _copy(group, group.pair.files())
         return
     source = group.pair.load()
     if pixel_digest(source.image) in task.forbidden:
@@ -480,7 +652,7 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
             _where(group.pair), "has the same pixels as a test image; take it off one of the lists"
         )
     if group.copy:
-        yield _copy(task, group, source.files)
+        yield _copy(group, source.files)
     if not group.specs:
         return
     bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
@@ -498,13 +670,13 @@ def _make_group(task: _Task, group: Group) -> Iterator[bytes]:
             mask = _File(encode_png(made.mask(spec)), ".png")
             masks[change] = mask
         record = {"id": spec.id, "split": group.split} | spec.record() | made.facts
-        yield _write_pair(task.place, record, _File(encode_png(image), ".png"), mask)
+        yield record, _File(encode_png(image), ".png"), mask
 
 
-def _copy(task: _Task, group: Group, files: PairFiles) -> bytes:
+def _copy(group: Group, files: PairFiles) -> _Made:
     record = {"id": group.pair.id, "split": group.split, "source": group.pair.id}
     image = _File(files.image, files.image_suffix)
-    return _write_pair(task.place, record, image, _File(files.mask, files.mask_suffix))
+    return record, image, _File(files.mask, files.mask_suffix)
 
 
 def _where(pair: Pair) -> Path | str:
@@ -512,14 +684,20 @@ def _where(pair: Pair) -> Path | str:
 
 
 class _File:
-    """The bytes of an output's file, with their suffix and hash."""
+    """The bytes of an output's file, with their suffix."""
 
-    __slots__ = ("data", "sha256", "suffix")
+    __slots__ = ("_sha256", "data", "suffix")
 
     def __init__(self, data: bytes, suffix: str) -> None:
         self.data = data
         self.suffix = suffix
-        self.sha256 = sha256(data)
+        self._sha256 = ""
+
+    @property
+    def sha256(self) -> str:
+        """Its hash; a mask that several outputs have is hashed once."""
+        self._sha256 = self._sha256 or sha256(self.data)
+        return self._sha256
 
 
 def _write_pair(place: Path, record: dict[str, Any], image: _File, mask: _File) -> bytes:

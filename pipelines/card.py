@@ -19,15 +19,15 @@ class Contents:
         Images by split.
     targets : dict of str to int
         Targets by split; splits whose masks nobody looked into are missing.
-    areas : list of int
-        Pixels of every target that was looked at.
+    areas : Counter of int
+        Targets that were looked at by their pixels.
     shapes : Counter of (int, int)
         Images by size (H, W).
     """
 
     images: dict[str, int] = field(default_factory=dict)
     targets: dict[str, int] = field(default_factory=dict)
-    areas: list[int] = field(default_factory=list)
+    areas: Counter[int] = field(default_factory=Counter)
     shapes: Counter[tuple[int, int]] = field(default_factory=Counter)
 
 
@@ -76,7 +76,7 @@ def write_card(
     ]
     lines += [f"{count:,} {what}." for what, count in notes.items()]
     if contents.areas:
-        low, middle, high = np.percentile(contents.areas, (5, 50, 95)).astype(int).tolist()
+        low, middle, high = (_percentile(contents.areas, percent) for percent in (5, 50, 95))
         lines.append(
             f"Targets have {min(contents.areas)} to {max(contents.areas)} pixels: half of them up "
             f"to {middle}, nine of ten from {low} to {high}."
@@ -94,6 +94,17 @@ def write_card(
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def _percentile(counts: Counter[int], percent: int) -> int:
+    """A percentile of numbers that are counted, linear between two of them, rounded down."""
+    values = sorted(counts)
+    ends = np.cumsum([counts[value] for value in values])
+    place, part = divmod(percent * (int(ends[-1]) - 1), 100)
+    below, above = (
+        values[int(np.searchsorted(ends, at, side="right"))] for at in (place, place + (part > 0))
+    )
+    return below + (above - below) * part // 100
 
 
 def _number(count: int | None) -> str:

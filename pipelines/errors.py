@@ -13,6 +13,10 @@ class ConfigError(PipelineError):
     """A configuration file, or a value set on the command line, is wrong."""
 
 
+class ClusterError(PipelineError):
+    """The machines of a cluster cannot be reached or were lost; what was made before is sound."""
+
+
 class StoreError(PipelineError):
     """An output directory or a file in it cannot be written, or is not what it should be.
 

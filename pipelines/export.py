@@ -335,7 +335,7 @@ def _card(dataset: Dataset, format_: Format, looked: Sequence[_Looked], iou: flo
     contents.targets = dict.fromkeys(contents.images, 0)
     for found in looked:
         contents.targets[found.entry.split] += len(found.areas)
-        contents.areas += found.areas
+        contents.areas.update(found.areas)
         contents.shapes[found.entry.shape] += 1
     kept = "all of every mask" if iou == 1 else f"masks at an IoU of {iou:.3f} with the originals"
     origin = [
@@ -416,7 +416,7 @@ def _contents(stage: Staging, lists: dict[str, list[str]]) -> Contents:
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
         record = json.loads(line)
         contents.targets[record["split"]] += len(record["areas"])
-        contents.areas += record["areas"]
+        contents.areas.update(record["areas"])
         height, width = record["shape"]
         contents.shapes[height, width] += 1
     return contents

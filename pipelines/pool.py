@@ -1,4 +1,4 @@
-"""Workers: the same map over threads or processes."""
+"""Workers: the same map over threads, processes, or the machines of a Dask cluster."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import cv2
 import joblib
 
-Backend = Literal["threads", "processes"]
+from pipelines.cluster import map_on_cluster, require_dask
+
+Backend = Literal["threads", "processes", "dask"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -22,15 +24,37 @@ _JOBLIB_NAMES = {"threads": "threading", "processes": "loky"}
 
 
 class Pool:
-    """Workers over joblib; results come in the order of the tasks.
+    """Workers over joblib or Dask; results come in the order of the tasks.
 
     Threads are the default: OpenCV, NumPy, hashing and files release the interpreter's lock, and
     nothing has to be started or copied.
+
+    Parameters
+    ----------
+    jobs : int
+        Workers; 0 for one per processor, or for all that a cluster has.
+    backend : {"threads", "processes", "dask"}
+    scheduler : str, optional
+        Address of the Dask scheduler; for ``dask`` alone.
+
+    Raises
+    ------
+    ClusterError
+        Dask is not installed.
     """
 
-    def __init__(self, jobs: int = 0, backend: Backend = "threads") -> None:
-        self.jobs = jobs if jobs > 0 else joblib.cpu_count()
+    def __init__(
+        self, jobs: int = 0, backend: Backend = "threads", scheduler: str | None = None
+    ) -> None:
+        if (backend == "dask") != (scheduler is not None):
+            raise ValueError("a scheduler is for the backend dask, and that needs one")
+        if backend == "dask":
+            require_dask()
+        # Of this machine: what is done here is little when the rest is done by a cluster.
+        self.jobs = jobs if jobs > 0 and backend != "dask" else joblib.cpu_count()
         self.backend = backend
+        self._scheduler = scheduler
+        self._most = jobs
 
     def map(
         self,
@@ -38,7 +62,7 @@ class Pool:
         items: Iterable[Item],
         interrupted: Callable[[], None] = lambda: None,
     ) -> Generator[Result, None, None]:
-        """Apply `work` to every item.
+        """Apply `work` to every item; for processes and a cluster it is a function of a module.
 
         `interrupted` is called at once when an interrupt comes, so that work that takes long can
         be told to stop; with one worker the interrupt goes to the work itself.
@@ -48,6 +72,9 @@ class Pool:
         """
         # Workers are the parallelism; OpenCV's own threads would only get in their way.
         cv2.setNumThreads(1)
+        if self._scheduler is not None:
+            yield from self._map_on_cluster(self._scheduler, work, items)
+            return
         if self.jobs == 1:
             yield from map(work, items)
             return
@@ -90,6 +117,18 @@ class Pool:
                 for _ in results:
                     pass
         if caught:
+            raise KeyboardInterrupt
+
+    def _map_on_cluster(
+        self, scheduler: str, work: Callable[[Item], Result], items: Iterable[Item]
+    ) -> Generator[Result, None, None]:
+        stop = threading.Event()
+        with (
+            _interrupts(stop) as interrupted,
+            closing(map_on_cluster(scheduler, self._most, work, items, stop)) as results,
+        ):
+            yield from results
+        if interrupted:
             raise KeyboardInterrupt
 
 

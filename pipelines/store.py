@@ -20,7 +20,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import StoreError
+from pipelines.errors import ClusterError, StoreError
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -205,9 +205,20 @@ class Staging:
     def __init__(self, out: Path, place: Path) -> None:
         self.out = out
         self.place = place
-        self._manifest = os.open(
-            place / MANIFEST, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
-        )
+        self._handle = -1
+
+    @property
+    def _manifest(self) -> int:
+        """The manifest's handle; it is made when a first line is looked for or written."""
+        path = self.place / MANIFEST
+        if self._handle < 0:
+            try:
+                self._handle = os.open(
+                    path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+                )
+            except OSError as error:
+                raise _write_error(path, error) from None
+        return self._handle
 
     def completed(self, expected: Iterable[tuple[str, str]], threads: int) -> int:
         """Number of outputs, from the first, that are whole; the rest of the manifest is cut off.
@@ -244,9 +255,14 @@ class Staging:
             raise _write_error(self.place / MANIFEST, error) from None
 
     def publish(self, description: dict[str, Any], files: Mapping[str, bytes]) -> None:
-        """Write the lists and ``dataset.json``, then rename the directory to the output."""
-        os.fsync(self._manifest)
-        hashes = {name: sha256(data) for name, data in files.items()}
+        """Write the lists and ``dataset.json``, then rename the directory to the output.
+
+        Hashes of files that are there already may be in the description's ``files``.
+        """
+        if self._handle >= 0:
+            os.fsync(self._handle)
+        hashes = dict(description.get("files", {}))
+        hashes |= {name: sha256(data) for name, data in files.items()}
         for name, data in files.items():
             path = self.place / name
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -264,7 +280,8 @@ class Staging:
 
     def close(self) -> None:
         """Close the manifest."""
-        os.close(self._manifest)
+        if self._handle >= 0:
+            os.close(self._handle)
 
 
 @contextmanager
@@ -274,8 +291,8 @@ def staging(
     """Open the staging directory of an output with these folders, and keep other builds out of it.
 
     What an interrupted build of the same description left is kept, of another one is cleared. An
-    error removes the directory; an interrupt (Ctrl-C, a killed process) leaves it for the next
-    run.
+    error removes the directory; an interrupt (Ctrl-C, a killed process, a cluster that is lost)
+    leaves it for the next run.
 
     Raises
     ------
@@ -307,6 +324,8 @@ def staging(
                 yield opened
             finally:
                 opened.close()
+        except ClusterError:
+            raise
         except Exception:
             shutil.rmtree(place, ignore_errors=True)
             raise
@@ -335,11 +354,17 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
     """
     description = read_description(out)
     expected = {DESCRIPTION}
-    for name, wanted in description.get("files", {}).items():
-        expected.add(name)
-        problem = _file_problem(out / name, wanted)
-        if problem:
-            yield 0, 0, problem
+    files = description.get("files", {})
+    # A set in shards has its outputs in these files, and no manifest of its own.
+    shards = description.get("shards", {})
+    within, total = 0, sum(shards.values())
+    with ThreadPoolExecutor(threads) as pool:
+        problems = pool.map(lambda name: file_problem(out / name, files[name]), files)
+        for name, problem in zip(files, problems, strict=True):
+            expected.add(name)
+            within += shards.get(Path(name).stem, 0) if name.endswith(".tar") else 0
+            if problem or total:
+                yield within, total, problem
     try:
         lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
     except OSError:
@@ -350,7 +375,7 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
             with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 expected |= {name for name, _ in _files_of(json.loads(line))}
             yield done, len(lines), problem
-    if _file_problem(out / MANIFEST, description.get("files", {}).get(MANIFEST, "")):
+    if "shards" not in description and file_problem(out / MANIFEST, files.get(MANIFEST, "")):
         # What the build made cannot be told from the rest without its manifest.
         return
     folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
@@ -359,11 +384,11 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
                 if f"{folder}/{entry.name}" not in expected | folders:
                     problem = f"{out / folder / entry.name}: is not part of the build; remove it"
-                    yield len(lines), len(lines), problem
+                    yield len(lines) or total, len(lines) or total, problem
     for entry in sorted(os.scandir(out), key=lambda e: e.name):
         if entry.name not in expected | folders:
             problem = f"{out / entry.name}: is not part of the build; remove it"
-            yield len(lines), len(lines), problem
+            yield len(lines) or total, len(lines) or total, problem
 
 
 def _is_staging(place: Path) -> bool:
@@ -431,22 +456,24 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
-        problem = _file_problem(root / name, wanted)
+        problem = file_problem(root / name, wanted)
         if problem:
             return key, problem
     return key, None
 
 
-def _file_problem(path: Path, wanted: str) -> str | None:
+def file_problem(path: Path, wanted: str) -> str | None:
+    """What is wrong with a file that should have this SHA-256; it is never in memory whole."""
     try:
-        data = path.read_bytes()
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
         return f"{path}: is missing"
     except OSError as error:
         return f"{path}: cannot be read ({error.strerror})"
     except ValueError:
         return f"{str(path)!r}: is no name that a file can have"
-    return None if sha256(data) == wanted else f"{path}: was changed after the build"
+    return None if found == wanted else f"{path}: was changed after the build"
 
 
 def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:

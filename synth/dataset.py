@@ -8,18 +8,29 @@ Read without any setting:
 - splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>`` folder),
   ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and ``test.txt``
   beside the folders or in a subfolder that starts with ``idx``; no list at all means that every
-  image is for training.
+  image is for training;
+- sets in shards, see `synth.shards`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import DatasetError
-from synth.frames import SUFFIXES, Frame, Mask, natural_key, read_frame, read_mask
+from synth.frames import (
+    SUFFIXES,
+    Frame,
+    Mask,
+    decode_frame,
+    decode_mask,
+    natural_key,
+    read_frame,
+    read_mask,
+)
+from synth.shards import ShardIndex, is_sharded, manifest_files, read_index
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
@@ -89,11 +100,54 @@ class Dataset:
         require_same_size(self.mask_path(id_), mask.shape, image.shape)
         return image, mask
 
+    def manifests(self) -> list[Path]:
+        """The files that say what each image was made from; none for a set that was not built."""
+        path = self.root / "manifest.jsonl"
+        return [path] if path.is_file() else []
+
     def _path(self, paths: Mapping[str, Path], id_: str, what: str) -> Path:
         try:
             return paths[id_]
         except KeyError:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
+
+
+@dataclass(frozen=True)
+class ShardedDataset(Dataset):
+    """A labelled set in shards; its paths are those of tar files with the id in them."""
+
+    index: ShardIndex = field(repr=False)
+
+    def read_image(self, id_: str) -> Frame:
+        """See `Dataset`."""
+        path = self.image_path(id_)
+        return decode_frame(self.index.image(id_), path)
+
+    def read_mask(self, id_: str) -> Mask:
+        """See `Dataset`."""
+        path = self.mask_path(id_)
+        return decode_mask(self.index.mask(id_), path)
+
+    def manifests(self) -> list[Path]:
+        """See `Dataset`."""
+        return manifest_files(self.root)
+
+
+class _Members(Mapping[str, Path]):
+    """Where the members of shards lie, for messages; made when they are asked for."""
+
+    def __init__(self, index: ShardIndex, end: str) -> None:
+        self._index = index
+        self._end = end
+
+    def __getitem__(self, id_: str) -> Path:
+        return self._index.path(id_) / f"{id_}{self._end}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._index.rows)
+
+    def __len__(self) -> int:
+        return len(self._index.rows)
 
 
 def require_same_size(
@@ -138,6 +192,11 @@ def open_dataset(path: Path | str) -> Dataset:
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the data set's own folder")
+    if is_sharded(root):
+        index = read_index(root)
+        images_of, masks_of = _Members(index, ""), _Members(index, ".mask")
+        name = root.resolve().name
+        return ShardedDataset(root, name, index.splits, True, images_of, masks_of, index)
     images = _by_id(_subfolder(root, IMAGE_FOLDERS, "images"))
     masks = {
         id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file

@@ -239,7 +239,10 @@ def read_bytes(path: Path) -> bytes:
     except IsADirectoryError:
         raise FrameError(path, "is a folder, not an image file") from None
     except OSError as error:
-        raise FrameError(path, f"cannot be read ({error.strerror})") from None
+        problem = f"cannot be read ({error.strerror})"
+        if isinstance(error, NotADirectoryError) and path.parent.suffix == ".tar":
+            problem = "lies in a shard, which this command does not read; `synth import` unpacks it"
+        raise FrameError(path, problem) from None
     if not data:
         raise FrameError(path, "is empty; replace or remove it")
     return data

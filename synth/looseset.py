@@ -14,6 +14,7 @@ from pathlib import Path
 from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, SPLITS, Dataset, find_lists
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, natural_key
+from synth.shards import is_sharded
 
 _MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
 _MASK_FOLDER = re.compile(rf"(?:^|[^a-z]){_MASK_WORD}(?:[^a-z]|$)", re.IGNORECASE)
@@ -59,6 +60,8 @@ def open_loosely(path: Path | str) -> LooseSet:
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the data set's own folder")
+    if is_sharded(root):
+        raise DatasetError(root, "is in shards; `synth verify` tests them, `synth import` unpacks")
     problems: list[Problem] = []
     image_files, mask_files = _gather(root, problems)
     images = _by_id(image_files, problems)

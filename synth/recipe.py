@@ -6,7 +6,8 @@ source and the bank, to make the output again (`synth.realise`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence, Set
+import re
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
@@ -24,6 +25,9 @@ NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 
 # Windows of a camera's noise that are told apart.
 _PLACES = 1 << 31
+
+# Ids that negatives get where numbers cannot be continued.
+_ID = re.compile(r"_k\d_j\d+(_r\d+)?$")
 
 # Pixels of background around a target that a fitted box holds: as much as blending needs.
 _MARGIN = 10
@@ -189,15 +193,20 @@ class NoiseRule:
     amounts: tuple[float, ...]
     mode: NoiseMode = "mixup"
 
+    def require(self, kinds: Sequence[NDArray[np.intp]], repeats: int) -> None:
+        """Raise a `RecipeError` unless there are patches for so many repeats of a target."""
+        patches = sum(map(len, kinds))
+        if self.mode == "mixup" and repeats > patches:
+            raise RecipeError(
+                f"the noise bank holds {patches} patches and a target is to be repeated with "
+                "more; ask for fewer negatives, or sample more noise"
+            )
+
     def draw(
         self, rng: np.random.Generator, kinds: Sequence[NDArray[np.intp]], used: Set[int]
     ) -> NoiseChoice:
         """Draw amount and patch, none of the patches in `used`, or a place of its own."""
-        if self.mode == "mixup" and len(used) >= sum(map(len, kinds)):
-            raise RecipeError(
-                f"the noise bank holds {len(used)} patches and a target is to be repeated with "
-                "more; ask for fewer negatives, or sample more noise"
-            )
+        self.require(kinds, len(used) + 1)
         amount = (
             self.amounts[int(rng.integers(len(self.amounts)))]
             if self.amounts[1:]
@@ -284,18 +293,12 @@ class NoiseSupply(Protocol):
         """Indices of the patches or frames of each type."""
 
 
-def plan_negatives(
-    recipe: Recipe,
-    sources: Sequence[LabelledSource],
-    bank: NoiseSupply | None,
-    *,
-    seed: int,
-    taken_ids: Iterable[str] | None = None,
-) -> list[Spec]:
-    """Decide every negative.
+class NegativePlan:
+    """All negatives, decided one source at a time and only when they are asked for.
 
     First come the turns of every target in the order of sources, targets and turns, once each;
-    what ``recipe.count`` asks beyond them are repeats, chosen without replacement in rounds.
+    what ``recipe.count`` asks beyond them are repeats, chosen without replacement in rounds. What
+    is kept grows with the targets, not with the negatives.
 
     Parameters
     ----------
@@ -310,64 +313,173 @@ def plan_negatives(
         width the negatives continue them; otherwise, and without any, a negative is called
         ``{source}_k{turns}_j{target}``, a repeat ``…_r{round}``.
 
-    Returns
-    -------
-    list of Spec
-        In the order of their ids' numbers.
-
     Raises
     ------
     RecipeError
         No target to turn, a box larger than an image, or more repeats than the bank has patches.
     """
-    combinations = [
-        (source, target, turn)
-        for source in sources
-        for target in source.targets
-        for turn in recipe.turns
-    ]
-    for source in sources:
-        if source.targets and recipe.side != "auto" and recipe.side > min(source.shape):
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        sources: Sequence[LabelledSource],
+        bank: NoiseSupply | None,
+        *,
+        seed: int,
+        taken_ids: Iterable[str] | None = None,
+    ) -> None:
+        for source in sources:
+            if source.targets and recipe.side != "auto" and recipe.side > min(source.shape):
+                raise RecipeError(
+                    f"a box of side {recipe.side} is larger than image {source.id!r} "
+                    f"({source.shape[0]}x{source.shape[1]}); take a smaller side"
+                )
+        turns = len(recipe.turns)
+        self._starts = np.cumsum([0] + [turns * len(source.targets) for source in sources])
+        available = int(self._starts[-1])
+        wanted = available if recipe.count is None else recipe.count
+        if wanted and not available:
+            raise RecipeError("no training image has a target, so there is nothing to turn")
+        if wanted > available and recipe.noise is None:
             raise RecipeError(
-                f"a box of side {recipe.side} is larger than image {source.id!r} "
-                f"({source.shape[0]}x{source.shape[1]}); take a smaller side"
+                f"{wanted} negatives are asked for, but {available} turns of targets are all "
+                "there are without noise to tell repeats apart"
             )
-    wanted = len(combinations) if recipe.count is None else recipe.count
-    if wanted and not combinations:
-        raise RecipeError("no training image has a target, so there is nothing to turn")
-    if wanted > len(combinations) and recipe.noise is None:
-        raise RecipeError(
-            f"{wanted} negatives are asked for, but {len(combinations)} turns of targets are all "
-            "there are without noise to tell repeats apart"
-        )
-    taken = set(taken_ids or ())
-    first_number = _first_number(taken)
-    kinds = bank.members() if bank is not None else []
-    used: dict[int, set[int]] = {}
-    specs: list[Spec] = []
-    for number, (which, round_) in enumerate(_rounds(len(combinations), wanted, seed)):
-        source, target, turn = combinations[which]
-        if first_number is not None:
-            start, width = first_number
-            id_ = f"{start + number:0{width}d}"
-        else:
-            id_ = f"{source.id}_k{turn}_j{target.index}" + (f"_r{round_}" if round_ else "")
-        if id_ in taken:
-            raise RecipeError(f"the data set has an image called {id_!r} already; rename it")
+        self._recipe = recipe
+        self._sources = sources
+        self._seed = seed
+        self._kinds = bank.members() if bank is not None else []
+        self._available, self._wanted = available, wanted
+        self._rounds, rest = divmod(wanted, available) if available else (0, 0)
+        self._last = _choose(available, rest, self._rounds, seed)
+        if recipe.noise is not None:
+            recipe.noise.require(self._kinds, self._rounds + (rest > 0))
+        taken = set(taken_ids or ())
+        self._first_number = _first_number(taken)
+        if self._first_number is None and any(map(_ID.search, taken)):
+            clash = next((id_ for id_ in self.ids() if id_ in taken), None)
+            if clash is not None:
+                raise RecipeError(f"the data set has an image called {clash!r} already; rename it")
+
+    def __len__(self) -> int:
+        return self._wanted
+
+    def ids(self) -> Iterator[str]:
+        """Ids of all negatives in the order of their numbers."""
+        if self._first_number is not None:
+            yield from (self._id("", 0, 0, number, 0) for number in range(self._wanted))
+            return
+        for round_ in range(self._rounds + 1):
+            chosen = range(self._available) if round_ < self._rounds else self._last.tolist()
+            index = 0
+            for which in chosen:
+                while which >= self._starts[index + 1]:
+                    index += 1
+                target, turn = self._split(index, which)
+                yield self._id(self._sources[index].id, target.index, turn, 0, round_)
+
+    def count(self, index: int) -> int:
+        """Number of negatives of a source."""
+        low, high = self._starts[index], self._starts[index + 1]
+        last = np.searchsorted(self._last, (low, high))
+        return int(self._rounds * (high - low) + last[1] - last[0])
+
+    def of(self, index: int) -> Negatives:
+        """The negatives of one source, in the order of their numbers."""
+        return Negatives(self, index)
+
+    def numbered(self, index: int) -> Iterator[tuple[int, Spec]]:
+        """Decide the negatives of a source; each comes with its number among all."""
+        used: dict[int, set[int]] = {}
+        for which, number, round_ in self._members(index):
+            yield number, self._decide(index, which, number, round_, used)
+
+    def ids_of(self, index: int) -> Iterator[str]:
+        """Ids of the negatives of a source; nothing else is decided."""
+        source = self._sources[index].id
+        for which, number, round_ in self._members(index):
+            target, turn = self._split(index, which)
+            yield self._id(source, target.index, turn, number, round_)
+
+    def _members(self, index: int) -> Iterator[tuple[int, int, int]]:
+        """(combination, number, round) of the negatives of a source."""
+        low, high = map(int, self._starts[index : index + 2])
+        for round_ in range(self._rounds):
+            for which in range(low, high):
+                yield which, round_ * self._available + which, round_
+        begin, end = np.searchsorted(self._last, (low, high)).tolist()
+        for rank in range(begin, end):
+            yield int(self._last[rank]), self._rounds * self._available + rank, self._rounds
+
+    def _decide(
+        self, index: int, which: int, number: int, round_: int, used: dict[int, set[int]]
+    ) -> Spec:
+        recipe, source, seed = self._recipe, self._sources[index], self._seed
+        target, turn = self._split(index, which)
+        id_ = self._id(source.id, target.index, turn, number, round_)
         noise = None
         if recipe.noise is not None:
             before = used.setdefault(which, set())
-            noise = recipe.noise.draw(generator(seed, "negative", id_), kinds, before)
-            before.add(noise.patch)
+            noise = recipe.noise.draw(generator(seed, "negative", id_), self._kinds, before)
+            # Where no patch may come twice, there are no more of them than the bank holds.
+            if noise.mode == "mixup":
+                before.add(noise.patch)
         side = fit_side(target, source) if recipe.side == "auto" else recipe.side
         choice = TurnChoice(
             target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
         )
         move, distractors = _draw_changes(recipe, target.index, generator(seed, "changes", id_))
-        specs.append(
-            Spec(id_, source.id, noise, choice if move is None else None, move, distractors)
-        )
-    return specs
+        return Spec(id_, source.id, noise, choice if move is None else None, move, distractors)
+
+    def _split(self, index: int, which: int) -> tuple[Target, int]:
+        """Target and turn of a combination."""
+        turns = self._recipe.turns
+        target, turn = divmod(which - int(self._starts[index]), len(turns))
+        return self._sources[index].targets[target], turns[turn]
+
+    def _id(self, source: str, target: int, turn: int, number: int, round_: int) -> str:
+        if self._first_number is not None:
+            start, width = self._first_number
+            return f"{start + number:0{width}d}"
+        return f"{source}_k{turn}_j{target}" + (f"_r{round_}" if round_ else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Negatives:
+    """The negatives of one source; they are decided anew whenever they are gone through."""
+
+    plan: NegativePlan
+    index: int
+
+    def __len__(self) -> int:
+        return self.plan.count(self.index)
+
+    def __iter__(self) -> Iterator[Spec]:
+        return (spec for _, spec in self.plan.numbered(self.index))
+
+    def ids(self) -> Iterator[str]:
+        """Their ids."""
+        return self.plan.ids_of(self.index)
+
+
+def plan_negatives(
+    recipe: Recipe,
+    sources: Sequence[LabelledSource],
+    bank: NoiseSupply | None,
+    *,
+    seed: int,
+    taken_ids: Iterable[str] | None = None,
+) -> list[Spec]:
+    """Decide every negative at once; parameters and errors as `NegativePlan`.
+
+    Returns
+    -------
+    list of Spec
+        In the order of their ids' numbers.
+    """
+    plan = NegativePlan(recipe, sources, bank, seed=seed, taken_ids=taken_ids)
+    found = [pair for index in range(len(sources)) for pair in plan.numbered(index)]
+    return [spec for _, spec in sorted(found, key=lambda pair: pair[0])]
 
 
 def _draw_changes(
@@ -449,19 +561,12 @@ def plan_transfer(
     ]
 
 
-def _rounds(available: int, wanted: int, seed: int) -> Iterable[tuple[int, int]]:
-    """Yield (combination, round) for every negative; only the last round is a choice."""
-    round_ = 0
-    while wanted > 0:
-        if wanted >= available and round_ == 0:
-            chosen = np.arange(available)
-        else:
-            order = generator(seed, "round", str(round_)).permutation(available)
-            chosen = np.sort(order[:wanted])
-        for which in chosen:
-            yield int(which), round_
-        wanted -= len(chosen)
-        round_ += 1
+def _choose(available: int, wanted: int, round_: int, seed: int) -> NDArray[np.intp]:
+    """The combinations of the last round, in order; it alone is a choice."""
+    if not wanted:
+        return np.empty(0, np.intp)
+    order = generator(seed, "round", str(round_)).permutation(available)
+    return np.sort(order[:wanted])
 
 
 def _first_number(taken: set[str]) -> tuple[int, int] | None:

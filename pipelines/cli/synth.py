@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from pipelines.build import (
     BuildResult,
     Plan,
     Progress,
+    ShardSize,
     execute,
     prepare,
     prepare_transfer,
@@ -113,6 +115,22 @@ class _NoiseFile(click.ParamType):
         return Path(value)
 
 
+class _ShardSize(click.ParamType):
+    """A number of outputs, or of bytes as ``100MB``."""
+
+    name = "outputs|MB"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> ShardSize:
+        if isinstance(value, ShardSize):
+            return value
+        match = re.fullmatch(r"([0-9]{1,9})(MB|GB)?", value)
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is no number of outputs, nor one of MB or GB", param, ctx)
+        if match[2] is None:
+            return ShardSize(outputs=int(match[1]))
+        return ShardSize(nbytes=int(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2]])
+
+
 class _Turns(click.ParamType):
     """Quarter turns as ``0,1,2,3``."""
 
@@ -138,6 +156,27 @@ def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
         "--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0, the default, for all."
     )(command)
+
+
+def _workers_anywhere(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--scheduler", metavar="tcp://HOST:PORT", help="Of the Dask cluster."),
+        click.option(
+            "--backend",
+            type=click.Choice(["threads", "processes", "dask"]),
+            default="threads",
+            show_default=True,
+            help="What the workers are; dask for the machines of a cluster.",
+        ),
+        click.option(
+            "--jobs",
+            type=click.IntRange(min=0),
+            default=0,
+            help="Workers; 0, the default, for all.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(cls=ToolGroup, context_settings=_EXAMPLES)
@@ -611,7 +650,20 @@ def rotate(
 @click.option("--out", type=click.Path(path_type=Path), help="Default: out/NAME.")
 @click.option("--seed", type=click.IntRange(min=0))
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key.")
-@_workers
+@click.option(
+    "--format",
+    "layout",
+    type=click.Choice(["files", "webdataset"]),
+    default="files",
+    show_default=True,
+    help="Loose files, or tar files of many outputs each.",
+)
+@click.option(
+    "--shard-size",
+    type=_ShardSize(),
+    help="Outputs a tar file, or pixels as 100MB or 1GB, counted before compression; 1000.",
+)
+@_workers_anywhere
 @json_option
 def build(
     config: Path,
@@ -620,8 +672,11 @@ def build(
     out: Path | None,
     seed: int | None,
     overrides: tuple[str, ...],
+    layout: str,
+    shard_size: ShardSize | None,
     jobs: int,
     backend: Backend,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Build the data set that CONFIG describes.
@@ -631,7 +686,14 @@ def build(
 
     \b
     Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
+    Example: synth build my.yaml --format webdataset --shard-size 5000
+    Example: synth build my.yaml --backend dask --scheduler tcp://10.0.0.1:8786
     """
+    if (backend == "dask") != (scheduler is not None):
+        raise click.UsageError("--backend dask and --scheduler ADDRESS need each other.")
+    if shard_size is not None and layout == "files":
+        raise click.UsageError("--shard-size is for --format webdataset.")
+    shards = (shard_size or ShardSize(outputs=1000)) if layout == "webdataset" else None
     values = [*overrides]
     if noise:
         # YAML's own escapes: a name may hold any character, or bytes that are none.
@@ -655,9 +717,9 @@ def build(
         if out.resolve().is_relative_to(source.resolve()):
             raise StoreError(out, f"lies in {source}, where noise is sampled; choose another --out")
     require_usable(out)
-    pool = Pool(jobs, backend)
+    pool = Pool(jobs, backend, scheduler)
     started = time.perf_counter()
-    _run(prepare(loaded, pool), out, pool, as_json, started)
+    _run(prepare(loaded, pool, shards), out, pool, as_json, started)
 
 
 @main.command("verify")

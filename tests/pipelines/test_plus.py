@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small_sets import Outcome, SmallSet
 
-from pipelines.build import build
+from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
 from pipelines.store import verify
 from synth.dataset import open_dataset
@@ -103,6 +103,21 @@ def test_workers_and_interrupts_change_no_byte(
     build(plus(labelled, camera), outs[1], jobs=2)
     build(plus(labelled, camera), outs[2], jobs=2, backend="processes")
     assert tree(outs[0]) == tree(outs[1]) == tree(outs[2])
+
+
+def test_shards_hold_and_count_what_loose_files_do(
+    labelled: SmallSet, camera: Path, tmp_path: Path
+) -> None:
+    noise = PLUS["noise"] | {"sources": [str(camera)], "strength": [0.3, 2.0]}
+    wanted = plus(labelled, camera, noise=noise)
+    loose = build(wanted, tmp_path / "loose", jobs=2)
+    shards = build(wanted, tmp_path / "shards", jobs=2, shards=ShardSize(outputs=16))
+    assert loose.noisier
+    assert shards.noisier == loose.noisier
+    one, other = open_dataset(tmp_path / "loose"), open_dataset(tmp_path / "shards")
+    for id_ in one.ids("all"):
+        for made, expected in zip(other.read_pair(id_), one.read_pair(id_), strict=True):
+            np.testing.assert_array_equal(made, expected)
 
 
 def test_transferred_noise_is_the_camera_s(
