@@ -74,7 +74,7 @@ def map_on_cluster(
     Parameters
     ----------
     scheduler : str
-        Address, as ``tcp://10.0.0.1:8786``.
+        Address, as ``tcp://HOST:8786``.
     most : int
         Tasks at a time; 0 for as many as the cluster likes.
     work : callable

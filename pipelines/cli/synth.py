@@ -687,7 +687,7 @@ def build(
     \b
     Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
     Example: synth build my.yaml --format webdataset --shard-size 5000
-    Example: synth build my.yaml --backend dask --scheduler tcp://10.0.0.1:8786
+    Example: synth build my.yaml --backend dask --scheduler tcp://HOST:8786
     """
     if (backend == "dask") != (scheduler is not None):
         raise click.UsageError("--backend dask and --scheduler ADDRESS need each other.")
