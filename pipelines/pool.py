@@ -73,7 +73,7 @@ class Pool:
         # Workers are the parallelism; OpenCV's own threads would only get in their way.
         cv2.setNumThreads(1)
         if self._scheduler is not None:
-            yield from self._map_on_cluster(self._scheduler, work, items)
+            yield from self._map_on_cluster(self._scheduler, work, items, interrupted)
             return
         if self.jobs == 1:
             yield from map(work, items)
@@ -120,15 +120,19 @@ class Pool:
             raise KeyboardInterrupt
 
     def _map_on_cluster(
-        self, scheduler: str, work: Callable[[Item], Result], items: Iterable[Item]
+        self,
+        scheduler: str,
+        work: Callable[[Item], Result],
+        items: Iterable[Item],
+        interrupted: Callable[[], None],
     ) -> Generator[Result, None, None]:
         stop = threading.Event()
         with (
-            _interrupts(stop) as interrupted,
+            _interrupts(stop, interrupted) as caught,
             closing(map_on_cluster(scheduler, self._most, work, items, stop)) as results,
         ):
             yield from results
-        if interrupted:
+        if caught:
             raise KeyboardInterrupt
 
 
