@@ -240,10 +240,12 @@ def test_a_scheduler_without_workers_is_told(
 
 
 def test_a_worker_without_the_package_is_told(fresh_cluster: LocalCluster, tmp_path: Path) -> None:
-    (tmp_path / "other" / "pipelines").mkdir(parents=True)
-    (tmp_path / "other" / "pipelines" / "__init__.py").touch()
+    # In front of the installed package, wherever that is, as if there were none.
+    (tmp_path / "other").mkdir()
+    missing = "No module named 'pipelines'"
+    (tmp_path / "other" / "pipelines.py").write_text(f'raise ModuleNotFoundError("{missing}")\n')
     fresh_cluster.start_worker(tmp_path / "other")
-    with pytest.raises(ClusterError, match=r"worker .*: .*pipelines\.cluster.*; install sirst-"):
+    with pytest.raises(ClusterError, match=rf"worker .*: {missing}; install sirst-synth on every"):
         list(Pool(0, "dask", fresh_cluster.address).map(square, range(3)))
 
 
