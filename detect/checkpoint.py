@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from detect.errors import TrainingError, WeightsError
 from detect.files import PART, read_tensors, write_json, write_tensors
+from detect.identity import flatten, shorten
 
 _STATE = "checkpoint.safetensors"
 _RUN = "run.json"
@@ -65,7 +66,7 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
         something else, or another process is training in it.
     """
     path = out / _RUN
-    wanted = dict(_flatten(json.loads(json.dumps(identity))))
+    wanted = dict(flatten(json.loads(json.dumps(identity))))
     if not path.exists():
         if out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
             raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
@@ -74,14 +75,14 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
         write_json(path, identity)
         return lock
     try:
-        present = dict(_flatten(json.loads(path.read_text(encoding="utf-8"))))
+        present = dict(flatten(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError):
         raise TrainingError(f"{path}: is damaged; remove {out} or choose another --out") from None
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):
             raise TrainingError(
-                f"{out}: belongs to a run with {key}={_short(present.get(key))}, not "
-                f"{_short(wanted.get(key))}; choose another --out, or remove it"
+                f"{out}: belongs to a run with {key}={shorten(present.get(key))}, not "
+                f"{shorten(wanted.get(key))}; choose another --out, or remove it"
             )
     return _lock(out)
 
@@ -173,16 +174,3 @@ def _under(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, value in tensors.items()
         if name.startswith(prefix)
     }
-
-
-def _flatten(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -23,6 +23,7 @@ from typing import Any
 
 from detect.errors import TrainingInterruptedError
 from detect.files import write_json
+from detect.identity import flatten, shorten
 from detect.predict import load_detector
 from detect.train import BEST, LAST, train
 from pipelines.build import build
@@ -555,13 +556,13 @@ def _claim(run: Run, check: bool = False) -> None:
             run.place.mkdir(parents=True, exist_ok=True)
             write_json(path, dict(run.identity))
         return
-    present, wanted = dict(_flatten(_read_identity(path))), dict(_flatten(run.identity))
+    present, wanted = dict(flatten(_read_identity(path))), dict(flatten(run.identity))
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):
             other = "give the same --noise, " if key.startswith("noise.") else ""
             raise StoreError(
                 run.place,
-                f"is a run with {key}={_short(present.get(key))}, not {_short(wanted.get(key))}; "
+                f"is a run with {key}={shorten(present.get(key))}, not {shorten(wanted.get(key))}; "
                 f"{other}choose another --out, or remove it",
             )
 
@@ -578,19 +579,6 @@ def _read_identity(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         raise StoreError(path, f"is damaged; remove {path.parent}") from None
-
-
-def _flatten(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in tree.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{above}{key}.")
-        else:
-            yield f"{above}{key}", value
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 24 else f"{text[:12]}..."
 
 
 def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:
