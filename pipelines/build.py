@@ -56,11 +56,9 @@ from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.components import NoiseComponents
 from synth.realise import Realiser
 from synth.recipe import (
-    MoveChoice,
     NegativePlan,
     Negatives,
     Spec,
-    TurnChoice,
     plan_transfer,
 )
 from synth.shards import FOLDER as SHARDS
@@ -657,14 +655,14 @@ def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
         return
     bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
     made = Realiser(source.image, source.mask, find_targets(source.mask), bank, task.gain)
-    masks: dict[TurnChoice | MoveChoice | None, _File] = {}
+    masks: dict[Any, _File] = {}
     for spec in group.specs:
         try:
             image = made.image(spec)
         except NoiseError as error:
             raise NoiseError(f"{_where(group.pair)}: {error}") from None
         # A repeat has other noise but the mask of the turn that it repeats.
-        change = spec.turn or spec.move
+        change = spec.turn, spec.move, spec.copies
         mask = masks.get(change)
         if mask is None:
             mask = _File(encode_png(made.mask(spec)), ".png")

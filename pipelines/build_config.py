@@ -153,6 +153,7 @@ class NegativeSettings(StrictModel):
     angle: Annotated[float, Field(ge=0, le=180)] = 0.0
     any_angle: Ratio = 0.0
     scr: tuple[Strength, Strength] | None = None
+    copies: tuple[Few, Few] = (0, 0)
     distractors: tuple[Few, Few] = (0, 0)
     distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
     count: Count | None = None
@@ -168,10 +169,13 @@ class NegativeSettings(StrictModel):
     def _ranges(self) -> NegativeSettings:
         if self.scr is not None and not 0 < self.scr[0] <= self.scr[1]:
             raise ValueError("scr: must be two numbers above 0, the smaller one first")
-        if self.distractors[0] > self.distractors[1]:
-            raise ValueError("distractors: the least number is above the greatest")
-        if not self.moves and (self.scr is not None or self.angle):
-            raise ValueError("scr, angle: are for targets that are moved; set moves too")
+        for key in ("copies", "distractors"):
+            few, many = getattr(self, key)
+            if few > many:
+                raise ValueError(f"{key}: the least number is above the greatest")
+        moved = self.moves or self.copies[1]
+        if not moved and (self.scr is not None or self.angle):
+            raise ValueError("scr, angle: are for targets that are moved; set moves or copies too")
         return self
 
     def recipe(self, noise: NoiseRule | None) -> Recipe:
@@ -188,6 +192,7 @@ class NegativeSettings(StrictModel):
             angle=self.angle,
             any_angle=self.any_angle,
             scr=self.scr,
+            copies=self.copies,
             distractors=self.distractors,
             distractor_kinds=self.distractor_kinds,
         )

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy import stats
+from scipy import special
 
 from synth.noise.model import NoiseModel
 
@@ -51,7 +51,7 @@ def plot_noise(models: Sequence[NoiseModel]) -> bytes:
         )
         figure.colorbar(shown, ax=spectrum)
 
-        normal = stats.norm.ppf(
+        normal = special.ndtri(
             (np.arange(model.quantiles.shape[1]) + 0.5) / model.quantiles.shape[1]
         )
         marginal.plot([-3, 3], [-3, 3], color="0.7", lw=1)

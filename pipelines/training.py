@@ -102,8 +102,17 @@ class ComputeSettings(StrictModel):
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     devices: Count = 1
     strategy: Literal["auto", "ddp"] = "auto"
-    precision: Literal["32-true", "bf16-mixed"] = "bf16-mixed"
+    precision: Literal["auto", "32-true", "bf16-mixed"] = "auto"
     channels_last: bool = True
+
+    def settle(self) -> Compute:
+        """Make the plain record; ``auto`` becomes the arithmetic of this machine's device."""
+        settings = self.model_dump()
+        if self.precision == "auto":
+            from detect.arithmetic import native_arithmetic  # loads torch
+
+            settings["precision"] = native_arithmetic(self.device)
+        return Compute(**settings)
 
 
 class TrainConfig(StrictModel):
@@ -166,6 +175,6 @@ class TrainConfig(StrictModel):
                 "loss": Loss(**self.loss.model_dump()),
                 "optimiser": Optimiser(**self.optimiser.model_dump()),
                 "schedule": Schedule(**self.schedule.model_dump()),
-                "compute": Compute(**self.compute.model_dump()),
+                "compute": self.compute.settle(),
             }
         )

@@ -8,6 +8,7 @@ blur spot explains of it is bounded, and none lies near a label.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Literal, cast, get_args
 
 import cv2
@@ -43,7 +44,28 @@ _RAMP = 10.0
 _SPOTS = (0.7, 1.0, 1.4, 2.0)
 
 
-def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Frame, Box | None]:
+def taken_places(mask: Mask) -> NDArray[np.int32]:
+    """Sum what lies in labels, or too near to one, above and left of every place.
+
+    Parameters
+    ----------
+    mask : (H, W) ndarray of bool
+
+    Returns
+    -------
+    (H + 1, W + 1) ndarray of int32
+    """
+    grown = cv2.dilate(mask.view(np.uint8), np.ones((2 * _CLEAR + 1,) * 2, np.uint8))
+    return np.asarray(cv2.integral(grown), np.int32)
+
+
+def add_distractor(
+    image: Frame,
+    mask: Mask,
+    kind: Kind,
+    draw: int,
+    taken: NDArray[np.int32] | None = None,
+) -> tuple[Frame, Box | None]:
     """Add one distractor.
 
     Parameters
@@ -54,6 +76,8 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
     kind : {"turned", "bad-pixels", "streak", "edge", "cloud"}
     draw : int
         Seed of its place and form, 0 or more.
+    taken : (H + 1, W + 1) ndarray of int32, optional
+        `taken_places` of the mask, where they are known already.
 
     Returns
     -------
@@ -64,8 +88,8 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
         none of the forms tried was unlike a target: then the image is as it was.
     """
     rng = generator(draw, "distractor", kind)
-    grown = cv2.dilate(mask.view(np.uint8), np.ones((2 * _CLEAR + 1,) * 2, np.uint8))
-    taken = cv2.integral(grown)
+    if taken is None:
+        taken = taken_places(mask)
     out: NDArray[Any] = image.copy()
     for _ in range(_TRIES):
         side = int(rng.integers(*_SIDES[kind]))
@@ -118,12 +142,17 @@ def spot_likeness(added: Field) -> float:
     if norm == 0:
         return 0.0
     found = 0.0
-    for sigma in _SPOTS:
-        line = cv2.getGaussianKernel(2 * int(np.ceil(4 * sigma)) + 1, sigma)
-        line = line / np.linalg.norm(line)
+    for line in _spot_lines():
         spots = cv2.sepFilter2D(added, -1, line, line, borderType=cv2.BORDER_CONSTANT)
-        found = max(found, float(np.abs(spots).max()))
+        found = max(found, cv2.norm(spots, cv2.NORM_INF))
     return min(found / norm, 1.0)
+
+
+@lru_cache(maxsize=1)
+def _spot_lines() -> tuple[NDArray[np.float64], ...]:
+    """Blur spots, each the product of its line with itself, of norm 1."""
+    lines = (cv2.getGaussianKernel(2 * int(np.ceil(4 * sigma)) + 1, sigma) for sigma in _SPOTS)
+    return tuple(np.asarray(line / np.linalg.norm(line)) for line in lines)
 
 
 def _contrast(patch: Frame, rng: np.random.Generator) -> float:

@@ -109,24 +109,10 @@ class Mover:
         ValueError
             There is no such target.
         """
-        if not 0 <= target < len(self._targets):
-            raise ValueError(f"there is no target {target} among {len(self._targets)}")
-        own = self._labels == target + 1
-        top, left, bottom, right = self._targets[target].box
-        half = max(bottom - top, right - left) // 2 + 1
-        if angle:
-            half = int(np.ceil(half * np.sqrt(2)))
-        reach = half + _REACH
-        row, col = self._targets[target].row, self._targets[target].col
-        window = _Window(row - reach, col - reach, 2 * reach + 1)
-        # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
-        values = window.cut(self._values)
-        near = window.cut(own) & window.covers(own)
-        weight = _weigh(near)
-        background = _continue(values, weight)
+        self._require(target)
+        own, window, values, near, weight, background = self._lift(target, angle)
         residual = weight * (values - background)
-
-        shift = (0, 0) if stay else self._find_place(own, target, draw)
+        shift = (0, 0) if stay else self._find_place(own.shape, target, draw, self._taken)
         if angle:
             residual, near = self._turn(residual, near, angle, target)
         filled = self._values.copy()
@@ -145,20 +131,97 @@ class Mover:
         if scr > 0:
             scale = _scale_for(scr, filled, mask, label, residual[near])
         new.add(filled, scale * residual)
-        top_value = np.iinfo(self._image.dtype).max
-        image = np.rint(filled).clip(0, top_value).astype(self._image.dtype)
-        return Moved(cast(Frame, image), mask | label, shift, scale)
+        image = self._image.copy()
+        window.round_to(image, filled)
+        new.round_to(image, filled)
+        return Moved(image, mask | label, shift, scale)
+
+    def copy(
+        self,
+        target: int,
+        draw: int,
+        onto: tuple[Frame, Mask],
+        *,
+        angle: float = 0.0,
+        scr: float = 0.0,
+    ) -> Moved:
+        """Put a copy of a target into a changed version of the image, and leave the target.
+
+        Parameters
+        ----------
+        target, draw, angle, scr
+            As for `move`.
+        onto : tuple of image and mask
+            (H, W) ndarrays, what the image and its mask have become.
+
+        Returns
+        -------
+        Moved
+            Copies; as they were, with a shift of (0, 0), where no place is free.
+
+        Raises
+        ------
+        ValueError
+            There is no such target.
+        """
+        self._require(target)
+        image, mask = onto[0].copy(), onto[1].copy()
+        taken = np.asarray(cv2.integral(mask.view(np.uint8)), np.int32)
+        shift = self._find_place(mask.shape, target, draw, taken)
+        if shift == (0, 0):
+            return Moved(image, mask, shift, 1.0)
+        _, window, values, near, weight, background = self._lift(target, angle)
+        residual = weight * (values - background)
+        if angle:
+            residual, near = self._turn(residual, near, angle, target)
+        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
+        label = np.zeros_like(mask)
+        new.put(label, near)
+        filled = image.astype(np.float64)
+        scale = _scale_for(scr, filled, mask, label, residual[near]) if scr > 0 else 1.0
+        new.add(filled, scale * residual)
+        new.round_to(image, filled)
+        return Moved(image, mask | label, shift, scale)
+
+    def _require(self, target: int) -> None:
+        if not 0 <= target < len(self._targets):
+            raise ValueError(f"there is no target {target} among {len(self._targets)}")
+
+    def _lift(
+        self, target: int, angle: float
+    ) -> tuple[Mask, _Window, Floats, Mask, Floats, Floats]:
+        """What surrounds a target: its label, and in a window around it the values, the label, how
+        much of them is the target's, and the background without it."""
+        own = self.labels == target + 1
+        top, left, bottom, right = self._targets[target].box
+        half = max(bottom - top, right - left) // 2 + 1
+        if angle:
+            half = int(np.ceil(half * np.sqrt(2)))
+        reach = half + _REACH
+        row, col = self._targets[target].row, self._targets[target].col
+        window = _Window(row - reach, col - reach, 2 * reach + 1)
+        # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
+        values = window.cut(self._values)
+        near = window.cut(own) & window.covers(own)
+        weight = _weigh(near)
+        return own, window, values, near, weight, _continue(values, weight)
 
     @cached_property
     def _values(self) -> Floats:
         return self._image.astype(np.float64)
 
     @cached_property
-    def _labels(self) -> NDArray[np.int32]:
+    def _range(self) -> float:
+        return float(np.ptp(self._image))
+
+    @cached_property
+    def labels(self) -> NDArray[np.int32]:
+        """(H, W): 0 for background, and for each target its index plus 1."""
         return label_targets(self._mask)[1]
 
     @cached_property
-    def _offsets(self) -> Floats:
+    def offsets(self) -> Floats:
+        """(n, 2): how far the mask of each target lies beside it; see `measure_offsets`."""
         return measure_offsets(self._image, self._mask)
 
     @cached_property
@@ -176,9 +239,11 @@ class Mover:
         found = mean, np.sqrt(np.maximum(cv2.blur(rough, (15, 15)), 0))
         return cast(tuple[Floats, Floats], found)
 
-    def _find_place(self, own: Mask, target: int, draw: int) -> tuple[int, int]:
+    def _find_place(
+        self, shape: tuple[int, ...], target: int, draw: int, taken: NDArray[np.int32]
+    ) -> tuple[int, int]:
         """The shift to the place that is most like the old one, of those that are free."""
-        height, width = own.shape
+        height, width = shape
         top, left, bottom, right = self._targets[target].box
         rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
         if rows >= height or cols >= width:
@@ -186,7 +251,6 @@ class Mover:
         rng = generator(draw, "place")
         tops = rng.integers(0, height - rows, _PLACES)
         lefts = rng.integers(0, width - cols, _PLACES)
-        taken = self._taken
         inside = (
             taken[tops + rows, lefts + cols]
             - taken[tops, lefts + cols]
@@ -200,7 +264,7 @@ class Mover:
         old = self._targets[target].row, self._targets[target].col
         shift = np.stack([tops + _CLEAR - top, lefts + _CLEAR - left], 1)[free]
         at = shift + old
-        spread = 0.05 * float(np.ptp(self._values)) + 1.0
+        spread = 0.05 * self._range + 1.0
         brighter = (mean[at[:, 0], at[:, 1]] - mean[old]) / spread
         rougher = np.log((clutter[at[:, 0], at[:, 1]] + 0.3) / (clutter[old] + 0.3)) / 0.3
         best = int(np.argmin(brighter**2 + rougher**2))
@@ -239,7 +303,7 @@ class Mover:
         size = len(near)
         places = np.argwhere(near)
         centre = places.mean(0)
-        seen = centre - self._offsets[target]
+        seen = centre - self.offsets[target]
         turned = cv2.warpAffine(
             residual,
             cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, 1.0),
@@ -293,6 +357,11 @@ class _Window:
         inside, own = self._inside(image)
         image[inside] += patch[own]
 
+    def round_to(self, image: Frame, values: Floats) -> None:
+        """Take over what the window holds, as whole numbers in the image's range."""
+        inside, _ = self._inside(image)
+        image[inside] = np.rint(values[inside]).clip(0, np.iinfo(image.dtype).max)
+
     def _inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         inside, own = [], []
         for start, length in zip((self.top, self.left), image.shape, strict=True):
@@ -340,9 +409,10 @@ def _scale_for(scr: float, image: Floats, others: Mask, label: Mask, residual: F
         slice(max(int(rows[0]) - _MARGIN, 0), int(rows[-1]) + 1 + _MARGIN),
         slice(max(int(cols[0]) - _MARGIN, 0), int(cols[-1]) + 1 + _MARGIN),
     )
-    around = image[window][~(others | label)[window]]
-    if not around.size or around.std() == 0:
+    around = image[window][~(others[window] | label[window])]
+    clutter = float(around.std()) if around.size else 0.0
+    if clutter == 0:
         return 1.0
-    wanted = float(np.sign(mean)) * scr * float(around.std()) + float(around.mean())
+    wanted = float(np.sign(mean)) * scr * clutter + float(around.mean())
     scale = (wanted - float(image[label].mean())) / mean
     return float(np.clip(scale, *_SCALES))

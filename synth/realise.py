@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.blend import blend_mask, blend_patch
-from synth.distractors import add_distractor
+from synth.distractors import add_distractor, taken_places
 from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
 from synth.moves import Moved, Mover
@@ -20,7 +20,7 @@ from synth.noise.cameras import CameraNoise
 from synth.noise.residual import measure_fine_noise, transfer_residual
 from synth.noise.transfer import Mixer
 from synth.recipe import MoveChoice, Spec, TurnChoice
-from synth.targets import Target, label_targets, measure_offsets, target_box
+from synth.targets import Target, target_box
 
 # Over more pixels nothing blends better.
 _MOST_RAMP = 12
@@ -87,6 +87,7 @@ class Realiser:
         self._bank = bank
         self._last: tuple[MoveChoice, Moved] | None = None
         self._last_mask: tuple[TurnChoice | None, Mask] | None = None
+        self._last_copies: tuple[Any, Mask] | None = None
         self.facts: dict[str, Any] = {}
         """What the last image turned out to be, beyond its spec: ``noisier``, the share of pixels
         that had as much noise as was asked for already, ``shift`` of a target that was moved, and
@@ -113,11 +114,15 @@ class Realiser:
             turn, window = place
             patch = turned(image[window], turn.quarter_turns, turn.mirror)
             image[window] = blend_patch(image[window], patch, turn.blend, self._ramp(turn, window))
+        if spec.copies:
+            image, labels = self._copy(spec, image)
+            self._last_copies = (spec.turn, spec.move, spec.copies), labels
         if spec.distractors:
             labels = self.mask(spec)
+            taken = taken_places(labels)
             boxes: list[list[int] | None] = []
             for one in spec.distractors:
-                image, box = add_distractor(image, labels, one.kind, one.draw)
+                image, box = add_distractor(image, labels, one.kind, one.draw, taken)
                 boxes.append(None if box is None else list(box))
             self.facts["distractor_boxes"] = boxes
         return self._add_noise(spec, image) if noise is not None and not mixed else image
@@ -151,6 +156,26 @@ class Realiser:
 
     def mask(self, spec: Spec) -> Mask:
         """The mask of an output: (H, W) bool. Noise does not touch it."""
+        if not spec.copies:
+            return self._changed_mask(spec)
+        key = spec.turn, spec.move, spec.copies
+        if self._last_copies is None or self._last_copies[0] != key:
+            # Where a copy comes to lie does not depend on what the image shows.
+            self._last_copies = key, self._copy(spec, self._image)[1]
+        return self._last_copies[1]
+
+    def _copy(self, spec: Spec, image: Frame) -> tuple[Frame, Mask]:
+        """Put the copies into an image, and into the mask as the turn or the move left it."""
+        mask = self._changed_mask(spec)
+        for choice in spec.copies:
+            self._require(spec, choice.target)
+            made = self._mover.copy(
+                choice.target, choice.draw, (image, mask), angle=choice.angle, scr=choice.scr
+            )
+            image, mask = made.image, made.mask
+        return image, mask
+
+    def _changed_mask(self, spec: Spec) -> Mask:
         if spec.move is not None:
             return self._moved(spec).mask
         if self._last_mask is None or self._last_mask[0] != spec.turn:
@@ -168,13 +193,14 @@ class Realiser:
             mask[window] = blend_mask(mask[window], patch, turn.blend, self._ramp(turn, window))
         return mask
 
+    def _require(self, spec: Spec, target: int) -> None:
+        if not 0 <= target < len(self._targets):
+            raise RecipeError(f"output {spec.id}: source {spec.source} has no target {target}")
+
     def _moved(self, spec: Spec) -> Moved:
         choice = spec.move
         assert choice is not None
-        if not 0 <= choice.target < len(self._targets):
-            raise RecipeError(
-                f"output {spec.id}: source {spec.source} has no target {choice.target}"
-            )
+        self._require(spec, choice.target)
         if self._last is None or self._last[0] != choice:
             moved = self._mover.move(
                 choice.target, choice.draw, stay=choice.stay, angle=choice.angle, scr=choice.scr
@@ -204,29 +230,20 @@ class Realiser:
 
     def _keep_offset(self, patch: Mask, turn: TurnChoice, window: tuple[slice, slice]) -> Mask:
         """Move the turned target in the mask of its box, where all of it is in there."""
-        own = self._labels[window] == turn.target + 1
+        own = self._mover.labels[window] == turn.target + 1
         if own.sum() < self._targets[turn.target].area:
             return patch
         turned_own = turned(own, turn.quarter_turns, turn.mirror)
-        offset = self._offsets[turn.target].tolist()
+        offset = self._mover.offsets[turn.target].tolist()
         kept = keep_offset(turned_own, offset, turn.quarter_turns, turn.mirror)
         return (patch & ~turned_own) | kept
-
-    @cached_property
-    def _offsets(self) -> NDArray[np.float64]:
-        return measure_offsets(self._image, self._mask)
-
-    @cached_property
-    def _labels(self) -> NDArray[np.int32]:
-        return label_targets(self._mask)[1]
 
     def _place(self, spec: Spec) -> tuple[TurnChoice, tuple[slice, slice]] | None:
         """What is turned, and where it lies."""
         turn = spec.turn
         if turn is None:
             return None
-        if not 0 <= turn.target < len(self._targets):
-            raise RecipeError(f"output {spec.id}: source {spec.source} has no target {turn.target}")
+        self._require(spec, turn.target)
         height, width = self._mask.shape
         box = target_box(self._targets[turn.target], turn.side, (height, width))
         return turn, (slice(box[0], box[2]), slice(box[1], box[3]))

@@ -112,6 +112,7 @@ class Spec:
     turn: TurnChoice | None = None
     move: MoveChoice | None = None
     distractors: tuple[DistractorChoice, ...] = ()
+    copies: tuple[MoveChoice, ...] = ()
 
     def record(self) -> dict[str, Any]:
         """The choices as the keys of a manifest line."""
@@ -140,6 +141,8 @@ class Spec:
                 "angle": self.move.angle,
                 "scr": self.move.scr,
             }
+        if self.copies:
+            line["copies"] = [[one.target, one.draw, one.angle, one.scr] for one in self.copies]
         if self.distractors:
             line["distractors"] = [[one.kind, one.draw] for one in self.distractors]
         return line
@@ -177,7 +180,11 @@ class Spec:
                     keep_offset=bool(line.get("keep_offset", False)),
                 )
             distractors = tuple(DistractorChoice(*one) for one in line.get("distractors", ()))
-            return cls(line["id"], line["source"], noise, turn, move, distractors)
+            copies = tuple(
+                MoveChoice(target, draw, False, angle, scr)
+                for target, draw, angle, scr in line.get("copies", ())
+            )
+            return cls(line["id"], line["source"], noise, turn, move, distractors, copies)
         except KeyError as error:
             raise RecipeError(f"a manifest line lacks {error}; it is not from a build") from None
 
@@ -256,6 +263,9 @@ class Recipe:
     scr : tuple of float or None
         A target that is moved is scaled to a signal-to-clutter ratio drawn between these, evenly
         in its logarithm; None leaves its contrast.
+    copies : tuple of int
+        How many copies of its image's targets a negative gets beside them, at places that fit:
+        drawn between these. They are turned and scaled as moved targets are.
     distractors : tuple of int
         How many a negative gets: drawn between these.
     distractor_kinds : tuple of str
@@ -273,6 +283,7 @@ class Recipe:
     angle: float = 0.0
     any_angle: float = 0.0
     scr: tuple[float, float] | None = None
+    copies: tuple[int, int] = (0, 0)
     distractors: tuple[int, int] = (0, 0)
     distractor_kinds: tuple[Kind, ...] = KINDS
 
@@ -429,7 +440,11 @@ class NegativePlan:
             target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
         )
         move, distractors = _draw_changes(recipe, target.index, generator(seed, "changes", id_))
-        return Spec(id_, source.id, noise, choice if move is None else None, move, distractors)
+        copies: tuple[MoveChoice, ...] = ()
+        if recipe.copies[1]:
+            copies = _draw_copies(recipe, len(source.targets), generator(seed, "copies", id_))
+        turn_choice = choice if move is None else None
+        return Spec(id_, source.id, noise, turn_choice, move, distractors, copies)
 
     def _split(self, index: int, which: int) -> tuple[Target, int]:
         """Target and turn of a combination."""
@@ -488,12 +503,7 @@ def _draw_changes(
     """Whether a negative's target is moved, or turned alone, and what else is put in."""
     move = None
     if recipe.moves > 0 and rng.random() < recipe.moves:
-        angle, scr = 0.0, 0.0
-        if recipe.angle > 0:
-            angle = round(float(rng.uniform(-recipe.angle, recipe.angle)), 3)
-        if recipe.scr is not None:
-            scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
-        move = MoveChoice(target, int(rng.integers(_PLACES)), False, angle, scr)
+        move = _draw_move(recipe, target, rng)
     elif recipe.any_angle > 0 and rng.random() < recipe.any_angle:
         angle = round(float(rng.uniform(-180, 180)), 3)
         move = MoveChoice(target, int(rng.integers(_PLACES)), True, angle)
@@ -503,6 +513,23 @@ def _draw_changes(
     return move, tuple(
         DistractorChoice(kinds[int(rng.integers(len(kinds)))], int(rng.integers(_PLACES)))
         for _ in range(number)
+    )
+
+
+def _draw_move(recipe: Recipe, target: int, rng: np.random.Generator) -> MoveChoice:
+    angle, scr = 0.0, 0.0
+    if recipe.angle > 0:
+        angle = round(float(rng.uniform(-recipe.angle, recipe.angle)), 3)
+    if recipe.scr is not None:
+        scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
+    return MoveChoice(target, int(rng.integers(_PLACES)), False, angle, scr)
+
+
+def _draw_copies(recipe: Recipe, targets: int, rng: np.random.Generator) -> tuple[MoveChoice, ...]:
+    few, many = recipe.copies
+    return tuple(
+        _draw_move(recipe, int(rng.integers(targets)), rng)
+        for _ in range(int(rng.integers(few, many + 1)))
     )
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, special, stats
 
 from synth.frames import Frame
 from synth.targets import Box
@@ -166,21 +166,21 @@ def _classify(known: Floats, truth: NDArray[np.bool_], unknown: Floats) -> Float
 
     def loss(weight: Floats) -> tuple[float, Floats]:
         margin = sign * (design @ weight)
-        slope = -balance * sign * special.expit(-margin)
+        slope = -balance * sign * scipy.special.expit(-margin)
         free = np.append(weight[:-1], 0.0)
         value = float(balance @ np.logaddexp(0, -margin)) + _PENALTY / 2 * float(free @ free)
         return value, design.T @ slope + _PENALTY * free
 
-    found = optimize.minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
+    found = scipy.optimize.minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
     return np.asarray(expand(unknown) @ found.x)
 
 
 def _rank(values: Floats) -> Floats:
     """Ranks from 0 to 1, so that folds can be put together."""
-    return np.asarray(stats.rankdata(values) / (len(values) + 1))
+    return np.asarray(scipy.stats.rankdata(values) / (len(values) + 1))
 
 
 def _area(score: Floats, truth: NDArray[np.bool_]) -> float:
     positive, negative = int(truth.sum()), int((~truth).sum())
-    above = stats.rankdata(score)[truth].sum() - positive * (positive + 1) / 2
+    above = scipy.stats.rankdata(score)[truth].sum() - positive * (positive + 1) / 2
     return float(above / (positive * negative))

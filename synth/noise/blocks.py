@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -271,19 +271,20 @@ def _measure(frame: Frame, mask: Mask | None, side: int) -> _Candidates:
     step = side if apart >= _MOST_BLOCKS else side // 2
     windows = np.lib.stride_tricks.sliding_window_view
     values = frame.astype(np.float32)
-    grid = windows(values, (side, side))[::step, ::step]
+    grid = windows(frame, (side, side))[::step, ::step]
     shape = grid.shape[:2]
-    flat = grid.reshape(-1, side * side).astype(np.float64)
+    flat = np.array(grid, np.float64).reshape(-1, side * side)
     residual = _detrend(flat, side)
-    variance = residual.var(1)
-    fine = windows(second_differences(values), (side, side))[::step, ::step, 1:-1, 1:-1]
-    fine_variance = fine.mean((2, 3), dtype=np.float64).ravel()
+    # Over its trend, which has its mean, a block has a mean of 0.
+    square = residual**2
+    variance = square.mean(1)
+    inside = second_differences(values)[1:-1, 1:-1]
+    fine_variance = _block_sums(inside, side - 2, step) / (side - 2) ** 2
     part = side // _PARTS
-    inner = residual.reshape(-1, side, side)[:, : part * _PARTS, : part * _PARTS]
-    inner = inner.reshape(-1, _PARTS, part, _PARTS, part).var((2, 4)).reshape(-1, _PARTS**2)
-    spread = inner.std(1) / np.maximum(inner.mean(1), 1e-12)
+    spread = _unevenness(residual, square, (side, part))
     top = np.iinfo(frame.dtype).max
-    clipped = ((flat <= 0) | (flat >= top)).mean(1)
+    ends = ((frame == 0) | (frame == top)).view(np.uint8)
+    clipped = _block_sums(ends, side, step) / side**2
     even = (
         (clipped <= _MOST_CLIPPED)
         & (spread <= _MOST_SPREAD)
@@ -291,11 +292,34 @@ def _measure(frame: Frame, mask: Mask | None, side: int) -> _Candidates:
         & (fine_variance > _LEAST_SIGMA**2)
     )
     if mask is not None and mask.any():
-        even &= ~windows(mask, (side, side))[::step, ::step].any((2, 3)).ravel()
+        even &= _block_sums(mask.view(np.uint8), side, step) == 0
     row, col = (axis.ravel() * step for axis in np.indices(shape))
     return _Candidates(
         frame, row, col, flat.mean(1), even, variance / np.maximum(fine_variance, 1e-12)
     )
+
+
+def _block_sums(values: NDArray[Any], side: int, step: int) -> Floats:
+    """Sums over the blocks that begin every `step` pixels, in raster order."""
+    sums = cv2.integral(values, sdepth=cv2.CV_64F)
+    ends = sums[side::step, side::step]
+    rows, cols = ends.shape
+    tops, lefts = slice(0, (rows - 1) * step + 1, step), slice(0, (cols - 1) * step + 1, step)
+    inside = ends - sums[tops, side::step] - sums[side::step, lefts] + sums[tops, lefts]
+    return np.asarray(inside.ravel(), np.float64)
+
+
+def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Floats:
+    """Standard deviation over mean of the variances of each block's parts."""
+    side, part = sides
+
+    def means(values: Floats) -> Floats:
+        inner = values.reshape(-1, side, side)[:, : part * _PARTS, : part * _PARTS]
+        lines = inner.reshape(-1, part * _PARTS, _PARTS, part).sum(3)
+        return lines.reshape(-1, _PARTS, part, _PARTS).sum(2).reshape(-1, _PARTS**2) / part**2
+
+    inner = means(square) - means(residual) ** 2
+    return np.asarray(inner.std(1) / np.maximum(inner.mean(1), 1e-12))
 
 
 def _detrend(flat: Floats, side: int) -> Floats:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from synth.errors import NoiseError
 from synth.noise.blocks import NoiseBlocks
@@ -91,7 +91,7 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
         thousandth in every bin added.
     """
     return {
-        "wasserstein": float(stats.wasserstein_distance(made.values, real.values)),
+        "wasserstein": float(scipy.stats.wasserstein_distance(made.values, real.values)),
         "kl": _divergence(made, real),
         "spectrum": _rms(made.radial - real.radial),
         "rows": _rms(made.rows - real.rows),
@@ -197,7 +197,7 @@ def _divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
     for one in (made, real):
         count = np.histogram(one.values, edges)[0] / len(one.values) + 0.0005
         share.append(count / count.sum())
-    return float(stats.entropy(share[0], share[1]))
+    return float(scipy.stats.entropy(share[0], share[1]))
 
 
 def _level_error(made: NoiseStatistics, real: NoiseStatistics) -> float:

@@ -8,7 +8,7 @@ has the sensor's noise, and not the sum of the sensor's and its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -165,9 +165,18 @@ def measure_fine_noise(image: Frame) -> tuple[NDArray[np.float64], NDArray[np.fl
     level, square = [], []
     for part in np.array_split(order, count):
         level.append(float(mean[part].mean()))
-        square.append(float(np.quantile(variance[part], _SMOOTHEST)) / _QUANTILE_BIAS)
+        square.append(_low_quantile(variance[part]) / _QUANTILE_BIAS)
     # Rounding is white, and comes again when the sum is rounded.
     return np.array(level), np.sqrt(np.maximum(np.array(square) - 1 / 12, 0))
+
+
+def _low_quantile(variance: NDArray[Any]) -> float:
+    """The quantile at `_SMOOTHEST`, between neighbours as numpy's, in a tenth of its time."""
+    place = _SMOOTHEST * (len(variance) - 1)
+    below = int(place)
+    ordered = np.sort(variance)
+    low, high = float(ordered[below]), float(ordered[min(below + 1, len(ordered) - 1)])
+    return low + (place - below) * (high - low)
 
 
 def transfer_residual(
@@ -308,10 +317,11 @@ def _make_field(model: NoiseModel, kind: int) -> Field:
     white = fft.rfft2(white)
     power = np.log(wanted)
     field = np.zeros((0, 0), np.float32)
-    for _ in range(2):
+    for again in (True, False):
         coloured = fft.irfft2(white * np.exp(_enlarge(power) / 2), (_SIDE, _SIDE))
         field = _standard(bend[_place(_standard(coloured))])
-        power = power + np.log(wanted / _spectrum(field, len(wanted)))
+        if again:
+            power = power + np.log(wanted / _spectrum(field, len(wanted)))
     return field
 
 

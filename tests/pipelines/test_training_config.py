@@ -1,12 +1,13 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from detect.losses import LOSSES, make_loss
 from detect.recipe import Loss, Sampler
 from pipelines.config import load_config
 from pipelines.errors import ConfigError
-from pipelines.training import TrainConfig
+from pipelines.training import ComputeSettings, TrainConfig
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "train"
 
@@ -70,3 +71,16 @@ def test_the_strong_recipes_are_those_of_the_literature() -> None:
     assert (pal.optimiser.name, pal.optimiser.lr, pal.schedule.name) == ("adamw", 1e-3, "constant")
     assert pal.loss == Loss("hard_bce", 4.0, 0.5, "batch", 0.0)
     assert (pal.augment.pick, pal.augment.rotation, pal.augment.scale) == (3, 45, (0.8, 1.2))
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "arithmetic"),
+    [({"avx512_bf16": True}, "bf16-mixed"), ({"avx2": True, "amx_bf16": False}, "32-true")],
+)
+def test_precision_is_what_the_processor_multiplies_in(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool], arithmetic: str
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    assert ComputeSettings(device="cpu").settle().precision == arithmetic
+    asked = ComputeSettings(device="cpu", precision="bf16-mixed")
+    assert asked.settle().precision == "bf16-mixed"

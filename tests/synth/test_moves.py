@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -175,3 +176,44 @@ def test_real_targets_keep_their_area_under_any_angle() -> None:
             assert moved.mask.sum() == mask.sum()
             assert len(find_targets(moved.mask)) == len(targets)
     assert after == pytest.approx(before, rel=0.02)
+
+
+@given(st.integers(0, 10_000), st.sampled_from([8, 12]), st.sampled_from([0.0, 30.0]))
+@settings(max_examples=30, deadline=None)
+def test_a_copy_is_one_more_target_and_changes_its_place_alone(
+    seed: int, bits: int, angle: float
+) -> None:
+    image, mask, targets = simulated(seed, bits=bits)
+    mover = Mover(image, mask, targets)
+    before = image.copy(), mask.copy()
+    for target in targets:
+        made = mover.copy(target.index, seed, (image, mask), angle=angle)
+        assert made.image.dtype == image.dtype
+        assert (made.mask & mask).sum() == mask.sum()
+        if made.shift == (0, 0):
+            assert (made.image == image).all()
+            continue
+        # Near the border it shows in part.
+        assert len(find_targets(made.mask)) == len(targets) + 1
+        assert 0 < (made.mask & ~mask).sum() <= target.area
+        changed = np.argwhere(made.image != image) - (target.row, target.col) - made.shift
+        assert np.abs(changed).max() <= 2 * max(np.ptp(np.argwhere(mask), 0)) + 30
+        again = mover.copy(target.index, seed, (image, mask), angle=angle)
+        assert (again.image == made.image).all()
+    assert (image == before[0]).all()
+    assert (mask == before[1]).all()
+
+
+def test_copies_keep_clear_of_each_other_and_have_the_contrast_of_their_target() -> None:
+    image, mask, targets = simulated(5, (160, 160), targets=(1, 1))
+    mover = Mover(image, mask, targets)
+    found, label = image, mask
+    for draw in range(4):
+        made = mover.copy(0, draw, (found, label))
+        found, label = made.image, made.mask
+    assert len(find_targets(label)) == 5
+    rise = float(found[label & ~mask].mean()) - float(image[label & ~mask].mean())
+    around = float(np.median(image[cv2.dilate(mask.view(np.uint8), np.ones((9, 9))) - mask > 0]))
+    assert rise == pytest.approx(float(image[mask].mean()) - around, rel=0.2)
+    with pytest.raises(ValueError, match="no target 1"):
+        mover.copy(1, 0, (image, mask))
