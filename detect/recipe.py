@@ -87,11 +87,15 @@ class Sampler:
     negatives : int or None
         With ``sources``: at most so many of a source's negatives at a time, drawn afresh; None
         takes all of them.
+    finish : float
+        With ``originals``: share of the steps, the last ones, that see originals alone, so that
+        the last word is with images that nobody changed.
     """
 
     name: Literal["images", "sources"]
     originals: float | None
     negatives: int | None
+    finish: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,9 @@ class Entry(NamedTuple):
     key: tuple[int, int, int]
 
 
+_List = tuple[Sequence[tuple[int, ...]], int]
+
+
 @dataclass(frozen=True)
 class Stream:
     """The batches of a run.
@@ -51,11 +54,16 @@ class Stream:
         or a source and what was made from it, the source first.
     negatives : int or None
         How many of a group's images, beside its first, come at a time; None is all.
+    finish : float
+        Share of the steps, the last ones, whose batches come from `last` instead.
+    last : as `lists`
     """
 
     seed: int
-    lists: tuple[tuple[Sequence[tuple[int, ...]], int], ...]
+    lists: tuple[_List, ...]
     negatives: int | None = None
+    finish: float = 0.0
+    last: tuple[_List, ...] = ()
 
     @property
     def pass_steps(self) -> int:
@@ -63,11 +71,22 @@ class Stream:
         groups = sum(len(groups) for groups, _ in self.lists)
         return max(1, groups // sum(count for _, count in self.lists))
 
-    def batch(self, step: int) -> list[Entry]:
-        """Deal the batch of a step; the images of a group follow one another."""
+    def batch(self, step: int, steps: int = 0) -> list[Entry]:
+        """Deal the batch of a step; the images of a group follow one another.
+
+        Parameters
+        ----------
+        step : int
+        steps : int
+            Of the whole run; without it the run never comes to its `finish`.
+        """
         entries: list[Entry] = []
         group = 0
-        for number, (groups, count) in enumerate(self.lists):
+        lists, first = self.lists, 0
+        start = steps - round(self.finish * steps)
+        if self.last and steps and step >= start:
+            lists, first, step = self.last, len(lists), step - start
+        for number, (groups, count) in enumerate(lists, first):
             for place in range(step * count, (step + 1) * count):
                 turn, rank = divmod(place, len(groups))
                 members = groups[_order(self.seed, number, turn, len(groups))[rank]]
@@ -128,7 +147,9 @@ def make_stream(
         ([(index,) for index, changed in enumerate(made) if changed == wanted], count)
         for wanted, count in ((False, share), (True, batch - share))
     ]
-    return Stream(seed, tuple(part for part in parts if part[1]))
+    last = ((parts[0][0], batch),) if sampler.finish else ()
+    lists = tuple(part for part in parts if part[1])
+    return Stream(seed, lists, finish=sampler.finish, last=last)
 
 
 def group_by_source(ids: Sequence[str], origins: Mapping[str, Origin]) -> list[tuple[int, ...]]:

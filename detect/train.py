@@ -162,7 +162,7 @@ def train(
             _set_rate(learner.optimiser, rate)
 
             # Every process takes its rows of the batch, and sees the answers to all of them.
-            entries = stream.batch(step)
+            entries = stream.batch(step, steps)
             views = images.choose_views(entries, objective.compares)
             mine = _own_rows(fabric, len(entries))
             values, truth = images.take([entries[row] for row in mine], views[mine])

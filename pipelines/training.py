@@ -57,6 +57,7 @@ class SamplerSettings(NamedSettings):
     name: Literal["images", "sources"] = "images"
     originals: Share | None = None
     negatives: Annotated[int, Field(ge=0)] | None = None
+    finish: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
     @model_validator(mode="after")
     def _fits(self) -> SamplerSettings:
@@ -64,6 +65,8 @@ class SamplerSettings(NamedSettings):
             raise ValueError("originals: every source comes with its negatives here; set negatives")
         if self.name == "images" and self.negatives is not None:
             raise ValueError("negatives: goes with name: sources")
+        if self.finish and self.originals is None:
+            raise ValueError("finish: ends a run on originals alone; set originals too")
         return self
 
 

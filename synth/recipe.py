@@ -351,10 +351,12 @@ class NegativePlan:
         wanted = available if recipe.count is None else recipe.count
         if wanted and not available:
             raise RecipeError("no training image has a target, so there is nothing to turn")
-        if wanted > available and recipe.noise is None:
+        # What has a place of its own in every negative tells repeats apart, as noise does.
+        apart = recipe.copies[0] or recipe.distractors[0] or recipe.moves == 1
+        if wanted > available and recipe.noise is None and not apart:
             raise RecipeError(
                 f"{wanted} negatives are asked for, but {available} turns of targets are all "
-                "there are without noise to tell repeats apart"
+                "there are without noise, moves, copies or distractors to tell repeats apart"
             )
         self._recipe = recipe
         self._sources = sources

@@ -131,7 +131,7 @@ def study(
       detect study configs/studies/b-nudt.yaml --data NUDT-SIRST --noise backgrounds
       detect study configs/studies/b-nudt.yaml --data NUDT-SIRST --noise backgrounds \\
           --only originals,sirst5k-plus --seeds 0 --test --results docs/results
-      detect study configs/studies/c-sensor.yaml --data NUDT-SIRST --noise backgrounds \\
+      detect study mine.yaml --data NUDT-SIRST --noise backgrounds \\
           --noise nuaa=NUAA-SIRST --against nuaa=NUAA-SIRST --test
     """
     from pipelines.study_config import read_study

@@ -90,6 +90,17 @@ def test_keys_are_an_image_s_own() -> None:
         assert len(set(keys)) == len(keys)
 
 
+def test_the_last_steps_see_originals_alone() -> None:
+    stream = make_stream(Sampler("images", 0.5, None, finish=0.25), IDS, SET, 4, 0)
+    before = make_stream(Sampler("images", 0.5, None), IDS, SET, 4, 0)
+    batches = [stream.batch(step, 12) for step in range(12)]
+    made = [sum(IDS[entry.image] not in "abcd" for entry in batch) for batch in batches]
+    assert made == [2] * 9 + [0] * 3
+    assert batches[:9] == [before.batch(step) for step in range(9)]
+    keys = [entry.key for batch in batches for entry in batch]
+    assert len(set(keys)) == len(keys)
+
+
 def test_another_seed_is_another_order() -> None:
     orders = {
         tuple(entry.image for entry in make_stream(PLAIN, IDS, {}, 8, seed).batch(0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -273,3 +274,20 @@ def test_a_share_of_the_turns_is_of_the_target_alone_by_any_angle() -> None:
     assert moved == [spec for spec in plain if spec.move is not None]
     for spec in alone:
         assert Spec.from_record(spec.record()) == spec
+
+
+def test_copies_of_any_target_are_drawn_and_tell_repeats_apart() -> None:
+    sources = [source(f"{n:03d}", 3) for n in range(1, 20)]
+    plain = Recipe(moves=0.5, scr=(2, 9))
+    with pytest.raises(RecipeError, match="repeats apart"):
+        plan_negatives(replace(plain, count=300), sources, None, seed=4)
+    specs = plan_negatives(replace(plain, count=300, copies=(1, 3)), sources, None, seed=4)
+    assert {len(spec.copies) for spec in specs} == {1, 2, 3}
+    assert {one.target for spec in specs for one in spec.copies} == {0, 1, 2}
+    assert all(2 <= one.scr <= 9 and not one.stay for spec in specs for one in spec.copies)
+    assert len({spec.copies for spec in specs}) == len(specs)
+    for spec in specs:
+        assert Spec.from_record(spec.record()) == spec
+    # What else is drawn is not changed by them.
+    without = plan_negatives(plain, sources, None, seed=4)
+    assert [(one.move, one.turn) for one in specs[:228]] == [(s.move, s.turn) for s in without]
