@@ -25,12 +25,13 @@ from pipelines.fetch.fingerprint import (
 )
 from pipelines.fetch.layout import find_set, lists_in, open_set, refit_masks
 from pipelines.fetch.sets import PublicSet
-from pipelines.fetch.unpack import DamagedError, Limits, NoArchiveError, unpack
+from pipelines.fetch.unpack import DamagedError, Limits, RefusedError, unpack
 from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs
 from pipelines.store import finished, read_description, require_usable, sha256
 from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import Dataset, open_dataset
+from synth.errors import SynthError
 
 Progress = Callable[[str, int, int | None], None]
 Item = TypeVar("Item")
@@ -145,6 +146,8 @@ def fetch_set(
         out = out.resolve()
     if source.archive is not None and not source.archive.exists():
         raise FetchError(f"{source.archive}: no such file or folder; give the archive's own path")
+    if source.lists is not None:
+        lists_in(source.lists)
     url = source.url or public.url
     if source.archive is None and url is None:
         raise FetchError(
@@ -241,12 +244,15 @@ def _use_download(job: _Job, name: Path, archive: Path, keep_archive: bool) -> F
     except DamagedError as error:
         discard(name)
         raise FetchError(f"{error}; it was removed: run the same command to get it anew") from None
-    except NoArchiveError:
+    except RefusedError:
         discard(name)
         raise
     except _OtherPixelsError as error:
         keep(name)
         raise FetchError(f"{error}; take it as it is with --archive {name} --no-verify") from None
+    except (FetchError, SynthError) as error:
+        keep(name)
+        raise FetchError(f"{error}; the archive is {name}") from None
     if not keep_archive:
         discard(name)
         return result

@@ -88,8 +88,8 @@ class DamagedError(FetchError):
     """An archive that is not whole: worth another download."""
 
 
-class NoArchiveError(FetchError):
-    """A file that is no archive of a kind that is known here."""
+class RefusedError(FetchError):
+    """A file that is no archive of a kind that is known here, or one that could do harm."""
 
 
 @dataclass
@@ -114,9 +114,9 @@ class _Budget:
         self._bytes = 0
         self._names: dict[tuple[str, ...], tuple[tuple[str, ...], bool]] = {}
 
-    def refuse(self, problem: str) -> FetchError:
+    def refuse(self, problem: str) -> RefusedError:
         """An error that says what is wrong with the archive."""
-        return FetchError(f"{self.archive}: {problem}; nothing was unpacked")
+        return RefusedError(f"{self.archive}: {problem}; nothing was unpacked")
 
     def count(self, member: _Member) -> None:
         """Note one more member; it may be too many, or declare too much."""
@@ -183,11 +183,11 @@ def unpack(
     ------
     DamagedError
         The archive is cut off or damaged.
-    NoArchiveError
-        It is something else, such as a web page.
+    RefusedError
+        It is something else, such as a web page, or it could do harm: a name that leads outside,
+        a link, two names that are one on some systems, or more of anything than the limits allow.
     FetchError
-        It could do harm: a name that leads outside, a link, two names that are one on some
-        systems, or more of anything than the limits allow.
+        It cannot be read.
     StoreError
         A file cannot be written.
     """
@@ -291,7 +291,7 @@ def _members(archive: Path, budget: _Budget) -> Generator[_Member, None, None]:
     if start.startswith(b"PK"):
         raise zipfile.BadZipFile("it has no end")
     remedy = "get it in a browser" if what == "a web page" else "unpack it by hand"
-    raise NoArchiveError(f"{archive}: is {what}; {remedy}, and give that with --archive")
+    raise RefusedError(f"{archive}: is {what}; {remedy}, and give that with --archive")
 
 
 def _zip_members(archive: Path, budget: _Budget) -> Iterator[_Member]:

@@ -416,7 +416,22 @@ def test_a_hostile_archive_leaves_nothing(
     assert done.status == 1
     assert "leads out of the folder" in done.err
     assert not list(tmp_path.rglob("evil*"))
-    assert not (tmp_path / "a" / "out").exists()
+    assert not list((tmp_path / "a").iterdir())
+
+
+def test_a_download_of_something_else_is_kept_to_be_looked_at(
+    tmp_path: Path, synth: Synth, server: fs.FileServer
+) -> None:
+    server.data = zipped({"readme.txt": b"x"})
+    done = synth("fetch", "nuaa-sirst", "--out", tmp_path / "out", "--url", server.url)
+    assert done.status == 1
+    assert f"the archive is {tmp_path / 'nuaa-sirst.zip'}" in done.err
+    assert left_over(tmp_path) == ["nuaa-sirst.zip"]
+    done = synth(
+        "fetch", "nuaa-sirst", "--out", tmp_path / "o", "--url", server.url, "--lists", tmp_path
+    )
+    assert "no train.txt" in done.err
+    assert len(server.asked) == 1
 
 
 @pytest.mark.parametrize(

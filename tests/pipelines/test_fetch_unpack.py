@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from pipelines.errors import FetchError
-from pipelines.fetch.unpack import DamagedError, Limits, NoArchiveError, unpack
+from pipelines.fetch.unpack import DamagedError, Limits, RefusedError, unpack
 
 Tree = Callable[[Path], dict[str, bytes]]
 Members = Sequence[tuple[str, bytes]]
@@ -63,7 +63,7 @@ def refused(tmp_path: Path, into: Path, tree: Tree) -> Callable[..., str]:
 
     def attempt(archive: Path, limits: Limits = TIGHT) -> str:
         before = {name: data for name, data in tree(tmp_path).items() if "into" not in name}
-        with pytest.raises(FetchError) as caught:
+        with pytest.raises(RefusedError) as caught:
             unpack(archive, into, limits)
         after = {name: data for name, data in tree(tmp_path).items() if "into" not in name}
         assert after == before
@@ -337,7 +337,7 @@ def test_a_name_of_gigabytes_is_not_read(tmp_path: Path, into: Path) -> None:
 )
 def test_what_is_no_archive_is_named(data: bytes, words: str, tmp_path: Path, into: Path) -> None:
     (tmp_path / "set.zip").write_bytes(data)
-    with pytest.raises(NoArchiveError, match=f"set.zip: is {words}.*--archive"):
+    with pytest.raises(RefusedError, match=f"set.zip: is {words}.*--archive"):
         unpack(tmp_path / "set.zip", into)
 
 
@@ -350,7 +350,7 @@ def test_an_empty_file_is_damaged(tmp_path: Path, into: Path) -> None:
 def test_a_page_with_a_zip_behind_it_is_no_archive(tmp_path: Path, into: Path) -> None:
     archive = pack(tmp_path / "any", [("a.png", b"1")], "zip")
     archive.write_bytes(b"<html>" + archive.read_bytes())
-    with pytest.raises(NoArchiveError):
+    with pytest.raises(RefusedError):
         unpack(archive, into)
 
 
