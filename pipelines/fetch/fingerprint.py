@@ -76,7 +76,7 @@ def digest_pair(dataset: Dataset, id_: str) -> PairDigest:
 def digest_frame(frame: Frame) -> bytes:
     """SHA-256 of a frame's depth, size and DN."""
     order = frame.astype(frame.dtype.newbyteorder("<"), copy=False)
-    header = f"frame {frame.dtype} {frame.shape[0]}x{frame.shape[1]}\n"
+    header = f"frame {frame.dtype.name} {frame.shape[0]}x{frame.shape[1]}\n"
     return hashlib.sha256(header.encode() + order.tobytes()).digest()
 
 

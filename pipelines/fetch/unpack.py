@@ -225,6 +225,7 @@ def _write_all(
                 hidden = any(part.startswith(".") or part == "__MACOSX" for part in parts)
                 if member.folder or hidden or Path(parts[-1]).suffix.lower() not in wanted:
                     continue
+                _require_plain(parts, budget)
                 path = into.joinpath(*parts)
                 _write(path, member, budget)
                 yield path, parts
@@ -244,10 +245,15 @@ def _parts(name: str, budget: _Budget) -> tuple[str, ...]:
         raise budget.refuse(f"holds {name!r:.80}, which leads out of the folder")
     if len(parts) > _DEEPEST:
         raise budget.refuse(f"holds {name!r:.80}, which lies too deep")
+    return parts
+
+
+def _require_plain(parts: tuple[str, ...], budget: _Budget) -> None:
+    """Refuse names that hide something or that no list can hold."""
     for part in parts:
         if not part.isprintable() or len(os.fsencode(part)) > _LONGEST_NAME or part != part.strip():
+            name = "/".join(parts)
             raise budget.refuse(f"holds {name!r:.80}, which no file should be called")
-    return parts
 
 
 def _write(path: Path, member: _Member, budget: _Budget) -> None:

@@ -165,7 +165,7 @@ def test_every_layout_becomes_a_set_that_is_trained_on(
     assert set(dataset.masks) == set(dataset.images)
     assert check_dataset(dataset).sound
     frames = read_labelled(dataset, dataset.ids("train"))
-    assert len(frames.images) == len(splits["train"])
+    assert len(frames) == len(splits["train"])
     assert synth("verify", out).status == 0
     assert left_over(tmp_path) == ["out"]
 
