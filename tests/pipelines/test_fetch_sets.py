@@ -109,8 +109,8 @@ def know(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Know:
     """Make some pairs the published pixels of every set."""
 
     def set_known(pairs: Pairs = PAIRS, only: tuple[str, ...] = tuple(SETS)) -> Published:
-        root = write_files(tmp_path / "published", pairs.files("images", "masks"))
-        dataset = open_dataset(root)
+        root = tmp_path / "published" / f"{len(list(tmp_path.glob('published/*')))}"
+        dataset = open_dataset(write_files(root, pairs.files("images", "masks")))
         digests = [digest_pair(dataset, id_) for id_ in dataset.images]
         known = Published(
             fingerprint(digests),

@@ -80,7 +80,14 @@ def test_images_and_lists_come_out_and_nothing_else(
     kind: str, tmp_path: Path, into: Path, tree: Tree
 ) -> None:
     wanted = {"set/images/a.png": NOISE, "set/b.BMP": b"b", "set/train.txt": b"a\n"}
-    others = ["set/run.py", "set/m.xml", "set/Icon\r", "set/.hidden.png", "__MACOSX/set/a.png", "set/.git/a.txt"]
+    others = [
+        "set/run.py",
+        "set/m.xml",
+        "set/Icon\r",
+        "set/.hidden.png",
+        "__MACOSX/set/a.png",
+        "set/.git/a.txt",
+    ]
     members = [*wanted.items(), *((name, b"no") for name in others)]
     unpack(pack(tmp_path / "any", members, kind), into)
     assert tree(into) == wanted
