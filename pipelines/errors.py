@@ -17,6 +17,10 @@ class ClusterError(PipelineError):
     """The machines of a cluster cannot be reached or were lost; what was made before is sound."""
 
 
+class FetchError(PipelineError):
+    """A download, an archive or what is in it is not what it should be."""
+
+
 class StoreError(PipelineError):
     """An output directory or a file in it cannot be written, or is not what it should be.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -37,9 +37,9 @@ def write_repaired(
         `out` is taken, lies in the set, or cannot be written.
     """
     found = [
-        Found(id_, split, partial(_load, dataset.image_path(id_), dataset.mask_path(id_)))
+        found
         for split, ids in repair.splits.items()
-        for id_ in ids
+        for found in find_grey_pairs(dataset, split, ids)
     ]
     if not found:
         raise DatasetError(dataset.root, "has no pair that is worth keeping; see what is reported")
@@ -52,6 +52,13 @@ def write_repaired(
     configuration = {"command": "check", "fix": True}
     lists = {split: list(ids) for split, ids in repair.splits.items()}
     return write_set(found, lists, dataset.root, out, configuration, origin, pool, progress)
+
+
+def find_grey_pairs(dataset: Dataset, split: str, ids: Iterable[str]) -> Iterator[Found]:
+    """Pairs of a split, as they are written: grey images, and masks of 0 and 255."""
+    for id_ in ids:
+        paths = dataset.image_path(id_), dataset.mask_path(id_)
+        yield Found(id_, split, partial(_load, *paths))
 
 
 def _load(image_path: Path, mask_path: Path) -> Loaded:

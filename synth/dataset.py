@@ -171,13 +171,22 @@ def is_labelled(path: Path | str) -> bool:
     return bool(inside & set(IMAGE_FOLDERS)) and bool(inside & set(MASK_FOLDERS))
 
 
-def open_dataset(path: Path | str) -> Dataset:
+def open_dataset(
+    path: Path | str,
+    *,
+    folders: tuple[Path, Path] | None = None,
+    lists: Mapping[str, Path] | None = None,
+) -> Dataset:
     """Find the images, masks and splits of a labelled set; nothing is decoded.
 
     Parameters
     ----------
     path : Path or str
         The set's folder, in one of the layouts of this module.
+    folders : (Path, Path), optional
+        Where its images and its masks lie, in place of looking for them.
+    lists : mapping of str to Path, optional
+        The list of each split, in place of looking for them; empty for none.
 
     Returns
     -------
@@ -197,12 +206,17 @@ def open_dataset(path: Path | str) -> Dataset:
         images_of, masks_of = _Members(index, ""), _Members(index, ".mask")
         name = root.resolve().name
         return ShardedDataset(root, name, index.splits, True, images_of, masks_of, index)
-    images = _by_id(_subfolder(root, IMAGE_FOLDERS, "images"))
+    image_folder, mask_folder = folders or (
+        _subfolder(root, IMAGE_FOLDERS, "images"),
+        _subfolder(root, MASK_FOLDERS, "masks"),
+    )
+    images = _by_id(image_folder)
     masks = {
         id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file
-        for id_, file in _by_id(_subfolder(root, MASK_FOLDERS, "masks")).items()
+        for id_, file in _by_id(mask_folder).items()
     }
-    lists = find_lists(root)
+    if lists is None:
+        lists = find_lists(root)
     splits: dict[str, tuple[str, ...]]
     if lists:
         splits = {name: _read_list(file, images) for name, file in lists.items()}

@@ -83,10 +83,20 @@ def emit_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
 
 
-def progress_bar(total: int | None, desc: str, unit: str = "image") -> tqdm[Any]:
-    """A bar with rate and remaining time on stderr, silent when that is no terminal."""
+def progress_bar(
+    total: int | None, desc: str, unit: str = "image", *, scale: bool = False
+) -> tqdm[Any]:
+    """A bar with rate and remaining time on stderr, silent when that is no terminal.
+
+    With `scale` large numbers are shown as ``1.2M``.
+    """
     return tqdm(
-        total=total, desc=desc, unit=f" {unit}", file=sys.stderr, disable=not sys.stderr.isatty()
+        total=total,
+        desc=desc,
+        unit=unit if scale else f" {unit}",
+        unit_scale=scale,
+        file=sys.stderr,
+        disable=not sys.stderr.isatty(),
     )
 
 

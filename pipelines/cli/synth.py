@@ -28,6 +28,7 @@ from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.cli.check import check_command
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress_bar
 from pipelines.cli.export import export_command, import_command
+from pipelines.cli.fetch import fetch_command
 from pipelines.cli.quality import quality
 from pipelines.cli.report import set_report
 from pipelines.config import load_config
@@ -190,6 +191,7 @@ main.add_command(check_command)
 main.add_command(export_command)
 main.add_command(import_command)
 main.add_command(set_report)
+main.add_command(fetch_command)
 
 
 @main.command("noise-sample")
