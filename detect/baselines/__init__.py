@@ -61,6 +61,15 @@ class Baseline:
         One of `baseline_names`.
     rule, sigmas
         How its saliency becomes a mask; see `segment`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frame = np.random.default_rng(0).normal(90, 2, (64, 64)).round().astype(np.uint8)
+    >>> frame[30:33, 40:43] += 60
+    >>> mask = Baseline("top-hat")(frame)
+    >>> np.argwhere(mask).mean(axis=0).tolist()
+    [31.0, 41.0]
     """
 
     name: str
