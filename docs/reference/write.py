@@ -35,7 +35,7 @@ _ARRAY = re.compile(
     r"(?:numpy\.)?ndarray\[(?:tuple\[(?:typing\.)?Any, \.\.\.\]|(?:typing\.)?Any), "
     r"(?:numpy\.)?dtype\[(?:numpy\.)?([\w.~]+)\]\]"
 )
-_FIELD = re.compile(
+_FIELD = re.compile(r"FieldInfo\([^()\[\]]*(?:metadata=\[([^\[\]]*)\])?\)")
     r"FieldInfo\(annotation=NoneType, required=True(?:, metadata=\[([^\[\]]*)\])?\)"
 )
 _BOUND = re.compile(r"\w+\((\w+)=(.*?)\)")
