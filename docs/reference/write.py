@@ -36,8 +36,6 @@ _ARRAY = re.compile(
     r"(?:numpy\.)?dtype\[(?:numpy\.)?([\w.~]+)\]\]"
 )
 _FIELD = re.compile(r"FieldInfo\([^()\[\]]*(?:metadata=\[([^\[\]]*)\])?\)")
-    r"FieldInfo\(annotation=NoneType, required=True(?:, metadata=\[([^\[\]]*)\])?\)"
-)
 _BOUND = re.compile(r"\w+\((\w+)=(.*?)\)")
 
 
