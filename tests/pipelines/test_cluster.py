@@ -122,6 +122,7 @@ def test_a_set_on_disk_is_found_from_workers(
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", LAYOUTS)
 def test_a_worker_that_is_killed_costs_no_result(
     fresh_cluster: LocalCluster, tmp_path: Path, tree: Tree, shards: ShardSize | None
@@ -146,6 +147,7 @@ def test_a_worker_that_is_killed_costs_no_result(
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shards", LAYOUTS)
 def test_a_cluster_that_is_lost_leaves_what_is_whole(
     fresh_cluster: LocalCluster,
@@ -192,6 +194,7 @@ def test_an_error_on_a_worker_is_one_line_and_leaves_nothing(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["my.yaml", "source"]
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_one_line_and_goes_on_later(
     cluster: LocalCluster, tmp_path: Path, tree: Tree
 ) -> None:
@@ -239,6 +242,7 @@ def test_a_scheduler_without_workers_is_told(
         list(Pool(0, "dask", fresh_cluster.address).map(square, range(3)))
 
 
+@pytest.mark.slow
 def test_a_worker_without_the_package_is_told(fresh_cluster: LocalCluster, tmp_path: Path) -> None:
     # In front of the installed package, wherever that is, as if there were none.
     (tmp_path / "other").mkdir()
