@@ -15,7 +15,7 @@ from pipelines.cli.synth import main as synth
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-PAGES += [page for name in ("CONTRIBUTING.md",) if (page := ROOT / name).is_file()]
+PAGES += [ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 GROUPS: dict[str, click.Group] = {"synth": synth, "detect": detect}
 
 _FENCE = re.compile(r"^[ ]*```.*?\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
