@@ -59,6 +59,13 @@ def fresh_cluster(tmp_path: Path) -> Iterator[LocalCluster]:
         yield found
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes of a cluster may take long to start where a machine is busy."""
+    monkeypatch.setattr(cluster_module, "_PATIENCE", 60.0)
+    monkeypatch.setattr(cluster_module, "_WORKER_PATIENCE", 180.0)
+
+
 def test_results_come_in_order_from_both_workers(cluster: LocalCluster) -> None:
     pool = Pool(0, "dask", cluster.address)
     assert list(pool.map(square, range(50))) == [n * n for n in range(50)]
@@ -156,8 +163,6 @@ def test_a_cluster_that_is_lost_leaves_what_is_whole(
     shards: ShardSize | None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(cluster_module, "_PATIENCE", 5.0)
-    monkeypatch.setattr(cluster_module, "_WORKER_PATIENCE", 1.0)
     monkeypatch.setattr(cluster_module, "_EVERY", 0.1)
     worker = fresh_cluster.start_worker()
     lost = worker if shards is None else fresh_cluster.scheduler
@@ -166,6 +171,8 @@ def test_a_cluster_that_is_lost_leaves_what_is_whole(
         if 0 < done < total and lost.poll() is None:
             lost.kill()
             lost.wait()
+            monkeypatch.setattr(cluster_module, "_PATIENCE", 5.0)
+            monkeypatch.setattr(cluster_module, "_WORKER_PATIENCE", 1.0)
 
     out, wanted = tmp_path / "out", config(count=400)
     words = "has no workers" if shards is None else "was lost; what is whole is kept"
