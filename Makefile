@@ -15,11 +15,11 @@ RUN ?= runs/$(basename $(notdir $(TRAIN)))
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: help synth train test bench lint clean
+.PHONY: help synth train test test-all coverage bench lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
-	@grep -hE '^[a-z]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 
 synth: $(READY) ## build a data set (CONFIG= DATA= NOISE= OUT=)
 	$(BIN)/synth build $(CONFIG) --out $(OUT) \
@@ -33,8 +33,14 @@ train: $(READY) ## train a detector on the built set (TRAIN= OUT= RUN=), then te
 	@set -- $(RUN)/best.safetensors; test -f "$$1" || set -- $(RUN)/last.safetensors; \
 	  echo $(BIN)/detect test "$$1" $(OUT); $(BIN)/detect test "$$1" $(OUT)
 
-test: $(READY) ## run the tests
+test: $(READY) ## run the tests, but for the slow ones
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(READY) ## run every test
 	$(BIN)/python -m pytest
+
+coverage: $(READY) ## run every test, and say which lines none of them reaches
+	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
 	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \
@@ -46,8 +52,11 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY) ## the reference of the packages as HTML pages: out/docs/index.html
+	$(BIN)/python docs/reference/write.py out/docs
+
 clean: ## remove .venv and caches; data sets and runs stay
-	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=...")'

@@ -123,6 +123,16 @@ def judge(
     ------
     ValueError
         See `detect.metrics.measure`; or a curve is asked for, but the prediction is a mask.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> truth = np.zeros((16, 16), bool)
+    >>> truth[4:7, 4:7] = True
+    >>> rules = Rules(protocol="basicirstd", threshold=0.5)
+    >>> verdict = judge(truth * 0.9, truth, rules)
+    >>> verdict.report(rules)["iou"]
+    1.0
     """
     protocol, threshold = rules.protocol, rules.threshold
     return Verdict(
@@ -159,6 +169,17 @@ def evaluate(
     Returns
     -------
     Tally
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frame = np.zeros((16, 16), np.uint8)
+    >>> frame[4:7, 4:7] = 200
+    >>> frame[12, 12] = 90
+    >>> tally = evaluate(lambda frame: frame > 50, [(frame, frame > 100)])
+    >>> scores = tally.scores()
+    >>> scores["pd"], scores["iou"], scores["fa"] == 1 / frame.size
+    (1.0, 0.9, True)
     """
     tally = Tally()
     for frame, truth in pairs:

@@ -189,6 +189,14 @@ def load_detector(
         The file does not hold weights of a known network.
     DetectError
         The device is not there, or the tile is not wider than the overlap.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> detector = load_detector(shipped_weights(), device="cpu")
+    >>> frame = np.full((50, 70), 90, np.uint8)
+    >>> detector(frame).shape
+    (50, 70)
     """
     weights = read_weights(path)
     network = fold_norms(weights.build(path))
@@ -260,6 +268,13 @@ def encode_probability(probability: NDArray[np.floating], bits: int) -> bytes:
     -------
     bytes
         Halves are rounded down, so that what is above 0.5 in the file is above 0.5 in the map.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from synth.frames import decode_frame
+    >>> decode_frame(encode_probability(np.array([[0.0, 0.5, 1.0]]), 8), "map.png")
+    array([[  0, 127, 255]], dtype=uint8)
     """
     scaled = np.ceil(probability.astype(np.float64) * (2**bits - 1) - 0.5)
     return encode_png(scaled.astype(np.uint8) if bits == 8 else scaled.astype(np.uint16))
@@ -309,6 +324,15 @@ def find_detections(
     -------
     list of Detection
         The 8-connected components, in raster order of their first pixels.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frame = np.tile(np.array([98, 102], np.uint8), (32, 16))
+    >>> frame[9:12, 20] = 140
+    >>> found = find_detections(frame, (frame > 120) * 0.75)
+    >>> [(one.row, one.column, one.area, one.peak_probability) for one in found]
+    [(10, 20, 3, 0.75)]
     """
     mask = np.asarray(probability > threshold)
     _, labels = label_targets(mask)

@@ -203,6 +203,25 @@ def build(
     ------
     SynthError, PipelineError
         One line that names the file at fault. Nothing is left behind then.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> config = BuildConfig.model_validate(
+    ...     {
+    ...         "name": "tiny",
+    ...         "simulate": {"train": 2, "test": 1, "noise_frames": 1, "shape": [64, 64]},
+    ...         "negatives": {"count": 3},
+    ...     }
+    ... )
+    >>> with TemporaryDirectory() as folder:
+    ...     result = build(config, Path(folder) / "tiny", jobs=1)
+    ...     dataset = open_dataset(result.out)
+    >>> result.counts
+    {'outputs': 6, 'train': 5, 'test': 1, 'negatives': 3}
+    >>> len(dataset.ids("train"))
+    5
     """
     pool = Pool(jobs, backend, scheduler)
     return execute(prepare(config, pool, shards), out, pool, progress)

@@ -62,6 +62,18 @@ def load_config(
     ------
     ConfigError
         The file is absent or no YAML mapping, or a key or value is wrong.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> from pipelines.build_config import BuildConfig
+    >>> with TemporaryDirectory() as folder:
+    ...     path = Path(folder) / "mine.yaml"
+    ...     _ = path.write_text("name: mine\\ndata: mycamera\\n")
+    ...     config = load_config(path, BuildConfig, ["negatives.side=auto"])
+    >>> config.name, config.negatives.side
+    ('mine', 'auto')
     """
     path = Path(path)
     try:

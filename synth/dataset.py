@@ -197,6 +197,27 @@ def open_dataset(
     DatasetError
         The folder, its images or its masks are missing; a list names an id that is absent, that
         has no mask, twice, in two splits, or with a path in it; two files share one id.
+
+    Examples
+    --------
+    >>> from pathlib import Path
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from synth.frames import write_frame
+    >>> with TemporaryDirectory() as folder:
+    ...     root = Path(folder)
+    ...     for place in ("images", "masks"):
+    ...         (root / place).mkdir()
+    ...         for id_ in ("a", "b", "c"):
+    ...             write_frame(root / place / f"{id_}.png", np.eye(8, dtype=bool))
+    ...     _ = (root / "train.txt").write_text("a\\nb\\n")
+    ...     _ = (root / "test.txt").write_text("c\\n")
+    ...     dataset = open_dataset(root)
+    ...     image, mask = dataset.read_pair("c")
+    >>> dataset.splits
+    {'train': ('a', 'b'), 'test': ('c',)}
+    >>> image.dtype.name, mask.sum().item()
+    ('uint8', 8)
     """
     root = Path(path)
     if not root.is_dir():

@@ -65,6 +65,15 @@ def read_frame(path: Path | str) -> Frame:
     ------
     FrameError
         The file is absent, empty, damaged, of another type, or of another depth.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> with TemporaryDirectory() as folder:
+    ...     write_frame(f"{folder}/sky.png", np.array([[7000, 7250]], np.uint16))
+    ...     read_frame(f"{folder}/sky.png")
+    array([[7000, 7250]], dtype=uint16)
     """
     path = Path(path)
     return decode_frame(read_bytes(path), path)
@@ -121,7 +130,17 @@ def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
 
 
 def read_mask(path: Path | str) -> Mask:
-    """Read one mask; see `decode_mask`."""
+    """Read one mask; see `decode_mask`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> with TemporaryDirectory() as folder:
+    ...     write_frame(f"{folder}/mask.png", np.array([[False, True]]))
+    ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
+    (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
+    """
     path = Path(path)
     return decode_mask(read_bytes(path), path)
 
@@ -145,7 +164,16 @@ def decode_mask(data: bytes, path: Path | str) -> Mask:
 
 
 def binarise(values: Frame) -> Mask:
-    """Turn the DN of a mask file into booleans; see `decode_mask`."""
+    """Turn the DN of a mask file into booleans; see `decode_mask`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> binarise(np.array([0, 127, 128, 255], np.uint8)).tolist()
+    [False, False, True, True]
+    >>> binarise(np.array([0, 1], np.uint8)).tolist()
+    [False, True]
+    """
     half = int(np.iinfo(values.dtype).max) // 2
     if values.size and int(values.max()) == 1:
         return values == 1
@@ -284,7 +312,13 @@ def group_by_folder(paths: Sequence[Path]) -> list[list[Path]]:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that orders runs of digits by value: ``a2`` before ``a10``."""
+    """Sort key that orders runs of digits by value: ``a2`` before ``a10``.
+
+    Examples
+    --------
+    >>> sorted(["a10", "a9", "a1"], key=natural_key)
+    ['a1', 'a9', 'a10']
+    """
     return tuple(
         (0, int(part)) if part.isdigit() else (1, part)
         for part in re.split(r"([0-9]+)", name)

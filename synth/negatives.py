@@ -65,7 +65,16 @@ def turn_patch(
 
 
 def turned(patch: Array, quarter_turns: int, mirror: bool) -> Array:
-    """A patch of an image or of a mask, mirrored and then turned; a copy. See `turn_patch`."""
+    """A patch of an image or of a mask, mirrored and then turned; a copy. See `turn_patch`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> turned(np.array([[1, 2], [3, 4]]), 1, mirror=False).tolist()
+    [[2, 4], [1, 3]]
+    >>> turned(np.array([[1, 2], [3, 4]]), 0, mirror=True).tolist()
+    [[2, 1], [4, 3]]
+    """
     return cast(Array, np.rot90(patch[:, ::-1] if mirror else patch, quarter_turns).copy())
 
 

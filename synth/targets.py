@@ -164,6 +164,14 @@ def target_box(target: Target, side: int, shape: tuple[int, int]) -> Box:
     ------
     ValueError
         The box is larger than the image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> mask = np.zeros((64, 64), bool)
+    >>> mask[2, 40] = True
+    >>> target_box(find_targets(mask)[0], 32, mask.shape)
+    (0, 24, 32, 56)
     """
     height, width = shape
     if not 1 <= side <= min(height, width):
@@ -193,6 +201,15 @@ def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> flo
     -------
     float
         Dimensionless; infinite over a constant background, NaN where none is left.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.tile(np.array([98, 102], np.uint8), (32, 16))
+    >>> image[10, 10] = 120
+    >>> mask = image == 120
+    >>> round(local_scr(image, mask, find_targets(mask)[0]), 1)
+    10.0
     """
     _, labels = label_targets(mask)
     return _measure_signal(image, mask, labels, target, margin).scr

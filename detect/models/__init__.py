@@ -129,6 +129,14 @@ def build_model(name: str, in_channels: int = 1) -> Network:
     ------
     ModelError
         There is no such network.
+
+    Examples
+    --------
+    >>> import torch
+    >>> network = build_model("small")
+    >>> maps = network(torch.zeros(1, 1, 64, 64))
+    >>> tuple(maps[-1].shape)
+    (1, 1, 64, 64)
     """
     return _BUILDERS[require_known(name)](in_channels)
 
@@ -152,6 +160,12 @@ def count_cost(name: str, in_channels: int = 1, side: int = 256) -> Cost:
     Returns
     -------
     Cost
+
+    Examples
+    --------
+    >>> cost = count_cost("acm")
+    >>> f"{cost.params / 1e6:.3f} M, {cost.macs / 1e9:.2f} G"
+    '0.398 M, 0.34 G'
     """
     with torch.device("meta"):
         network = build_model(name, in_channels).eval()

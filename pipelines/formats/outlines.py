@@ -51,7 +51,7 @@ def outline(component: Mask) -> NDArray[np.float64]:
     Examples
     --------
     >>> import numpy as np
-    >>> outline(np.ones((1, 1), bool)).tolist()
+    >>> outline(np.ones((1, 1), bool)).round(2).tolist()
     [[0.99, 0.01], [0.99, 0.99], [0.01, 0.99], [0.01, 0.01]]
     """
     padded = np.pad(component, 1)

@@ -31,6 +31,17 @@ class NoiseBank:
         Mean (DN) and population variance (DN²) of the patch.
     kind : (N,) ndarray of int32
         Type of noise: which of the joined banks (or cameras) the patch is from, from 0.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> bank = make_bank(np.full((2, 32, 32), 7, np.uint8))
+    >>> with TemporaryDirectory() as folder:
+    ...     bank.save(f"{folder}/bank.npz")
+    ...     again = load_bank(f"{folder}/bank.npz")
+    >>> len(again), again.side, again.mean.tolist(), again.var.tolist()
+    (2, 32, [7.0, 7.0], [0.0, 0.0])
     """
 
     patches: NDArray[np.uint8] | NDArray[np.uint16]

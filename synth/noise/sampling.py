@@ -115,6 +115,16 @@ def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int 
     ------
     NoiseError
         No window passes, frames of different depth, or a bank beyond the memory bound.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> frame = np.full((64, 64), 100, np.uint8)
+    >>> frame[:32, ::2] = 200
+    >>> source = NoiseFrame("sky", lambda: (frame, None))
+    >>> bank = sample_noise([source], SamplingRule(side=32))
+    >>> len(bank), bank.row.tolist(), bank.col.tolist()
+    (2, [32, 32], [0, 32])
     """
     if rule.rule == "texture":
         return _sample_noise_alone(frames, rule, seed)

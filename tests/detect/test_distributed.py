@@ -70,7 +70,14 @@ def built(small_set: SmallSet, synth: Callable[..., object], tmp_path: Path) -> 
     "changes",
     [
         ("loss=soft_iou_hard_bce",),
-        ("sampler=sources", "loss={name: soft_iou_bce, over: sources, consistency: 1}", "batch=1"),
+        pytest.param(
+            (
+                "sampler=sources",
+                "loss={name: soft_iou_bce, over: sources, consistency: 1}",
+                "batch=1",
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_two_processes_have_the_loss_of_one(
@@ -96,6 +103,7 @@ def test_two_processes_have_the_loss_of_one(
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_failure_is_one_line_of_the_first_process(built: Path, tmp_path: Path) -> None:
     config = tmp_path / "train.yaml"
     config.write_text(CONFIG)

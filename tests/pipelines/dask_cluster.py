@@ -40,7 +40,7 @@ class LocalCluster:
             "dask_scheduler", "--port", "0", "--idle-timeout", "180", "--no-show",
             "--scheduler-file", str(file),
         )  # fmt: skip
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while not file.exists() or not file.read_text():
             assert self.scheduler.poll() is None, "the scheduler ended"
             assert time.monotonic() < deadline, "the scheduler does not start"
@@ -51,7 +51,7 @@ class LocalCluster:
         """Start a worker of one thread that finds packages in `path`."""
         return self._start(
             "dask_worker", self.address, "--nthreads", "1", "--no-nanny",
-            "--death-timeout", "20", "--local-directory", str(self._place), path=path,
+            "--death-timeout", "60", "--local-directory", str(self._place), path=path,
         )  # fmt: skip
 
     def stop(self) -> None:

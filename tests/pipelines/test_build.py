@@ -35,6 +35,7 @@ from synth.targets import find_targets, target_box
 
 Tree = Callable[[Path], dict[str, bytes]]
 ROOT = Path(__file__).parents[2]
+slow = pytest.mark.slow
 
 
 def config(**changes: Any) -> BuildConfig:
@@ -439,7 +440,7 @@ def large_config(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("backend", ["threads", "processes"])
+@pytest.mark.parametrize("backend", [pytest.param("threads", marks=slow), "processes"])
 def test_a_build_that_is_killed_and_run_again_ends_with_the_same_bytes(
     large_config: Path, tmp_path: Path, tree: Tree, backend: str
 ) -> None:
@@ -496,6 +497,7 @@ def test_an_interrupt_is_one_line_and_leaves_what_the_next_run_needs(
     assert again.made == 1212 - left
 
 
+@slow
 @pytest.mark.parametrize("backend", ["threads", "processes"])
 def test_a_second_interrupt_ends_it_at_once(
     large_config: Path, tmp_path: Path, backend: str
@@ -512,6 +514,7 @@ def test_a_second_interrupt_ends_it_at_once(
     build(load_config(large_config, BuildConfig, defaults={"name": "large"}), out)
 
 
+@slow
 def test_a_background_build_is_not_interrupted(large_config: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `nohup ... &` hands it down

@@ -363,7 +363,7 @@ def seen_by_pillow(dataset: Dataset) -> dict[str, Counter[str]]:
     return counts
 
 
-@pytest.mark.parametrize("name", ["NUDT-SIRST", "NUAA-SIRST"])
+@pytest.mark.parametrize("name", [pytest.param("NUDT-SIRST", marks=pytest.mark.slow), "NUAA-SIRST"])
 def test_real_sets_are_reported_as_they_are(synth: Synth, name: str) -> None:
     folder = real_data(name)
     found = reported(synth, folder)

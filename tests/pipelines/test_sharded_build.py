@@ -292,6 +292,7 @@ def test_a_torn_shard_is_made_again(
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.slow
 def test_a_killed_build_ends_with_the_same_bytes(tmp_path: Path, tree: Tree) -> None:
     file = tmp_path / "my.yaml"
     file.write_text(

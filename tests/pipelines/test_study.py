@@ -288,7 +288,7 @@ def interrupt(at: int, kill: bool) -> Callable[..., Iterator[int]]:
     return steps
 
 
-@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_interrupted_study_ends_with_the_same_tables(
     done: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: bool
 ) -> None:
@@ -475,6 +475,7 @@ def test_no_labelled_image_may_be_a_test_image_of_a_further_set(
     assert "001.png: has the same pixels as the test image 005 of other" in outcome.err
 
 
+@pytest.mark.slow
 def test_two_runs_at_a_time_give_the_same_scores(done: Path, folder: Path, tmp_path: Path) -> None:
     from pipelines.study_results import write_tables
 
