@@ -74,7 +74,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
         ) from None
     try:
         details = json.loads(metadata["detect"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise WeightsError(
             path, "does not say which network it belongs to; give a file that detect train wrote"
         ) from None
