@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ NOISE = "noise.npz"
 IMAGES = "images"
 MASKS = "masks"
 CARD = "README.md"
+PARTS = ".parts"
+"""Folder of the staging directory for files that get their own name once they are whole."""
 
 _PLAN = ".plan.json"
 
@@ -50,6 +53,34 @@ def write_file(path: str, data: bytes) -> None:
             os.close(handle)
     except OSError as error:
         raise _write_error(path, error) from None
+
+
+def place_file(path: str, data: bytes, parts: Path) -> None:
+    """Write a file under a name that no other process uses, and give it its own in one step.
+
+    A worker that was taken for dead may still write what another one has written again since; the
+    bytes are the same, but it may end at any moment.
+
+    Parameters
+    ----------
+    path : str
+    data : bytes
+    parts : Path
+        A folder of the same file system.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written (disk full, read-only).
+    """
+    part = f"{parts}/{uuid.uuid4().hex}"
+    try:
+        write_file(part, data)
+        os.rename(part, path)  # noqa: PTH104
+    except OSError as error:
+        raise _write_error(path, error) from None
+    except StoreError as error:
+        raise StoreError(path, error.problem) from None
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -259,6 +290,7 @@ class Staging:
 
         Hashes of files that are there already may be in the description's ``files``.
         """
+        shutil.rmtree(self.place / PARTS, ignore_errors=True)
         if self._handle >= 0:
             os.fsync(self._handle)
         hashes = dict(description.get("files", {}))
@@ -417,7 +449,7 @@ def _open_staging(
             for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             write_file(str(place / _PLAN), plan)
-        for folder in folders:
+        for folder in (*folders, PARTS):
             (place / folder).mkdir(parents=True, exist_ok=True)
         return Staging(out, place)
     except OSError as error:
