@@ -70,7 +70,7 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            path, f"is not a safetensors file, or is damaged ({str(error).splitlines()[0]})"
+            path, f"is not a safetensors file, or is damaged ({str(error).splitlines()[0]:.100})"
         ) from None
     try:
         details = json.loads(metadata["detect"])

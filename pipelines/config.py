@@ -175,8 +175,8 @@ def parse_yaml(text: str, where: str) -> Any:
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"{where}{line}: is not valid YAML: {reason}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: is not valid YAML: {error}") from None
+    except Exception as error:  # values with tags of their own raise half a dozen types
+        raise ConfigError(f"{where}: is not valid YAML: {error!s:.100}") from None
 
 
 def _count_values(value: Any, known: dict[int, float]) -> float:
@@ -224,7 +224,7 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         return f"{key}: is missing"
     given = problem.get("input")
     if isinstance(given, str | int | float | bool) and problem["type"] != "value_error":
-        message += f" (got {given!r})"
+        message += f" (got {given!r:.60})"
     return f"{key}: {message}" if key else message
 
 
