@@ -76,7 +76,7 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
         return lock
     try:
         present = dict(flatten(json.loads(path.read_text(encoding="utf-8"))))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise TrainingError(f"{path}: is damaged; remove {out} or choose another --out") from None
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):

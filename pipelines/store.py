@@ -192,12 +192,27 @@ def read_description(out: Path) -> dict[str, Any]:
     try:
         found = json.loads(data)
         body = {key: value for key, value in found.items() if key != "sha256"}
-        intact = describe(body) == data
+        intact = describe(body) == data and _is_description(body)
     except (ValueError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise StoreError(path, "was changed after the build; build the set again")
     return dict(found)
+
+
+def _is_description(found: Mapping[str, Any]) -> bool:
+    """Whether what is counted on has the types that a build gives it."""
+    kinds = {"files": str, "shards": int, "folders": int, "counts": int}
+    parts = {key: found.get(key, {}) for key in kinds}
+    return (
+        all(
+            isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
+            for key, part in parts.items()
+        )
+        and isinstance(found.get("source"), dict)
+        and "fingerprint" in found["source"]
+        and "noise" in found
+    )
 
 
 def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, bytes]:
@@ -497,6 +512,9 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
 def file_problem(path: Path, wanted: str) -> str | None:
     """What is wrong with a file that should have this SHA-256; it is never in memory whole."""
     try:
+        # A manifest that others wrote may name a pipe, or a device that never ends.
+        if not path.is_file() and path.exists():
+            return f"{path}: is not a file"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:

@@ -135,7 +135,7 @@ class Run:
         path = self.place / _TRAINING / "history.json"
         try:
             return list(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             raise StoreError(
                 path, f"cannot be read; remove {self.place} to train the run again"
             ) from None
@@ -577,7 +577,7 @@ def _is_same(run: Run) -> bool:
 def _read_identity(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise StoreError(path, f"is damaged; remove {path.parent}") from None
 
 

@@ -33,7 +33,7 @@ def mutate(data: bytes, name: str, rng: random.Random) -> bytes:
         return mutate_bytes(data, rng)
     try:
         damaged = special(data, rng)
-    except (ValueError, struct.error, zlib.error, IndexError, KeyError, OverflowError):
+    except (ValueError, struct.error, zlib.error, LookupError, OverflowError, RecursionError):
         damaged = mutate_bytes(data, rng)
     # Damage to what was damaged.
     return mutate_bytes(damaged, rng) if rng.random() < 0.1 else damaged

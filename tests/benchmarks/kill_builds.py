@@ -138,8 +138,7 @@ def kill_builds(place: Path, kills: int, seed: int, process_share: float) -> dic
         if digest(out) != wanted[kind.name] or left != ["out", "small.yaml"]:
             differing.append(f"{kind.name}: killed after {', '.join(said)} s; {left}")
         shutil.rmtree(out)
-        if sys.stderr.isatty():
-            print(f"\r{done} of {kills} kills", end="", file=sys.stderr)
+        print(f"{done} of {kills} kills, {len(differing)} differ", file=sys.stderr, flush=True)
     return {
         "kills": done,
         "by kind": dict(counts),
