@@ -373,8 +373,11 @@ def staging(
                 opened.close()
         except ClusterError:
             raise
-        except Exception:
+        except Exception as error:
             shutil.rmtree(place, ignore_errors=True)
+            # A write or a flush that fails does not know its file's name.
+            if isinstance(error, OSError) and error.filename is None:
+                raise _write_error(out, error) from None
             raise
     except Exception:
         _remove_empty(made)

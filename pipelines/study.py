@@ -15,7 +15,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -591,7 +591,8 @@ def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:
         stop.touch()
         raise
     except Exception as error:
-        stop.write_text(str(error), encoding="utf-8")
+        with suppress(OSError):  # on a full disk the others find out by themselves
+            stop.write_text(str(error), encoding="utf-8")
         raise
     return run
 
