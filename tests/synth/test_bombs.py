@@ -49,10 +49,14 @@ def tiff(width: int, height: int, bits: int = 8, samples: int = 1, order: str = 
 def tiled(side: int) -> bytes:
     """A TIFF file of 8x8 pixels in tiles of any side."""
     whole = tiff(8, 8)
-    return whole.replace(
-        struct.pack("<HHI", 278, 4, 1) + struct.pack("<I", 8),
-        struct.pack("<HHI", 322, 4, 1) + struct.pack("<I", side),
-    )
+    for old, new in ((struct.pack("<HHIHH", 277, 3, 1, 1, 0), 322), (_field(278, 8), 323)):
+        assert old in whole
+        whole = whole.replace(old, _field(new, side))
+    return whole
+
+
+def _field(tag: int, value: int) -> bytes:
+    return struct.pack("<HHII", tag, 4, 1, value)
 
 
 def bmp(width: int, height: int, bits: int = 24, packed: int = 0) -> bytes:
