@@ -204,14 +204,9 @@ def _is_description(found: Mapping[str, Any]) -> bool:
     """Whether what is counted on has the types that a build gives it."""
     kinds = {"files": str, "shards": int, "folders": int, "counts": int}
     parts = {key: found.get(key, {}) for key in kinds}
-    return (
-        all(
-            isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
-            for key, part in parts.items()
-        )
-        and isinstance(found.get("source"), dict)
-        and "fingerprint" in found["source"]
-        and "noise" in found
+    return all(
+        isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
+        for key, part in parts.items()
     )
 
 
@@ -535,9 +530,11 @@ def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -
         difference = _difference(found.get(key), wanted.get(key), key)
         if difference:
             return difference
-    if found["source"]["fingerprint"] != wanted["source"]["fingerprint"]:
+    source = found.get("source")
+    same = isinstance(source, dict) and source.get("fingerprint") == wanted["source"]["fingerprint"]
+    if not same:
         return "the source's images, masks or splits are not the same"
-    if found["noise"] != wanted["noise"]:
+    if found.get("noise") != wanted["noise"]:
         return "the noise bank is not the same"
     return None
 

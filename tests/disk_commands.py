@@ -14,6 +14,8 @@ from broken_disk import KILLED, BrokenDisk, Mode, broken
 from click.testing import CliRunner
 from small_sets import Outcome, write_small_set
 
+from detect.files import PART
+
 _WORDS = {
     "full": "No space left on device",
     "read-only": "Read-only file system",
@@ -57,7 +59,9 @@ class Command:
         found: dict[str, bytes | None] = {}
         for path in sorted(disk.rglob("*")):
             name = path.relative_to(disk)
-            if not set(self.loose) & set(name.parts):
+            # What a killed process was writing is hidden, and nothing reads it.
+            hidden = name.name.startswith(".") and name.suffix == PART
+            if not set(self.loose) & set(name.parts) and not hidden:
                 found[name.as_posix()] = path.read_bytes() if path.is_file() else None
         return found
 

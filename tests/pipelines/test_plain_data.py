@@ -16,7 +16,7 @@ from detect.errors import WeightsError
 from detect.predictions import PredictionError, open_predictions
 from detect.weightsfile import read_weights
 from pipelines.build_config import BuildConfig
-from pipelines.config import load_config
+from pipelines.config import load_config, parse_yaml
 from pipelines.errors import ConfigError
 from synth.errors import NoiseError
 from synth.noise.cameras import load_noise
@@ -133,6 +133,6 @@ def test_yaml_that_grows_without_end_is_refused(tmp_path: Path, text: str) -> No
     assert time.process_time() - begun < 30
 
 
-def test_the_aliases_of_our_own_configurations_are_few() -> None:
-    for path in sorted((ROOT / "configs").glob("*.yaml")):
-        load_config(path, BuildConfig, defaults={"name": "x"})
+def test_our_own_configurations_are_within_the_limits() -> None:
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        assert isinstance(parse_yaml(path.read_text(encoding="utf-8"), path.name), dict)
