@@ -300,7 +300,10 @@ class Staging:
 
         Hashes of files that are there already may be in the description's ``files``.
         """
+        # Twice, as a worker of a killed build may put a last file there.
         shutil.rmtree(self.place / PARTS, ignore_errors=True)
+        if (self.place / PARTS).exists():
+            shutil.rmtree(self.place / PARTS)
         if self._handle >= 0:
             os.fsync(self._handle)
         hashes = dict(description.get("files", {}))
