@@ -37,6 +37,7 @@ from detect.predict import Detector
 from detect.recipe import Compute, Optimiser, Recipe
 from detect.sampler import Entry, make_stream
 from detect.schedule import learning_rate
+from detect.seeds import Purpose, draw_generator
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset
 
@@ -162,6 +163,9 @@ def train(
         for step in watch(remaining) if first else remaining:
             rate = learning_rate(recipe.schedule, recipe.optimiser.lr, step, steps)
             _set_rate(learner.optimiser, rate)
+            # What a layer draws follows from the step, so that a run that goes on draws the same.
+            own = draw_generator(Purpose.DROPOUT, recipe.seed, step, fabric.global_rank)
+            torch.manual_seed(int(own.integers(1 << 63)))
 
             # Every process takes its rows of the batch, and sees the answers to all of them.
             entries = stream.batch(step)
