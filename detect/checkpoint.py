@@ -72,11 +72,14 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
             raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         lock = _lock(out)
-        write_json(path, identity)
-        return lock
+        if not path.exists():
+            write_json(path, identity)
+            return lock
+        # Another process has begun, and ended, since.
+        lock.close()
     try:
         present = dict(flatten(json.loads(path.read_text(encoding="utf-8"))))
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise TrainingError(f"{path}: is damaged; remove {out} or choose another --out") from None
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):

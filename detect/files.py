@@ -70,11 +70,11 @@ def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], di
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(
-            path, f"is not a safetensors file, or is damaged ({str(error).splitlines()[0]})"
+            path, f"is not a safetensors file, or is damaged ({str(error).splitlines()[0]:.100})"
         ) from None
     try:
         details = json.loads(metadata["detect"])
-    except (KeyError, ValueError):
+    except (KeyError, ValueError, RecursionError):
         raise WeightsError(
             path, "does not say which network it belongs to; give a file that detect train wrote"
         ) from None

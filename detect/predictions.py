@@ -149,9 +149,11 @@ def _read_values(path: Path) -> NDArray[Any]:
     try:
         # Mapped first, which finds a header that promises more than the file holds.
         values = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except ValueError as error:
+    except OSError as error:
+        raise PredictionError(f"{path}: cannot be read ({error.strerror})") from None
+    except Exception as error:  # the reader of the header raises half a dozen types
         raise PredictionError(
-            f"{path}: is damaged, or no numpy array ({str(error).splitlines()[0]})"
+            f"{path}: is damaged, or no numpy array ({(str(error).splitlines() or [''])[0]:.100})"
         ) from None
     while values.ndim > 2 and len(values) == 1:
         values = values[0]

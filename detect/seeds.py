@@ -15,6 +15,7 @@ class Purpose(IntEnum):
     VIEW = 2
     NEGATIVES = 3
     NOISE = 4
+    DROPOUT = 5
 
 
 def draw_generator(purpose: Purpose, seed: int, *place: int) -> np.random.Generator:

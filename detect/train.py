@@ -9,7 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ from detect.predict import Detector
 from detect.recipe import Compute, Optimiser, Recipe
 from detect.sampler import Entry, make_stream
 from detect.schedule import learning_rate
+from detect.seeds import Purpose, draw_generator
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset
 
@@ -46,6 +47,8 @@ _OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adagrad": torch.optim.Adagrad,
 }
 _BOARD_SCORES = ("iou", "niou", "pd", "fa", "hiou")
+
+_BOARD = "tensorboard"
 
 BEST, LAST = "best.safetensors", "last.safetensors"
 """Weights of the best epoch on the held-out part, and of the last one."""
@@ -160,6 +163,9 @@ def train(
         for step in watch(remaining) if first else remaining:
             rate = learning_rate(recipe.schedule, recipe.optimiser.lr, step, steps)
             _set_rate(learner.optimiser, rate)
+            # What a layer draws follows from the step, so that a run that goes on draws the same.
+            own = draw_generator(Purpose.DROPOUT, recipe.seed, step, fabric.global_rank)
+            torch.manual_seed(int(own.integers(1 << 63)))
 
             # Every process takes its rows of the batch, and sees the answers to all of them.
             entries = stream.batch(step, steps)
@@ -203,7 +209,7 @@ def train(
                     # The checkpoint comes last: whatever it says is on disk.
                     _keep(out, progress, entry, weights, progress.step == steps)
                     save_state(out, progress, learner)
-                    _write_board(board, entry)
+                    _write_board(board, out, entry)
                     log(_line(entry, steps, clock.speed()))
                 fabric.barrier()
                 clock = _Clock()
@@ -474,22 +480,44 @@ def _open_board(out: Path, step: int, wanted: object) -> Iterator[SummaryWriter 
     if not wanted:
         yield None
         return
-    board = SummaryWriter(str(out / "tensorboard"), purge_step=step)
+    with _naming(out / _BOARD):
+        board = SummaryWriter(str(out / _BOARD), purge_step=step)
+    # Its thread hands an error on to the next call here, and would print a traceback besides.
+    hook = threading.excepthook
+
+    def tell(failed: threading.ExceptHookArgs) -> None:
+        if not issubclass(failed.exc_type, OSError):
+            hook(failed)
+
+    threading.excepthook = tell
     try:
         yield board
     finally:
-        board.close()
+        # All that counts was flushed.
+        with suppress(OSError):
+            board.close()
+        threading.excepthook = hook
 
 
-def _write_board(board: SummaryWriter | None, entry: dict[str, Any]) -> None:
+def _write_board(board: SummaryWriter | None, out: Path, entry: dict[str, Any]) -> None:
     if board is None:
         return
     scalars = {"loss": entry["loss"], "lr": entry["lr"]}
     scalars |= {f"validation/{key}": (entry["scores"] or {}).get(key) for key in _BOARD_SCORES}
-    for name, value in scalars.items():
-        if value is not None:
-            board.add_scalar(name, value, entry["step"])
-    board.flush()
+    with _naming(out / _BOARD):
+        for name, value in scalars.items():
+            if value is not None:
+                board.add_scalar(name, value, entry["step"])
+        board.flush()
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Give an error of a write, which does not know its file, the name of a path."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _line(entry: dict[str, Any], steps: int, speed: float) -> str:

@@ -124,7 +124,7 @@ def read_weights(path: Path) -> Weights:
     try:
         if details["format"] != _FORMAT:
             raise WeightsError(
-                path, f"has format {details['format']}; this version reads {_FORMAT}"
+                path, f"has format {details['format']!r:.40}; this version reads {_FORMAT}"
             )
         rule = details["normalisation"]
         weights = Weights(
@@ -142,7 +142,9 @@ def read_weights(path: Path) -> Weights:
         if not torch.isfinite(tensor).all():
             raise WeightsError(path, f"{name} is not finite; train it again, with a lower rate")
     if weights.network not in model_names():
-        raise WeightsError(path, f"is of the network {weights.network!r}, which is unknown here")
+        raise WeightsError(
+            path, f"is of the network {weights.network!r:.80}, which is unknown here"
+        )
     return weights
 
 

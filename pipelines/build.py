@@ -40,9 +40,11 @@ from pipelines.store import (
     MANIFEST,
     MASKS,
     NOISE,
+    PARTS,
     Staging,
     finished,
     manifest_line,
+    place_file,
     sha256,
     split_lists,
     staging,
@@ -362,7 +364,8 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
         report("realise", done, total)
         if plan.bank is not None:
             write_file(str(stage.place / NOISE), plan.bank)
-        with closing(pool.map(_make_outputs, _tasks(plan, stage.place, done))) as results:
+        tasks = _tasks(plan, stage.place, done, pool.apart)
+        with closing(pool.map(_make_outputs, tasks)) as results:
             for lines in results:
                 stage.append(b"".join(lines))
                 done += len(lines)
@@ -554,16 +557,20 @@ def _fingerprint(surveys: dict[str, list[Survey]]) -> str:
 
 @dataclass(frozen=True)
 class _Task:
-    """A worker's share: some groups, or a part of one."""
+    """A worker's share: some groups, or a part of one.
+
+    Workers that are `apart`, each a process of its own, may outlive the build.
+    """
 
     place: Path
     groups: list[Group]
     bank: str | None
     gain: float | None
     forbidden: frozenset[bytes]
+    apart: bool
 
 
-def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
+def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[_Task]:
     """Cut what is left of the plan into tasks, in the order of the manifest."""
     waiting: list[Group] = []
     size = 0
@@ -580,18 +587,18 @@ def _tasks(plan: Plan, place: Path, done: int) -> Iterator[_Task]:
             size += len(waiting[-1])
             copy = False
             if size >= _OUTPUTS_PER_TASK:
-                yield _task(plan, place, waiting)
+                yield _task(plan, place, waiting, apart)
                 waiting, size = [], 0
     if waiting:
-        yield _task(plan, place, waiting)
+        yield _task(plan, place, waiting, apart)
 
 
-def _task(plan: Plan, place: Path, groups: list[Group]) -> _Task:
+def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> _Task:
     bank = plan.description["noise"]["sha256"] if plan.bank is not None else None
     # Only training images are held against the hashes, which have to travel to processes.
     held_out = all(group.split == "test" for group in groups)
     forbidden = frozenset() if held_out else plan.forbidden
-    return _Task(place.absolute(), groups, bank, plan.gain, forbidden)
+    return _Task(place.absolute(), groups, bank, plan.gain, forbidden, apart)
 
 
 @dataclass(frozen=True)
@@ -639,7 +646,7 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
 def _make_outputs(task: _Task) -> list[bytes]:
     """Write the outputs of some groups; return their manifest lines."""
     return [
-        _write_pair(task.place, record, image, mask)
+        _write_pair(task, record, image, mask)
         for group in task.groups
         for record, image, mask in _make_group(task, group)
     ]
@@ -717,10 +724,13 @@ class _File:
         return self._sha256
 
 
-def _write_pair(place: Path, record: dict[str, Any], image: _File, mask: _File) -> bytes:
+def _write_pair(task: _Task, record: dict[str, Any], image: _File, mask: _File) -> bytes:
     for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
         name = f"{folder}/{record['id']}{file.suffix}"
-        write_file(f"{place}/{name}", file.data)
+        if task.apart:
+            place_file(f"{task.place}/{name}", file.data, task.place / PARTS)
+        else:
+            write_file(f"{task.place}/{name}", file.data)
         record[key] = name
         record[f"{key}_sha256"] = file.sha256
     return manifest_line(record)

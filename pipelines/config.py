@@ -82,7 +82,7 @@ def load_config(
         raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not a text file, so no configuration") from None
-    loaded = _parse(text, str(path))
+    loaded = parse_yaml(text, str(path))
     if loaded is None:
         loaded = {}
     if not isinstance(loaded, dict):
@@ -132,8 +132,33 @@ def _join_alternatives(problems: Sequence[Any]) -> list[Any]:
     return joined
 
 
+# Of a configuration with all of its aliases written out: a thousand times what any has.
+_MOST_VALUES = 100_000
+_MOST_ALIASES = 1_000
+_MOST_MERGED = 1_000
+_MOST_CHARACTERS = 1 << 20
+
+
 class _Loader(yaml.SafeLoader):
-    """YAML without code and without repeated keys."""
+    """YAML without code and without repeated keys, that does not grow without bound."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._aliases = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            self._aliases += 1
+            if self._aliases > _MOST_ALIASES:
+                raise yaml.YAMLError(f"has more than {_MOST_ALIASES:,} aliases")
+        return super().compose_node(parent, index)
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        super().flatten_mapping(node)
+        if len(node.value) > _MOST_MERGED:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"more than {_MOST_MERGED:,} keys are merged", node.start_mark
+            )
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen = set()
@@ -147,24 +172,41 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def _parse(text: str, where: str) -> Any:
+def parse_yaml(text: str, where: str) -> Any:
+    """Read plain values from YAML; `where` begins the message of a `ConfigError`."""
     try:
+        if len(text) > _MOST_CHARACTERS:
+            raise ValueError(f"it has more than {_MOST_CHARACTERS:,} characters")
         # A subclass of SafeLoader: it builds plain values only.
-        return yaml.load(text, Loader=_Loader)
+        loaded = yaml.load(text, Loader=_Loader)
+        if _count_values(loaded, {}) > _MOST_VALUES:
+            raise ValueError(f"its aliases stand for more than {_MOST_VALUES:,} values")
+        return loaded
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f", line {mark.line + 1}" if mark else ""
         reason = getattr(error, "problem", None) or "it cannot be parsed"
         raise ConfigError(f"{where}{line}: is not valid YAML: {reason}") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: is not valid YAML: {error}") from None
+    except Exception as error:  # values with tags of their own raise half a dozen types
+        raise ConfigError(f"{where}: is not valid YAML: {error!s:.100}") from None
+
+
+def _count_values(value: Any, known: dict[int, float]) -> float:
+    """Number of values in a value, each alias written out; infinite where it holds itself."""
+    if not isinstance(value, dict | list | set | tuple):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = float("inf")
+        inside = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_count_values(one, known) for one in inside)
+    return known[id(value)]
 
 
 def _override(values: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not key:
         raise ConfigError(f"--set {override}: must be key=value")
-    _assign(values, key, _parse(text, f"--set {override}"), f"--set {override}")
+    _assign(values, key, parse_yaml(text, f"--set {override}"), f"--set {override}")
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:
@@ -194,7 +236,7 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         return f"{key}: is missing"
     given = problem.get("input")
     if isinstance(given, str | int | float | bool) and problem["type"] != "value_error":
-        message += f" (got {given!r})"
+        message += f" (got {given!r:.60})"
     return f"{key}: {message}" if key else message
 
 

@@ -56,6 +56,11 @@ class Pool:
         self._scheduler = scheduler
         self._most = jobs
 
+    @property
+    def apart(self) -> bool:
+        """Whether workers are processes of their own, which may outlive this one."""
+        return self.backend != "threads"
+
     def map(
         self,
         work: Callable[[Item], Result],

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StoreError
-from pipelines.store import Staging, file_problem, manifest_line, sha256, write_file
+from pipelines.store import PARTS, Staging, file_problem, manifest_line, place_file, sha256
 from synth.shards import BLOCK, FOLDER, member_key
 
 MARKS = ".whole"
@@ -115,12 +115,13 @@ class ShardWriter:
             self._partial.rename(self._final)
         except OSError as error:
             raise self._error(error) from None
-        write_file(str(self._final.with_suffix(".jsonl")), manifest)
+        parts = self._place / PARTS
+        place_file(str(self._final.with_suffix(".jsonl")), manifest, parts)
         made = Shard(
             self._name, len(self._lines), self._noisier, self._digest.hexdigest(), sha256(manifest)
         )
         mark = json.dumps(asdict(made)).encode()
-        write_file(str(self._place / MARKS / f"{self._name}.json"), mark)
+        place_file(str(self._place / MARKS / f"{self._name}.json"), mark, parts)
         return made
 
     def _append(self, name: str, data: bytes) -> int:

@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -28,6 +29,8 @@ NOISE = "noise.npz"
 IMAGES = "images"
 MASKS = "masks"
 CARD = "README.md"
+PARTS = ".parts"
+"""Folder of the staging directory for files that get their own name once they are whole."""
 
 _PLAN = ".plan.json"
 
@@ -50,6 +53,34 @@ def write_file(path: str, data: bytes) -> None:
             os.close(handle)
     except OSError as error:
         raise _write_error(path, error) from None
+
+
+def place_file(path: str, data: bytes, parts: Path) -> None:
+    """Write a file under a name that no other process uses, and give it its own in one step.
+
+    A worker that was taken for dead may still write what another one has written again since; the
+    bytes are the same, but it may end at any moment.
+
+    Parameters
+    ----------
+    path : str
+    data : bytes
+    parts : Path
+        A folder of the same file system.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written (disk full, read-only).
+    """
+    part = f"{parts}/{uuid.uuid4().hex}"
+    try:
+        write_file(part, data)
+        os.rename(part, path)  # noqa: PTH104
+    except OSError as error:
+        raise _write_error(path, error) from None
+    except StoreError as error:
+        raise StoreError(path, error.problem) from None
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -161,12 +192,22 @@ def read_description(out: Path) -> dict[str, Any]:
     try:
         found = json.loads(data)
         body = {key: value for key, value in found.items() if key != "sha256"}
-        intact = describe(body) == data
+        intact = describe(body) == data and _is_description(body)
     except (ValueError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
         raise StoreError(path, "was changed after the build; build the set again")
     return dict(found)
+
+
+def _is_description(found: Mapping[str, Any]) -> bool:
+    """Whether what is counted on has the types that a build gives it."""
+    kinds = {"files": str, "shards": int, "folders": int, "counts": int}
+    parts = {key: found.get(key, {}) for key in kinds}
+    return all(
+        isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
+        for key, part in parts.items()
+    )
 
 
 def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, bytes]:
@@ -259,6 +300,10 @@ class Staging:
 
         Hashes of files that are there already may be in the description's ``files``.
         """
+        # Twice, as a worker of a killed build may put a last file there.
+        shutil.rmtree(self.place / PARTS, ignore_errors=True)
+        if (self.place / PARTS).exists():
+            shutil.rmtree(self.place / PARTS)
         if self._handle >= 0:
             os.fsync(self._handle)
         hashes = dict(description.get("files", {}))
@@ -326,8 +371,11 @@ def staging(
                 opened.close()
         except ClusterError:
             raise
-        except Exception:
+        except Exception as error:
             shutil.rmtree(place, ignore_errors=True)
+            # A write or a flush that fails does not know its file's name.
+            if isinstance(error, OSError) and error.filename is None:
+                raise _write_error(out, error) from None
             raise
     except Exception:
         _remove_empty(made)
@@ -417,7 +465,7 @@ def _open_staging(
             for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
                 shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
             write_file(str(place / _PLAN), plan)
-        for folder in folders:
+        for folder in (*folders, PARTS):
             (place / folder).mkdir(parents=True, exist_ok=True)
         return Staging(out, place)
     except OSError as error:
@@ -465,6 +513,9 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
 def file_problem(path: Path, wanted: str) -> str | None:
     """What is wrong with a file that should have this SHA-256; it is never in memory whole."""
     try:
+        # A manifest that others wrote may name a pipe, or a device that never ends.
+        if not path.is_file() and path.exists():
+            return f"{path}: is not a file"
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
@@ -482,9 +533,11 @@ def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -
         difference = _difference(found.get(key), wanted.get(key), key)
         if difference:
             return difference
-    if found["source"]["fingerprint"] != wanted["source"]["fingerprint"]:
+    source = found.get("source")
+    same = isinstance(source, dict) and source.get("fingerprint") == wanted["source"]["fingerprint"]
+    if not same:
         return "the source's images, masks or splits are not the same"
-    if found["noise"] != wanted["noise"]:
+    if found.get("noise") != wanted["noise"]:
         return "the noise bank is not the same"
     return None
 

@@ -15,7 +15,7 @@ import shutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
@@ -135,7 +135,7 @@ class Run:
         path = self.place / _TRAINING / "history.json"
         try:
             return list(json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError):
+        except (OSError, ValueError, TypeError, RecursionError):
             raise StoreError(
                 path, f"cannot be read; remove {self.place} to train the run again"
             ) from None
@@ -577,7 +577,7 @@ def _is_same(run: Run) -> bool:
 def _read_identity(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         raise StoreError(path, f"is damaged; remove {path.parent}") from None
 
 
@@ -591,7 +591,8 @@ def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:
         stop.touch()
         raise
     except Exception as error:
-        stop.write_text(str(error), encoding="utf-8")
+        with suppress(OSError):  # on a full disk the others find out by themselves
+            stop.write_text(str(error), encoding="utf-8")
         raise
     return run
 

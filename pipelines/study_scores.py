@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,11 @@ from pipelines.errors import StoreError
 from pipelines.store import replace_file
 from pipelines.study_config import Evaluation
 from synth.dataset import Dataset
+from synth.errors import NoiseError
 from synth.frames import Frame, Mask
 from synth.noise.cameras import CameraNoise
 from synth.noise.residual import transfer_residual
+from synth.npz import read_npz
 from synth.seeds import generator
 
 COLUMNS = ("intersection", "union", "matched", "targets", "false_pixels", "pixels")
@@ -82,12 +83,14 @@ def load_scores(path: Path) -> RunScores:
         The file is damaged.
     """
     try:
-        with np.load(path, allow_pickle=False) as found:
-            ids = tuple(map(str, found["ids"]))
-            counts, curve = found["counts"], found["curve"]
+        found = read_npz(path, "scores")
+        ids = tuple(map(str, found["ids"]))
+        counts, curve = found["counts"], found["curve"]
         if counts.shape != (len(ids), len(COLUMNS)) or curve.shape != (len(THRESHOLDS), 4):
             raise ValueError
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        if counts.dtype != np.int64 or curve.dtype != np.int64:
+            raise ValueError
+    except (NoiseError, ValueError, KeyError, TypeError):
         raise StoreError(
             path, "is damaged; remove it, and the study judges the run again"
         ) from None

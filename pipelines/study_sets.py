@@ -257,18 +257,11 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
         return
     partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    for name, target in wanted.items():
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            path.symlink_to(target)
-        except OSError:
-            # Some file systems have no links.
-            shutil.copyfile(target, path)
-    for name, text in texts.items():
-        path = partial / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
+    try:
+        _fill(partial, wanted, texts)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise OSError(error.errno, error.strerror, str(place)) from None
     shutil.rmtree(place, ignore_errors=True)
     try:
         partial.rename(place)
@@ -277,6 +270,21 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
         shutil.rmtree(partial)
         if not _holds(place, wanted, texts):
             raise
+
+
+def _fill(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> None:
+    for name, target in links.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.symlink_to(target)
+        except OSError:
+            # Some file systems have no links.
+            shutil.copyfile(target, path)
+    for name, text in texts.items():
+        path = place / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
 
 
 def _holds(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> bool:

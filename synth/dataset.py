@@ -343,11 +343,11 @@ def _read_list(file: Path, images: Mapping[str, Path]) -> tuple[str, ...]:
         bare = entry not in images and Path(entry).suffix.lower() in SUFFIXES
         id_ = Path(entry).stem if bare else entry
         if "/" in entry or "\\" in entry or id_ in (".", ".."):
-            raise DatasetError(file, f"names {entry!r}; an id is a plain name without folders")
+            raise DatasetError(file, f"names {entry!r:.80}; an id is a plain name without folders")
         if id_ not in images:
-            raise DatasetError(file, f"names id {id_!r}, which has no image")
+            raise DatasetError(file, f"names id {id_!r:.80}, which has no image")
         if id_ in seen:
-            raise DatasetError(file, f"names id {id_!r} twice; remove one of the lines")
+            raise DatasetError(file, f"names id {id_!r:.80} twice; remove one of the lines")
         seen.add(id_)
         ids.append(id_)
     return tuple(ids)
@@ -359,6 +359,7 @@ def _require_disjoint(splits: Mapping[str, Sequence[str]], lists: Mapping[str, P
         for id_ in ids:
             if id_ in home:
                 raise DatasetError(
-                    lists[name], f"names id {id_!r}, which is in {home[id_]} too; keep it in one"
+                    lists[name],
+                    f"names id {id_!r}, which is in {home[id_]} too; keep it in one",
                 )
             home[id_] = name

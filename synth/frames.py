@@ -7,8 +7,7 @@ A frame in memory is ``uint8`` or ``uint16`` of shape (H, W), in DN; a mask is `
 from __future__ import annotations
 
 import re
-import struct
-import zlib
+import stat
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
@@ -17,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.containers import MOST_FILE_BYTES, check_image_file, is_png, png_size
 from synth.errors import FrameError
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
@@ -24,7 +24,6 @@ Mask = NDArray[np.bool_]
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # A noisy frame holds no repeats to look for: prediction and Huffman codes alone make it a fifth
 # smaller than OpenCV's default does, in the same time. A mask is nothing but repeats.
 _FRAME_OPTIONS = (
@@ -64,7 +63,8 @@ def read_frame(path: Path | str) -> Frame:
     Raises
     ------
     FrameError
-        The file is absent, empty, damaged, of another type, or of another depth.
+        The file is absent, empty, damaged, of another type or depth, or too large
+        (`synth.containers`).
 
     Examples
     --------
@@ -99,7 +99,7 @@ def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[n
     """
     if not data:
         raise FrameError(path, "is empty; replace or remove it")
-    _check_container(data, path)
+    check_image_file(data, path)
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
@@ -108,6 +108,8 @@ def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[n
         raise FrameError(path, "is damaged: it cannot be decoded; replace or remove it")
     if image.dtype not in (np.uint8, np.uint16):
         raise FrameError(path, f"holds {image.dtype} values; frames are 8- or 16-bit unsigned")
+    if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
+        raise FrameError(path, f"has {image.shape[2]} channels; a frame is grey, RGB or RGBA")
     return cast(Frame, image)
 
 
@@ -121,10 +123,9 @@ def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
     FrameError
         As `read_frame`.
     """
-    if data.startswith(_PNG_SIGNATURE):
-        _check_png(data, path)
-        width, height = struct.unpack_from(">II", data, 16)
-        return height, width
+    if is_png(data):
+        check_image_file(data, path)
+        return png_size(data)
     height, width = decode_image(data, path).shape[:2]
     return height, width
 
@@ -261,6 +262,12 @@ def write_frame(path: Path | str, image: Frame | Mask) -> None:
 def read_bytes(path: Path) -> bytes:
     """Read a file whole; a file that is absent or unreadable is a `FrameError`."""
     try:
+        found = path.stat()
+        # A pipe would be waited for, and a device never ends.
+        if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+            raise FrameError(path, "is a pipe or a device, not an image file")
+        if found.st_size > MOST_FILE_BYTES:
+            raise FrameError(path, f"has {found.st_size:,} bytes, which no frame has; remove it")
         data = path.read_bytes()
     except FileNotFoundError:
         raise FrameError(path, "no such file") from None
@@ -330,52 +337,3 @@ def _walk(folder: Path) -> Iterator[Path]:
     for path in folder.rglob("*"):
         if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
             yield path
-
-
-def _check_container(data: bytes, path: Path | str) -> None:
-    """Find damage before the decoder does: some decoders fill in what is missing, silently."""
-    if data.startswith(_PNG_SIGNATURE):
-        _check_png(data, path)
-    elif data.startswith(b"\xff\xd8\xff"):
-        if b"\xff\xd9" not in data[-64:]:
-            raise FrameError(path, "is truncated: the JPEG file has no end; replace or remove it")
-    elif data.startswith((b"II*\0", b"MM\0*")):
-        _check_tiff(data, path)
-    elif data.startswith(b"BM"):
-        if len(data) < 6 or len(data) < struct.unpack_from("<I", data, 2)[0]:
-            raise FrameError(path, "is truncated: the BMP file has no end; replace or remove it")
-    else:
-        raise FrameError(path, "is not a PNG, TIFF, BMP or JPEG image, whatever its name says")
-
-
-def _check_png(data: bytes, path: Path | str) -> None:
-    view = memoryview(data)
-    at = len(_PNG_SIGNATURE)
-    if len(data) >= at + 8 and data[at : at + 8] != b"\0\0\0\x0dIHDR":
-        raise FrameError(path, "is damaged: the PNG file has no header; replace or remove it")
-    while at + 12 <= len(data):
-        (length,) = struct.unpack_from(">I", data, at)
-        kind = data[at + 4 : at + 8]
-        end = at + 12 + length
-        if end > len(data):
-            break
-        if zlib.crc32(view[at + 4 : end - 4]) != struct.unpack_from(">I", data, end - 4)[0]:
-            raise FrameError(path, "is damaged: a PNG checksum is wrong; replace or remove it")
-        if kind == b"IEND":
-            return
-        at = end
-    raise FrameError(path, "is truncated: the PNG file has no end; replace or remove it")
-
-
-def _check_tiff(data: bytes, path: Path | str) -> None:
-    order = "<" if data[:2] == b"II" else ">"
-    try:
-        (first,) = struct.unpack_from(order + "I", data, 4)
-        (entries,) = struct.unpack_from(order + "H", data, first)
-        (following,) = struct.unpack_from(order + "I", data, first + 2 + 12 * entries)
-    except struct.error:
-        raise FrameError(
-            path, "is truncated: the TIFF file has no end; replace or remove it"
-        ) from None
-    if following:
-        raise FrameError(path, "holds several pages; write them as single frames into a folder")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -220,16 +221,32 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]
     Raises
     ------
     DatasetError
-        One of the files is there already; none is written then.
+        One of the files is there already; none is written then. What a run of the same lists left
+        that was killed is no hindrance.
+    OSError
+        They cannot be written; its `filename` is `folder`, and none is there.
     """
-    files = {folder / f"{name}.txt": ids for name, ids in splits.items()}
-    for file in files:
-        if file.exists():
-            raise DatasetError(file, "is there already; choose another --out, or remove it")
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, ids in files.items():
-        with file.open("x", encoding="utf-8") as stream:
-            stream.writelines(f"{id_}\n" for id_ in ids)
+    files = {
+        folder / f"{name}.txt": "".join(f"{id_}\n" for id_ in ids).encode()
+        for name, ids in splits.items()
+    }
+    there = [file for file in files if file.exists()]
+    left = len(there) < len(files) and all(file.read_bytes() == files[file] for file in there)
+    if there and not left:
+        raise DatasetError(there[0], "is there already; choose another --out, or remove it")
+    partial = {file: file.with_name(f".{file.name}.partial") for file in files}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, data in files.items():
+            partial[file].write_bytes(data)
+        # Training last: without it a set has nothing to train on, and no test image is among it.
+        for file in reversed(files):
+            partial[file].replace(file)
+    except OSError as error:
+        with suppress(OSError):
+            for file in (*partial.values(), *files):
+                file.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(folder)) from None
     return list(files)
 
 

@@ -62,7 +62,9 @@ def decode_runs(counts: str | list[int], shape: tuple[int, int]) -> Mask:
     if lengths.ndim != 1 or (lengths.size and lengths.dtype.kind not in "iu"):
         raise ValueError("run lengths are whole numbers")
     height, width = shape
-    if (lengths < 0).any() or int(lengths.sum()) != height * width:
+    # Each by itself too, as the sum of great ones can come round to anything.
+    fit = ((lengths >= 0) & (lengths <= height * width)).all()
+    if not fit or int(lengths.sum(dtype=np.int64)) != height * width:
         raise ValueError(f"the run lengths do not make up {height}x{width} pixels")
     values = np.arange(len(lengths)) % 2 == 1
     return np.repeat(values, lengths).reshape(width, height).T.copy()

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
+from pipelines.config import parse_yaml
+from pipelines.errors import ConfigError
 from pipelines.formats.outlines import fill, outline
 from pipelines.formats.sample import (
     Entry,
@@ -167,9 +168,10 @@ def _require_one_class(root: Path) -> None:
     if not file.is_file():
         return
     try:
-        names = yaml.safe_load(file_inside(root, "data.yaml", root).read_bytes())["names"]
+        text = file_inside(root, "data.yaml", root).read_text(encoding="utf-8")
+        names = parse_yaml(text, str(file))["names"]
         several = len(names) > 1
-    except (OSError, yaml.YAMLError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, ConfigError, KeyError, TypeError):
         raise DatasetError(file, "is not the data.yaml of a YOLO set, with names") from None
     if several:
         raise DatasetError(file, f"has {len(names)} classes; a mask holds one, so keep one")

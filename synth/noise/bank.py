@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from synth.errors import NoiseError
 from synth.frames import Frame
+from synth.npz import read_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +100,17 @@ def load_bank(path: Path | str) -> NoiseBank:
     """
     path = Path(path)
     found = read_npz(path, "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`")
+    return bank_from(found, path)
+
+
+def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
+    """Make a bank of the arrays that a file holds.
+
+    Raises
+    ------
+    NoiseError
+        They are not those of a bank; the message names `path`.
+    """
     patches = found.get("patches")
     if patches is None or patches.dtype not in (np.uint8, np.uint16):
         raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
@@ -173,22 +185,3 @@ def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
         if f.name != "kind"
     }
     return NoiseBank(**joined, kind=np.concatenate(kinds).astype(np.int32))
-
-
-def read_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file; nothing in it is executed (no pickle).
-
-    Raises
-    ------
-    NoiseError
-        The file is absent, unreadable, or no archive of arrays and so not `what` it should be.
-    """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in stored.files}
-    except FileNotFoundError:
-        raise NoiseError(f"{path}: no such file") from None
-    except OSError as error:
-        raise NoiseError(f"{path}: cannot be read ({error.strerror or error})") from None
-    except Exception:  # zip, zlib and npy readers raise a dozen types on damaged bytes
-        raise NoiseError(f"{path}: is not {what}") from None

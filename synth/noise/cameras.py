@@ -13,7 +13,7 @@ from scipy import special
 
 from synth.errors import NoiseError
 from synth.frames import Frame
-from synth.noise.bank import NoiseBank, load_bank, read_npz
+from synth.noise.bank import NoiseBank, bank_from
 from synth.noise.blocks import bank_blocks
 from synth.noise.components import LAGS, NoiseComponents, components_from, measure_gain
 from synth.noise.model import (
@@ -25,6 +25,7 @@ from synth.noise.model import (
     model_from,
 )
 from synth.noise.residual import NoiseField, generate_frame
+from synth.npz import read_npz
 from synth.seeds import generator
 
 # Of components, beside their names.
@@ -104,7 +105,7 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     what = "noise; make some with `synth noise-sample` or `synth noise-model`"
     found = read_npz(path, what)
     if "patches" in found:
-        return load_bank(path)
+        return bank_from(found, path)
     if "correlation" in found:
         return components_from(found, path)
     numbers = sorted({name.partition("/")[0] for name in found}, key=lambda name: (len(name), name))

@@ -489,7 +489,7 @@ def test_an_annotation_that_grows_without_end_is_refused(
     text = '<!DOCTYPE a [<!ENTITY b "bbbb"><!ENTITY c "&b;&b;">]><annotation>&c;</annotation>'
     (away / "Annotations" / "001.xml").write_text(text)
     outcome = synth("import", away, "--format", "voc", "--out", tmp_path / "out")
-    assert_one_line(outcome, "001.xml", "declares entities")
+    assert_one_line(outcome, "001.xml", "declares a document type")
 
 
 def test_yolo_of_several_classes_is_told(synth: Synth, small_set: SmallSet, tmp_path: Path) -> None:

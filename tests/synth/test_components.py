@@ -10,7 +10,6 @@ from real_data import real_data
 
 from synth.errors import NoiseError
 from synth.frames import find_frames, read_frame
-from synth.noise.bank import read_npz
 from synth.noise.cameras import load_noise
 from synth.noise.components import (
     COMPONENTS,
@@ -20,6 +19,7 @@ from synth.noise.components import (
     generate_sequence,
     measure_components,
 )
+from synth.npz import read_npz
 
 KNOWN = {"tvh": 5.0, "vh": 2.0, "tv": 1.0, "th": 0.8, "t": 0.5, "v": 1.5, "h": 2.5}
 SHAPE = (60, 64, 80)

@@ -1,0 +1,21 @@
+"""Builds that are killed at random; `tests/benchmarks/kill_builds.py` kills hundreds."""
+
+from __future__ import annotations
+
+import json
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_ten_killed_builds_end_with_the_same_bytes() -> None:
+    seed = random.SystemRandom().randrange(10**6)
+    # In a process of its own, since it goes on in copies of itself.
+    script = ROOT / "tests" / "benchmarks" / "kill_builds.py"
+    command = [sys.executable, script, "--kills", "10", "--seed", str(seed), "--process-share", "0"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"seed {seed}: {done.stdout}{done.stderr}"
+    assert json.loads(done.stdout)["kills"] == 10
