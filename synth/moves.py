@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from synth.blend import span_border
 from synth.frames import Frame, Mask
 from synth.seeds import generator
-from synth.targets import Target, label_targets, measure_offsets
+from synth.targets import Target, box_window, label_targets, offsets_of
 
 Floats = NDArray[np.float64]
 
@@ -110,9 +110,9 @@ class Mover:
             There is no such target.
         """
         self._require(target)
-        own, window, values, near, weight, background = self._lift(target, angle)
+        window, values, near, weight, background = self._lift(target, angle)
         residual = weight * (values - background)
-        shift = (0, 0) if stay else self._find_place(own.shape, target, draw, self._taken)
+        shift = (0, 0) if stay else self._find_place(target, draw, self._taken)
         if angle:
             residual, near = self._turn(residual, near, angle, target)
         filled = self._values.copy()
@@ -123,18 +123,15 @@ class Mover:
             window.put(filled, values - weight * (values - background))
         else:
             return Moved(self._image.copy(), self._mask.copy(), (0, 0), 1.0)
-        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
-        mask = self._mask & ~own
-        label = np.zeros_like(mask)
-        new.put(label, near)
-        scale = 1.0
-        if scr > 0:
-            scale = _scale_for(scr, filled, mask, label, residual[near])
+        new = window.shifted(shift)
+        mask = self._without(target)
+        scale = _scale_for(scr, filled, mask, new, near, residual) if scr > 0 else 1.0
         new.add(filled, scale * residual)
+        new.mark(mask, near)
         image = self._image.copy()
         window.round_to(image, filled)
         new.round_to(image, filled)
-        return Moved(image, mask | label, shift, scale)
+        return Moved(image, mask, shift, scale)
 
     def copy(
         self,
@@ -167,32 +164,35 @@ class Mover:
         self._require(target)
         image, mask = onto[0].copy(), onto[1].copy()
         taken = np.asarray(cv2.integral(mask.view(np.uint8)), np.int32)
-        shift = self._find_place(mask.shape, target, draw, taken)
+        shift = self._find_place(target, draw, taken)
         if shift == (0, 0):
             return Moved(image, mask, shift, 1.0)
-        _, window, values, near, weight, background = self._lift(target, angle)
+        window, values, near, weight, background = self._lift(target, angle)
         residual = weight * (values - background)
         if angle:
             residual, near = self._turn(residual, near, angle, target)
-        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
-        label = np.zeros_like(mask)
-        new.put(label, near)
+        new = window.shifted(shift)
         filled = image.astype(np.float64)
-        scale = _scale_for(scr, filled, mask, label, residual[near]) if scr > 0 else 1.0
+        scale = _scale_for(scr, filled, mask, new, near, residual) if scr > 0 else 1.0
         new.add(filled, scale * residual)
+        new.mark(mask, near)
         new.round_to(image, filled)
-        return Moved(image, mask | label, shift, scale)
+        return Moved(image, mask, shift, scale)
 
     def _require(self, target: int) -> None:
         if not 0 <= target < len(self._targets):
             raise ValueError(f"there is no target {target} among {len(self._targets)}")
 
-    def _lift(
-        self, target: int, angle: float
-    ) -> tuple[Mask, _Window, Floats, Mask, Floats, Floats]:
-        """What surrounds a target: its label, and in a window around it the values, the label, how
-        much of them is the target's, and the background without it."""
-        own = self.labels == target + 1
+    def _without(self, target: int) -> Mask:
+        """The mask of the other targets."""
+        mask = self._mask.copy()
+        window = box_window(self._targets[target].box)
+        mask[window] &= self.labels[window] != target + 1
+        return mask
+
+    def _lift(self, target: int, angle: float) -> tuple[_Window, Floats, Mask, Floats, Floats]:
+        """What surrounds a target: a window around it, and there the values, the label, how much
+        of them is the target's, and the background without it."""
         top, left, bottom, right = self._targets[target].box
         half = max(bottom - top, right - left) // 2 + 1
         if angle:
@@ -202,9 +202,9 @@ class Mover:
         window = _Window(row - reach, col - reach, 2 * reach + 1)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
         values = window.cut(self._values)
-        near = window.cut(own) & window.covers(own)
+        near = (window.cut(self.labels) == target + 1) & window.covers(self._mask)
         weight = _weigh(near)
-        return own, window, values, near, weight, _continue(values, weight)
+        return window, values, near, weight, _continue(values, weight)
 
     @cached_property
     def _values(self) -> Floats:
@@ -222,28 +222,35 @@ class Mover:
     @cached_property
     def offsets(self) -> Floats:
         """(n, 2): how far the mask of each target lies beside it; see `measure_offsets`."""
-        return measure_offsets(self._image, self._mask)
+        return offsets_of(self._image, self._targets, self.labels)
 
     @cached_property
     def _surroundings(self) -> tuple[Floats, Floats]:
         """Local mean and local clutter of the image, as if it had no targets."""
-        values = self._values.astype(np.float32)
-        if self._mask.any():
-            grown = cv2.dilate(self._mask.view(np.uint8), np.ones((5, 5), np.uint8))
-            known = (1 - grown).astype(np.float32)
-            share = cv2.blur(known, (17, 17))
-            near = cv2.blur(values * known, (17, 17)) / np.maximum(share, 1e-3)
-            values = np.where(grown > 0, near, values)
+        values = self._image.astype(np.float32)
+        for target in self._targets:
+            self._fill(values, target)
         mean = cv2.blur(values, (15, 15))
-        rough: Any = (values - cv2.blur(values, (5, 5))) ** 2
-        found = mean, np.sqrt(np.maximum(cv2.blur(rough, (15, 15)), 0))
-        return cast(tuple[Floats, Floats], found)
+        values -= cv2.blur(values, (5, 5))
+        clutter = cv2.blur(np.square(values, out=values), (15, 15))
+        np.sqrt(np.maximum(clutter, 0, out=clutter), out=clutter)
+        return cast(tuple[Floats, Floats], (mean, clutter))
 
-    def _find_place(
-        self, shape: tuple[int, ...], target: int, draw: int, taken: NDArray[np.int32]
-    ) -> tuple[int, int]:
+    def _fill(self, values: NDArray[np.float32], target: Target) -> None:
+        """Fill what a target covers, and its blur, with the mean of what is known around."""
+        inner = box_window(target.box, _OWN)
+        # What the means over 17 pixels see, and the blur of other targets there.
+        outer = box_window(target.box, 2 * _OWN + 8)
+        covered = cv2.dilate(self._mask[outer].view(np.uint8), np.ones((5, 5), np.uint8))
+        known = (1 - covered).astype(np.float32)
+        near = cv2.blur(values[outer] * known, (17, 17))
+        near /= np.maximum(cv2.blur(known, (17, 17)), 1e-3)
+        seen = _within(inner, outer)
+        np.copyto(values[inner], near[seen], where=covered[seen] > 0)
+
+    def _find_place(self, target: int, draw: int, taken: NDArray[np.int32]) -> tuple[int, int]:
         """The shift to the place that is most like the old one, of those that are free."""
-        height, width = shape
+        height, width = self._mask.shape
         top, left, bottom, right = self._targets[target].box
         rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
         if rows >= height or cols >= width:
@@ -336,7 +343,10 @@ class _Window:
     size: int
 
     def cut(self, image: Any) -> Any:
-        """What the window shows, beyond the image its mirror image."""
+        """What the window shows, beyond the image its mirror image; not to be written to."""
+        inside, own = self.inside(image)
+        if own == (slice(0, self.size),) * 2:
+            return image[inside]
         rows, cols = (
             _mirrored(start + np.arange(self.size), length)
             for start, length in zip((self.top, self.left), image.shape, strict=True)
@@ -346,23 +356,33 @@ class _Window:
     def covers(self, image: Any) -> Mask:
         """Which of its pixels are in the image."""
         found = np.zeros((self.size, self.size), bool)
-        found[self._inside(image)[1]] = True
+        found[self.inside(image)[1]] = True
         return found
 
+    def shifted(self, shift: tuple[int, int]) -> _Window:
+        """The window so many rows and columns on."""
+        return _Window(self.top + shift[0], self.left + shift[1], self.size)
+
     def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
-        inside, own = self._inside(image)
+        inside, own = self.inside(image)
         image[inside] = patch[own]
 
     def add(self, image: Floats, patch: Floats) -> None:
-        inside, own = self._inside(image)
+        inside, own = self.inside(image)
         image[inside] += patch[own]
+
+    def mark(self, mask: Mask, near: Mask) -> None:
+        """Put a label into a mask."""
+        inside, own = self.inside(mask)
+        mask[inside] |= near[own]
 
     def round_to(self, image: Frame, values: Floats) -> None:
         """Take over what the window holds, as whole numbers in the image's range."""
-        inside, _ = self._inside(image)
+        inside, _ = self.inside(image)
         image[inside] = np.rint(values[inside]).clip(0, np.iinfo(image.dtype).max)
 
-    def _inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    def inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Which part of an image the window shows, and which part of the window that is."""
         inside, own = [], []
         for start, length in zip((self.top, self.left), image.shape, strict=True):
             first, last = max(start, 0), min(start + self.size, length)
@@ -399,20 +419,39 @@ def _smooth(patch: Floats) -> Floats:
     return np.asarray(cv2.GaussianBlur(patch, (0, 0), 2.0))
 
 
-def _scale_for(scr: float, image: Floats, others: Mask, label: Mask, residual: Floats) -> float:
-    """Factor by which a residual is to be scaled to have an SCR over an image without it."""
-    mean = float(residual.mean()) if residual.size else 0.0
-    if mean == 0 or not label.any():
-        return 1.0
-    rows, cols = np.nonzero(label.any(1))[0], np.nonzero(label.any(0))[0]
-    window = (
-        slice(max(int(rows[0]) - _MARGIN, 0), int(rows[-1]) + 1 + _MARGIN),
-        slice(max(int(cols[0]) - _MARGIN, 0), int(cols[-1]) + 1 + _MARGIN),
+def _within(inner: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Where one part of an image lies in another."""
+    rows, cols = (
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(inner, outer, strict=True)
     )
-    around = image[window][~(others[window] | label[window])]
+    return rows, cols
+
+
+def _scale_for(
+    scr: float, image: Floats, others: Mask, window: _Window, near: Mask, residual: Floats
+) -> float:
+    """Factor by which a residual is to be scaled to have an SCR over an image without it.
+
+    `near` is its label, and `window` where the two come to lie.
+    """
+    mean = float(residual[near].mean()) if near.any() else 0.0
+    inside, own = window.inside(image)
+    seen = near[own]
+    if mean == 0 or not seen.any():
+        return 1.0
+    rows, cols = (
+        np.flatnonzero(seen.any(axis)) + part.start
+        for axis, part in zip((1, 0), inside, strict=True)
+    )
+    box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+    surroundings = box_window(box, _MARGIN)
+    labels = others[surroundings].copy()
+    window.shifted((-surroundings[0].start, -surroundings[1].start)).mark(labels, near)
+    around = image[surroundings][~labels]
     clutter = float(around.std()) if around.size else 0.0
     if clutter == 0:
         return 1.0
     wanted = float(np.sign(mean)) * scr * clutter + float(around.mean())
-    scale = (wanted - float(image[label].mean())) / mean
+    scale = (wanted - float(image[inside][seen].mean())) / mean
     return float(np.clip(scale, *_SCALES))

@@ -225,7 +225,8 @@ def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
         Borders by reflection.
     """
     found = cv2.filter2D(values, -1, _SECOND_DIFFERENCE, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(found**2 / np.float32(_SECOND_DIFFERENCE_POWER))
+    found = np.square(found, out=found)
+    return np.asarray(np.divide(found, np.float32(_SECOND_DIFFERENCE_POWER), out=found))
 
 
 def second_difference_gain(side: int) -> Floats:
