@@ -185,6 +185,7 @@ def _cloud(side: int, rng: np.random.Generator) -> Field:
     return np.asarray(field * _window(side), np.float32)
 
 
+@lru_cache(maxsize=64)
 def _window(side: int) -> NDArray[np.float64]:
     """Weights that fall to 0 at the border of a square."""
     wave = np.sin(np.pi * (np.arange(side) + 0.5) / side)

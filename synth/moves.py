@@ -199,10 +199,10 @@ class Mover:
             half = int(np.ceil(half * np.sqrt(2)))
         reach = half + _REACH
         row, col = self._targets[target].row, self._targets[target].col
-        window = _Window(row - reach, col - reach, 2 * reach + 1)
+        window = _Window.of(row - reach, col - reach, 2 * reach + 1, self._mask.shape)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
         values = window.cut(self._values)
-        near = (window.cut(self.labels) == target + 1) & window.covers(self._mask)
+        near = (window.cut(self.labels) == target + 1) & window.covers()
         weight = _weigh(near)
         return window, values, near, weight, _continue(values, weight)
 
@@ -258,24 +258,23 @@ class Mover:
         rng = generator(draw, "place")
         tops = rng.integers(0, height - rows, _PLACES)
         lefts = rng.integers(0, width - cols, _PLACES)
-        inside = (
-            taken[tops + rows, lefts + cols]
-            - taken[tops, lefts + cols]
-            - taken[tops + rows, lefts]
-            + taken[tops, lefts]
+        sums, step = taken.ravel(), taken.shape[1]
+        first = tops * step + lefts
+        last = first + rows * step
+        free = np.flatnonzero(
+            sums[last + cols] - sums[first + cols] - sums[last] + sums[first] == 0
         )
-        free = inside == 0
-        if not free.any():
+        if not len(free):
             return 0, 0
-        mean, clutter = self._surroundings
-        old = self._targets[target].row, self._targets[target].col
-        shift = np.stack([tops + _CLEAR - top, lefts + _CLEAR - left], 1)[free]
-        at = shift + old
+        mean, clutter = (found.ravel() for found in self._surroundings)
+        old = self._targets[target].row * width + self._targets[target].col
+        down, along = tops[free] + (_CLEAR - top), lefts[free] + (_CLEAR - left)
+        at = old + down * width + along
         spread = 0.05 * self._range + 1.0
-        brighter = (mean[at[:, 0], at[:, 1]] - mean[old]) / spread
-        rougher = np.log((clutter[at[:, 0], at[:, 1]] + 0.3) / (clutter[old] + 0.3)) / 0.3
+        brighter = (mean[at] - mean[old]) / spread
+        rougher = np.log((clutter[at] + 0.3) / (clutter[old] + 0.3)) / 0.3
         best = int(np.argmin(brighter**2 + rougher**2))
-        return int(shift[best, 0]), int(shift[best, 1])
+        return int(down[best]), int(along[best])
 
     @cached_property
     def _taken(self) -> NDArray[np.int32]:
@@ -336,59 +335,66 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A square of an image that may reach beyond it."""
+    """A square of an image that may reach beyond it.
+
+    `inside` is the part of the image that it shows, and `own` the part of the window that this is.
+    """
 
     top: int
     left: int
     size: int
+    shape: tuple[int, ...]
+    inside: tuple[slice, slice]
+    own: tuple[slice, slice]
+
+    @classmethod
+    def of(cls, top: int, left: int, size: int, shape: tuple[int, ...]) -> _Window:
+        """A window of an image of that shape."""
+        rows, own_rows = _overlap(top, size, shape[0])
+        cols, own_cols = _overlap(left, size, shape[1])
+        return cls(top, left, size, shape, (rows, cols), (own_rows, own_cols))
+
+    def shifted(self, shift: tuple[int, int]) -> _Window:
+        """The window so many rows and columns on."""
+        return _Window.of(self.top + shift[0], self.left + shift[1], self.size, self.shape)
 
     def cut(self, image: Any) -> Any:
         """What the window shows, beyond the image its mirror image; not to be written to."""
-        inside, own = self.inside(image)
-        if own == (slice(0, self.size),) * 2:
-            return image[inside]
+        if self.own == (slice(0, self.size),) * 2:
+            return image[self.inside]
         rows, cols = (
             _mirrored(start + np.arange(self.size), length)
             for start, length in zip((self.top, self.left), image.shape, strict=True)
         )
         return image[np.ix_(rows, cols)]
 
-    def covers(self, image: Any) -> Mask:
+    def covers(self) -> Mask:
         """Which of its pixels are in the image."""
         found = np.zeros((self.size, self.size), bool)
-        found[self.inside(image)[1]] = True
+        found[self.own] = True
         return found
 
-    def shifted(self, shift: tuple[int, int]) -> _Window:
-        """The window so many rows and columns on."""
-        return _Window(self.top + shift[0], self.left + shift[1], self.size)
-
     def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
-        inside, own = self.inside(image)
-        image[inside] = patch[own]
+        image[self.inside] = patch[self.own]
 
     def add(self, image: Floats, patch: Floats) -> None:
-        inside, own = self.inside(image)
-        image[inside] += patch[own]
+        image[self.inside] += patch[self.own]
 
     def mark(self, mask: Mask, near: Mask) -> None:
         """Put a label into a mask."""
-        inside, own = self.inside(mask)
-        mask[inside] |= near[own]
+        mask[self.inside] |= near[self.own]
 
     def round_to(self, image: Frame, values: Floats) -> None:
         """Take over what the window holds, as whole numbers in the image's range."""
-        inside, _ = self.inside(image)
+        inside = self.inside
         image[inside] = np.rint(values[inside]).clip(0, np.iinfo(image.dtype).max)
 
-    def inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        """Which part of an image the window shows, and which part of the window that is."""
-        inside, own = [], []
-        for start, length in zip((self.top, self.left), image.shape, strict=True):
-            first, last = max(start, 0), min(start + self.size, length)
-            inside.append(slice(first, max(last, first)))
-            own.append(slice(first - start, max(last, first) - start))
-        return (inside[0], inside[1]), (own[0], own[1])
+
+def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
+    """Which part of an axis a line of pixels covers, and which part of the line that is."""
+    first = max(start, 0)
+    last = max(min(start + size, length), first)
+    return slice(first, last), slice(first - start, last - start)
 
 
 def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -436,22 +442,22 @@ def _scale_for(
     `near` is its label, and `window` where the two come to lie.
     """
     mean = float(residual[near].mean()) if near.any() else 0.0
-    inside, own = window.inside(image)
-    seen = near[own]
+    seen = near[window.own]
     if mean == 0 or not seen.any():
         return 1.0
     rows, cols = (
         np.flatnonzero(seen.any(axis)) + part.start
-        for axis, part in zip((1, 0), inside, strict=True)
+        for axis, part in zip((1, 0), window.inside, strict=True)
     )
     box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
     surroundings = box_window(box, _MARGIN)
     labels = others[surroundings].copy()
-    window.shifted((-surroundings[0].start, -surroundings[1].start)).mark(labels, near)
+    top, left = window.top - surroundings[0].start, window.left - surroundings[1].start
+    _Window.of(top, left, window.size, labels.shape).mark(labels, near)
     around = image[surroundings][~labels]
     clutter = float(around.std()) if around.size else 0.0
     if clutter == 0:
         return 1.0
     wanted = float(np.sign(mean)) * scr * clutter + float(around.mean())
-    scale = (wanted - float(image[inside][seen].mean())) / mean
+    scale = (wanted - float(image[window.inside][seen].mean())) / mean
     return float(np.clip(scale, *_SCALES))

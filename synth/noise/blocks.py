@@ -316,7 +316,7 @@ def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Flo
 
     def means(values: Floats) -> Floats:
         inner = values.reshape(-1, side, side)[:, : part * _PARTS, : part * _PARTS]
-        lines = inner.reshape(-1, part * _PARTS, _PARTS, part).sum(3)
+        lines = inner.reshape(-1, part) @ np.ones(part)
         return lines.reshape(-1, _PARTS, part, _PARTS).sum(2).reshape(-1, _PARTS**2) / part**2
 
     inner = means(square) - means(residual) ** 2
@@ -326,4 +326,5 @@ def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Flo
 def _detrend(flat: Floats, side: int) -> Floats:
     """Take quadratic trends off blocks, (N, side²)."""
     basis = trend_basis(side)
-    return np.asarray(flat - (flat @ basis) @ basis.T)
+    trend = (flat @ basis) @ basis.T
+    return np.asarray(np.subtract(flat, trend, out=trend))
