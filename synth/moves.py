@@ -78,6 +78,7 @@ class Mover:
         self._image = image
         self._mask = mask
         self._targets = targets
+        self._lifted: dict[tuple[int, bool], _Lifted] = {}
 
     def move(
         self, target: int, draw: int, *, stay: bool = False, angle: float = 0.0, scr: float = 0.0
@@ -110,27 +111,18 @@ class Mover:
             There is no such target.
         """
         self._require(target)
-        window, values, near, weight, background = self._lift(target, angle)
-        residual = weight * (values - background)
+        lifted = self._lift(target, bool(angle))
         shift = (0, 0) if stay else self._find_place(target, draw, self._taken)
-        if angle:
-            residual, near = self._turn(residual, near, angle, target)
-        filled = self._values.copy()
         if shift != (0, 0):
-            grain = self._find_grain(window.size, target, draw)
-            window.put(filled, (1 - weight) * values + weight * (background + grain))
+            left = lifted.without(self._find_grain(lifted.window.size, target, draw))
         elif angle or scr:
-            window.put(filled, values - weight * (values - background))
+            left = lifted.values - lifted.residual
         else:
             return Moved(self._image.copy(), self._mask.copy(), (0, 0), 1.0)
-        new = window.shifted(shift)
-        mask = self._without(target)
-        scale = _scale_for(scr, filled, mask, new, near, residual) if scr > 0 else 1.0
-        new.add(filled, scale * residual)
-        new.mark(mask, near)
-        image = self._image.copy()
-        window.round_to(image, filled)
-        new.round_to(image, filled)
+        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
+        image, mask = self._image.copy(), self._without(target)
+        new = lifted.window.shifted(shift)
+        scale = _add(image, mask, new, near, residual, scr, (lifted.window, left))
         return Moved(image, mask, shift, scale)
 
     def copy(
@@ -167,16 +159,9 @@ class Mover:
         shift = self._find_place(target, draw, taken)
         if shift == (0, 0):
             return Moved(image, mask, shift, 1.0)
-        window, values, near, weight, background = self._lift(target, angle)
-        residual = weight * (values - background)
-        if angle:
-            residual, near = self._turn(residual, near, angle, target)
-        new = window.shifted(shift)
-        filled = image.astype(np.float64)
-        scale = _scale_for(scr, filled, mask, new, near, residual) if scr > 0 else 1.0
-        new.add(filled, scale * residual)
-        new.mark(mask, near)
-        new.round_to(image, filled)
+        lifted = self._lift(target, bool(angle))
+        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
+        scale = _add(image, mask, lifted.window.shifted(shift), near, residual, scr)
         return Moved(image, mask, shift, scale)
 
     def _require(self, target: int) -> None:
@@ -190,25 +175,26 @@ class Mover:
         mask[window] &= self.labels[window] != target + 1
         return mask
 
-    def _lift(self, target: int, angle: float) -> tuple[_Window, Floats, Mask, Floats, Floats]:
-        """What surrounds a target: a window around it, and there the values, the label, how much
-        of them is the target's, and the background without it."""
+    def _lift(self, target: int, turned: bool) -> _Lifted:
+        """Tell a target from its background, once; one that is turned needs more room."""
+        if (target, turned) not in self._lifted:
+            self._lifted[target, turned] = self._lift_anew(target, turned)
+        return self._lifted[target, turned]
+
+    def _lift_anew(self, target: int, turned: bool) -> _Lifted:
         top, left, bottom, right = self._targets[target].box
         half = max(bottom - top, right - left) // 2 + 1
-        if angle:
+        if turned:
             half = int(np.ceil(half * np.sqrt(2)))
         reach = half + _REACH
         row, col = self._targets[target].row, self._targets[target].col
         window = _Window.of(row - reach, col - reach, 2 * reach + 1, self._mask.shape)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
-        values = window.cut(self._values)
+        values = window.cut(self._image).astype(np.float64)
         near = (window.cut(self.labels) == target + 1) & window.covers()
         weight = _weigh(near)
-        return window, values, near, weight, _continue(values, weight)
-
-    @cached_property
-    def _values(self) -> Floats:
-        return self._image.astype(np.float64)
+        background = _continue(values, weight)
+        return _Lifted(window, values, near, weight, background, weight * (values - background))
 
     @cached_property
     def _range(self) -> float:
@@ -300,12 +286,13 @@ class Mover:
         for place in order:
             top, left = int(tops[place]), int(lefts[place])
             if not self._mask[top : top + size, left : left + size].any():
-                patch = self._values[top : top + size, left : left + size]
+                patch = self._image[top : top + size, left : left + size].astype(np.float64)
                 return patch - _smooth(patch)
         return nothing
 
-    def _turn(self, residual: Floats, near: Mask, angle: float, target: int) -> tuple[Floats, Mask]:
+    def _turn(self, lifted: _Lifted, angle: float, target: int) -> tuple[Floats, Mask]:
         """Turn a residual, and the mask by its area, each about its own centre."""
+        residual, near = lifted.target
         size = len(near)
         places = np.argwhere(near)
         centre = places.mean(0)
@@ -374,6 +361,11 @@ class _Window:
         found[self.own] = True
         return found
 
+    def within(self, part: tuple[slice, slice], shape: tuple[int, ...]) -> _Window:
+        """The window as it lies in a part of the image that is of that shape."""
+        rows, cols = part
+        return _Window.of(self.top - rows.start, self.left - cols.start, self.size, shape)
+
     def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
         image[self.inside] = patch[self.own]
 
@@ -384,10 +376,33 @@ class _Window:
         """Put a label into a mask."""
         mask[self.inside] |= near[self.own]
 
-    def round_to(self, image: Frame, values: Floats) -> None:
-        """Take over what the window holds, as whole numbers in the image's range."""
-        inside = self.inside
-        image[inside] = np.rint(values[inside]).clip(0, np.iinfo(image.dtype).max)
+    def put_rounded(self, image: Frame, patch: Floats) -> None:
+        """Put a patch into an image, as whole numbers in the image's range."""
+        image[self.inside] = np.rint(patch[self.own]).clip(0, np.iinfo(image.dtype).max)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lifted:
+    """A target and its background in a window around it.
+
+    `near` is its label, and `weight` how much of the values is the target's.
+    """
+
+    window: _Window
+    values: Floats
+    near: Mask
+    weight: Floats
+    background: Floats
+    residual: Floats
+
+    @property
+    def target(self) -> tuple[Floats, Mask]:
+        """Its residual, and its label."""
+        return self.residual, self.near
+
+    def without(self, grain: Floats) -> Floats:
+        """The window without the target."""
+        return (1 - self.weight) * self.values + self.weight * (self.background + grain)
 
 
 def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
@@ -434,6 +449,35 @@ def _within(inner: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[sli
     return rows, cols
 
 
+def _add(
+    image: Frame,
+    mask: Mask,
+    window: _Window,
+    near: Mask,
+    residual: Floats,
+    scr: float,
+    left: tuple[_Window, Floats] | None = None,
+) -> float:
+    """Add a target to an image and to its mask, and return the factor that it is scaled by.
+
+    `left` is what the target leaves where it was. Whatever lies near is not rounded before the
+    target is added.
+    """
+    top, first, size = window.top, window.left, window.size
+    area = box_window((top, first, top + size, first + size), _MARGIN)
+    values = image[area].astype(np.float64)
+    if left is not None:
+        before, patch = left
+        before.put_rounded(image, patch)
+        before.within(area, values.shape).put(values, patch)
+    here = window.within(area, values.shape)
+    scale = _scale_for(scr, values, mask[area], here, near, residual) if scr > 0 else 1.0
+    here.add(values, scale * residual)
+    window.put_rounded(image, here.cut(values))
+    window.mark(mask, near)
+    return scale
+
+
 def _scale_for(
     scr: float, image: Floats, others: Mask, window: _Window, near: Mask, residual: Floats
 ) -> float:
@@ -452,8 +496,7 @@ def _scale_for(
     box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
     surroundings = box_window(box, _MARGIN)
     labels = others[surroundings].copy()
-    top, left = window.top - surroundings[0].start, window.left - surroundings[1].start
-    _Window.of(top, left, window.size, labels.shape).mark(labels, near)
+    window.within(surroundings, labels.shape).mark(labels, near)
     around = image[surroundings][~labels]
     clutter = float(around.std()) if around.size else 0.0
     if clutter == 0:
