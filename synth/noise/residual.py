@@ -112,7 +112,9 @@ class NoiseField:
             pixels = field[np.ix_(down, along)]
         start = (place // 7) % _LENGTH
         columns, rows = (
-            line[(start + np.arange(length)) % _LENGTH]
+            line[start : start + length]
+            if start + length <= _LENGTH
+            else np.take(line, np.arange(start, start + length), mode="wrap")
             for line, length in zip(self._lines, (width, height), strict=True)
         )
         return pixels, columns, rows
@@ -333,7 +335,7 @@ def _make_field(model: NoiseModel, kind: int) -> Field:
 def _white_noise(number: int) -> Spectrum:
     """The transform of a field of white normal noise; cameras share it."""
     values = generator(number, "noise field").standard_normal((_SIDE, _SIDE), np.float32)
-    return np.asarray(fft.rfft2(values, overwrite_x=True))
+    return np.asarray(fft.rfft2(values))
 
 
 def _coloured(white: Spectrum, power: NDArray[np.float64]) -> Field:
