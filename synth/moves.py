@@ -28,6 +28,9 @@ Floats = NDArray[np.float64]
 _OWN, _FADE = 2, 3
 _REACH = _OWN + _FADE
 
+# Side of the means that a target and its blur are filled with, to see the image without them.
+_AROUND = 17
+
 # Places that are looked at, of which the one that is most like the old one is taken.
 _PLACES = 48
 
@@ -225,12 +228,13 @@ class Mover:
     def _fill(self, values: NDArray[np.float32], target: Target) -> None:
         """Fill what a target covers, and its blur, with the mean of what is known around."""
         inner = box_window(target.box, _OWN)
-        # What the means over 17 pixels see, and the blur of other targets there.
-        outer = box_window(target.box, 2 * _OWN + 8)
-        covered = cv2.dilate(self._mask[outer].view(np.uint8), np.ones((5, 5), np.uint8))
+        # As far as the means see, and the blur of other targets reaches there.
+        outer = box_window(target.box, 2 * _OWN + _AROUND // 2)
+        reach = np.ones((2 * _OWN + 1, 2 * _OWN + 1), np.uint8)
+        covered = cv2.dilate(self._mask[outer].view(np.uint8), reach)
         known = (1 - covered).astype(np.float32)
-        near = cv2.blur(values[outer] * known, (17, 17))
-        near /= np.maximum(cv2.blur(known, (17, 17)), 1e-3)
+        share = np.maximum(cv2.blur(known, (_AROUND, _AROUND)), 1e-3)
+        near = cv2.blur(values[outer] * known, (_AROUND, _AROUND)) / share
         seen = _within(inner, outer)
         np.copyto(values[inner], near[seen], where=covered[seen] > 0)
 

@@ -414,8 +414,9 @@ def _make_lines(spectrum: NDArray[np.float64], rng: np.random.Generator) -> Fiel
 
 def _standardise(values: Array) -> Array:
     """Give values a mean of 0 and a variance of 1, in their place."""
-    values -= float(values.mean())
-    values /= max(float(np.sqrt(np.square(values).mean())), 1e-12)
+    np.subtract(values, float(values.mean()), out=values)
+    spread = max(float(np.sqrt(np.square(values).mean())), 1e-12)
+    np.divide(values, spread, out=values)
     return values
 
 
