@@ -19,7 +19,7 @@ from synth.blend import blend_patch
 from synth.frames import Frame, Mask
 from synth.negatives import turned
 from synth.seeds import generator
-from synth.targets import Box
+from synth.targets import Box, box_window
 
 Kind = Literal["turned", "bad-pixels", "streak", "edge", "cloud"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -44,28 +44,7 @@ _RAMP = 10.0
 _SPOTS = (0.7, 1.0, 1.4, 2.0)
 
 
-def taken_places(mask: Mask) -> NDArray[np.int32]:
-    """Sum what lies in labels, or too near to one, above and left of every place.
-
-    Parameters
-    ----------
-    mask : (H, W) ndarray of bool
-
-    Returns
-    -------
-    (H + 1, W + 1) ndarray of int32
-    """
-    grown = cv2.dilate(mask.view(np.uint8), np.ones((2 * _CLEAR + 1,) * 2, np.uint8))
-    return np.asarray(cv2.integral(grown), np.int32)
-
-
-def add_distractor(
-    image: Frame,
-    mask: Mask,
-    kind: Kind,
-    draw: int,
-    taken: NDArray[np.int32] | None = None,
-) -> tuple[Frame, Box | None]:
+def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Frame, Box | None]:
     """Add one distractor.
 
     Parameters
@@ -76,8 +55,6 @@ def add_distractor(
     kind : {"turned", "bad-pixels", "streak", "edge", "cloud"}
     draw : int
         Seed of its place and form, 0 or more.
-    taken : (H + 1, W + 1) ndarray of int32, optional
-        `taken_places` of the mask, where they are known already.
 
     Returns
     -------
@@ -88,8 +65,6 @@ def add_distractor(
         none of the forms tried was unlike a target: then the image is as it was.
     """
     rng = generator(draw, "distractor", kind)
-    if taken is None:
-        taken = taken_places(mask)
     out: NDArray[Any] = image.copy()
     for _ in range(_TRIES):
         side = int(rng.integers(*_SIDES[kind]))
@@ -97,9 +72,10 @@ def add_distractor(
             continue
         top, left = (int(rng.integers(0, length - side + 1)) for length in image.shape)
         bottom, right = top + side, left + side
-        if taken[bottom, right] - taken[top, right] - taken[bottom, left] + taken[top, left]:
+        box = top, left, bottom, right
+        if mask[box_window(box, _CLEAR)].any():
             continue
-        window = (slice(top, bottom), slice(left, right))
+        window = box_window(box)
         patch = image[window]
         if kind == "turned":
             # The cut must be one that a target's box could be: it is blended in the same way.
@@ -113,7 +89,7 @@ def add_distractor(
             added = made.astype(np.float32) - patch
         if added.any() and spot_likeness(added) <= MOST_LIKE_A_SPOT:
             out[window] = made
-            return cast(Frame, out), (top, left, bottom, right)
+            return cast(Frame, out), box
     return cast(Frame, out), None
 
 
@@ -209,6 +185,7 @@ def _cloud(side: int, rng: np.random.Generator) -> Field:
     return np.asarray(field * _window(side), np.float32)
 
 
+@lru_cache(maxsize=64)
 def _window(side: int) -> NDArray[np.float64]:
     """Weights that fall to 0 at the border of a square."""
     wave = np.sin(np.pi * (np.arange(side) + 0.5) / side)

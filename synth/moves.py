@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from synth.blend import span_border
 from synth.frames import Frame, Mask
 from synth.seeds import generator
-from synth.targets import Target, label_targets, measure_offsets
+from synth.targets import Target, box_window, label_targets, offsets_of
 
 Floats = NDArray[np.float64]
 
@@ -27,6 +27,9 @@ Floats = NDArray[np.float64]
 # many more it fades into the background.
 _OWN, _FADE = 2, 3
 _REACH = _OWN + _FADE
+
+# Side of the means that a target and its blur are filled with, to see the image without them.
+_AROUND = 17
 
 # Places that are looked at, of which the one that is most like the old one is taken.
 _PLACES = 48
@@ -78,6 +81,7 @@ class Mover:
         self._image = image
         self._mask = mask
         self._targets = targets
+        self._lifted: dict[tuple[int, bool], _Lifted] = {}
 
     def move(
         self, target: int, draw: int, *, stay: bool = False, angle: float = 0.0, scr: float = 0.0
@@ -110,31 +114,19 @@ class Mover:
             There is no such target.
         """
         self._require(target)
-        own, window, values, near, weight, background = self._lift(target, angle)
-        residual = weight * (values - background)
-        shift = (0, 0) if stay else self._find_place(own.shape, target, draw, self._taken)
-        if angle:
-            residual, near = self._turn(residual, near, angle, target)
-        filled = self._values.copy()
+        lifted = self._lift(target, bool(angle))
+        shift = (0, 0) if stay else self._find_place(target, draw, self._taken)
         if shift != (0, 0):
-            grain = self._find_grain(window.size, target, draw)
-            window.put(filled, (1 - weight) * values + weight * (background + grain))
+            left = lifted.without(self._find_grain(lifted.window.size, target, draw))
         elif angle or scr:
-            window.put(filled, values - weight * (values - background))
+            left = lifted.values - lifted.residual
         else:
             return Moved(self._image.copy(), self._mask.copy(), (0, 0), 1.0)
-        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
-        mask = self._mask & ~own
-        label = np.zeros_like(mask)
-        new.put(label, near)
-        scale = 1.0
-        if scr > 0:
-            scale = _scale_for(scr, filled, mask, label, residual[near])
-        new.add(filled, scale * residual)
-        image = self._image.copy()
-        window.round_to(image, filled)
-        new.round_to(image, filled)
-        return Moved(image, mask | label, shift, scale)
+        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
+        image, mask = self._image.copy(), self._without(target)
+        new = lifted.window.shifted(shift)
+        scale = _add(image, mask, new, near, residual, scr, (lifted.window, left))
+        return Moved(image, mask, shift, scale)
 
     def copy(
         self,
@@ -167,48 +159,45 @@ class Mover:
         self._require(target)
         image, mask = onto[0].copy(), onto[1].copy()
         taken = np.asarray(cv2.integral(mask.view(np.uint8)), np.int32)
-        shift = self._find_place(mask.shape, target, draw, taken)
+        shift = self._find_place(target, draw, taken)
         if shift == (0, 0):
             return Moved(image, mask, shift, 1.0)
-        _, window, values, near, weight, background = self._lift(target, angle)
-        residual = weight * (values - background)
-        if angle:
-            residual, near = self._turn(residual, near, angle, target)
-        new = _Window(window.top + shift[0], window.left + shift[1], window.size)
-        label = np.zeros_like(mask)
-        new.put(label, near)
-        filled = image.astype(np.float64)
-        scale = _scale_for(scr, filled, mask, label, residual[near]) if scr > 0 else 1.0
-        new.add(filled, scale * residual)
-        new.round_to(image, filled)
-        return Moved(image, mask | label, shift, scale)
+        lifted = self._lift(target, bool(angle))
+        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
+        scale = _add(image, mask, lifted.window.shifted(shift), near, residual, scr)
+        return Moved(image, mask, shift, scale)
 
     def _require(self, target: int) -> None:
         if not 0 <= target < len(self._targets):
             raise ValueError(f"there is no target {target} among {len(self._targets)}")
 
-    def _lift(
-        self, target: int, angle: float
-    ) -> tuple[Mask, _Window, Floats, Mask, Floats, Floats]:
-        """What surrounds a target: its label, and in a window around it the values, the label, how
-        much of them is the target's, and the background without it."""
-        own = self.labels == target + 1
+    def _without(self, target: int) -> Mask:
+        """The mask of the other targets."""
+        mask = self._mask.copy()
+        window = box_window(self._targets[target].box)
+        mask[window] &= self.labels[window] != target + 1
+        return mask
+
+    def _lift(self, target: int, turned: bool) -> _Lifted:
+        """Tell a target from its background, once; one that is turned needs more room."""
+        if (target, turned) not in self._lifted:
+            self._lifted[target, turned] = self._lift_anew(target, turned)
+        return self._lifted[target, turned]
+
+    def _lift_anew(self, target: int, turned: bool) -> _Lifted:
         top, left, bottom, right = self._targets[target].box
         half = max(bottom - top, right - left) // 2 + 1
-        if angle:
+        if turned:
             half = int(np.ceil(half * np.sqrt(2)))
         reach = half + _REACH
         row, col = self._targets[target].row, self._targets[target].col
-        window = _Window(row - reach, col - reach, 2 * reach + 1)
+        window = _Window.of(row - reach, col - reach, 2 * reach + 1, self._mask.shape)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
-        values = window.cut(self._values)
-        near = window.cut(own) & window.covers(own)
+        values = window.cut(self._image).astype(np.float64)
+        near = (window.cut(self.labels) == target + 1) & window.covers()
         weight = _weigh(near)
-        return own, window, values, near, weight, _continue(values, weight)
-
-    @cached_property
-    def _values(self) -> Floats:
-        return self._image.astype(np.float64)
+        background = _continue(values, weight)
+        return _Lifted(window, values, near, weight, background, weight * (values - background))
 
     @cached_property
     def _range(self) -> float:
@@ -222,28 +211,36 @@ class Mover:
     @cached_property
     def offsets(self) -> Floats:
         """(n, 2): how far the mask of each target lies beside it; see `measure_offsets`."""
-        return measure_offsets(self._image, self._mask)
+        return offsets_of(self._image, self._targets, self.labels)
 
     @cached_property
     def _surroundings(self) -> tuple[Floats, Floats]:
         """Local mean and local clutter of the image, as if it had no targets."""
-        values = self._values.astype(np.float32)
-        if self._mask.any():
-            grown = cv2.dilate(self._mask.view(np.uint8), np.ones((5, 5), np.uint8))
-            known = (1 - grown).astype(np.float32)
-            share = cv2.blur(known, (17, 17))
-            near = cv2.blur(values * known, (17, 17)) / np.maximum(share, 1e-3)
-            values = np.where(grown > 0, near, values)
+        values = self._image.astype(np.float32)
+        for target in self._targets:
+            self._fill(values, target)
         mean = cv2.blur(values, (15, 15))
-        rough: Any = (values - cv2.blur(values, (5, 5))) ** 2
-        found = mean, np.sqrt(np.maximum(cv2.blur(rough, (15, 15)), 0))
-        return cast(tuple[Floats, Floats], found)
+        values -= cv2.blur(values, (5, 5))
+        clutter = cv2.blur(np.square(values, out=values), (15, 15))
+        np.sqrt(np.maximum(clutter, 0, out=clutter), out=clutter)
+        return cast(tuple[Floats, Floats], (mean, clutter))
 
-    def _find_place(
-        self, shape: tuple[int, ...], target: int, draw: int, taken: NDArray[np.int32]
-    ) -> tuple[int, int]:
+    def _fill(self, values: NDArray[np.float32], target: Target) -> None:
+        """Fill what a target covers, and its blur, with the mean of what is known around."""
+        inner = box_window(target.box, _OWN)
+        # As far as the means see, and the blur of other targets reaches there.
+        outer = box_window(target.box, 2 * _OWN + _AROUND // 2)
+        reach = np.ones((2 * _OWN + 1, 2 * _OWN + 1), np.uint8)
+        covered = cv2.dilate(self._mask[outer].view(np.uint8), reach)
+        known = (1 - covered).astype(np.float32)
+        share = np.maximum(cv2.blur(known, (_AROUND, _AROUND)), 1e-3)
+        near = cv2.blur(values[outer] * known, (_AROUND, _AROUND)) / share
+        seen = _within(inner, outer)
+        np.copyto(values[inner], near[seen], where=covered[seen] > 0)
+
+    def _find_place(self, target: int, draw: int, taken: NDArray[np.int32]) -> tuple[int, int]:
         """The shift to the place that is most like the old one, of those that are free."""
-        height, width = shape
+        height, width = self._mask.shape
         top, left, bottom, right = self._targets[target].box
         rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
         if rows >= height or cols >= width:
@@ -251,24 +248,23 @@ class Mover:
         rng = generator(draw, "place")
         tops = rng.integers(0, height - rows, _PLACES)
         lefts = rng.integers(0, width - cols, _PLACES)
-        inside = (
-            taken[tops + rows, lefts + cols]
-            - taken[tops, lefts + cols]
-            - taken[tops + rows, lefts]
-            + taken[tops, lefts]
+        sums, step = taken.ravel(), taken.shape[1]
+        first = tops * step + lefts
+        last = first + rows * step
+        free = np.flatnonzero(
+            sums[last + cols] - sums[first + cols] - sums[last] + sums[first] == 0
         )
-        free = inside == 0
-        if not free.any():
+        if not len(free):
             return 0, 0
-        mean, clutter = self._surroundings
-        old = self._targets[target].row, self._targets[target].col
-        shift = np.stack([tops + _CLEAR - top, lefts + _CLEAR - left], 1)[free]
-        at = shift + old
+        mean, clutter = (found.ravel() for found in self._surroundings)
+        old = self._targets[target].row * width + self._targets[target].col
+        down, along = tops[free] + (_CLEAR - top), lefts[free] + (_CLEAR - left)
+        at = old + down * width + along
         spread = 0.05 * self._range + 1.0
-        brighter = (mean[at[:, 0], at[:, 1]] - mean[old]) / spread
-        rougher = np.log((clutter[at[:, 0], at[:, 1]] + 0.3) / (clutter[old] + 0.3)) / 0.3
+        brighter = (mean[at] - mean[old]) / spread
+        rougher = np.log((clutter[at] + 0.3) / (clutter[old] + 0.3)) / 0.3
         best = int(np.argmin(brighter**2 + rougher**2))
-        return int(shift[best, 0]), int(shift[best, 1])
+        return int(down[best]), int(along[best])
 
     @cached_property
     def _taken(self) -> NDArray[np.int32]:
@@ -294,12 +290,13 @@ class Mover:
         for place in order:
             top, left = int(tops[place]), int(lefts[place])
             if not self._mask[top : top + size, left : left + size].any():
-                patch = self._values[top : top + size, left : left + size]
+                patch = self._image[top : top + size, left : left + size].astype(np.float64)
                 return patch - _smooth(patch)
         return nothing
 
-    def _turn(self, residual: Floats, near: Mask, angle: float, target: int) -> tuple[Floats, Mask]:
+    def _turn(self, lifted: _Lifted, angle: float, target: int) -> tuple[Floats, Mask]:
         """Turn a residual, and the mask by its area, each about its own centre."""
+        residual, near = lifted.target
         size = len(near)
         places = np.argwhere(near)
         centre = places.mean(0)
@@ -329,46 +326,94 @@ class Mover:
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A square of an image that may reach beyond it."""
+    """A square of an image that may reach beyond it.
+
+    `inside` is the part of the image that it shows, and `own` the part of the window that this is.
+    """
 
     top: int
     left: int
     size: int
+    shape: tuple[int, ...]
+    inside: tuple[slice, slice]
+    own: tuple[slice, slice]
+
+    @classmethod
+    def of(cls, top: int, left: int, size: int, shape: tuple[int, ...]) -> _Window:
+        """A window of an image of that shape."""
+        rows, own_rows = _overlap(top, size, shape[0])
+        cols, own_cols = _overlap(left, size, shape[1])
+        return cls(top, left, size, shape, (rows, cols), (own_rows, own_cols))
+
+    def shifted(self, shift: tuple[int, int]) -> _Window:
+        """The window so many rows and columns on."""
+        return _Window.of(self.top + shift[0], self.left + shift[1], self.size, self.shape)
 
     def cut(self, image: Any) -> Any:
-        """What the window shows, beyond the image its mirror image."""
+        """What the window shows, beyond the image its mirror image; not to be written to."""
+        if self.own == (slice(0, self.size),) * 2:
+            return image[self.inside]
         rows, cols = (
             _mirrored(start + np.arange(self.size), length)
             for start, length in zip((self.top, self.left), image.shape, strict=True)
         )
         return image[np.ix_(rows, cols)]
 
-    def covers(self, image: Any) -> Mask:
+    def covers(self) -> Mask:
         """Which of its pixels are in the image."""
         found = np.zeros((self.size, self.size), bool)
-        found[self._inside(image)[1]] = True
+        found[self.own] = True
         return found
 
+    def within(self, part: tuple[slice, slice], shape: tuple[int, ...]) -> _Window:
+        """The window as it lies in a part of the image that is of that shape."""
+        rows, cols = part
+        return _Window.of(self.top - rows.start, self.left - cols.start, self.size, shape)
+
     def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
-        inside, own = self._inside(image)
-        image[inside] = patch[own]
+        image[self.inside] = patch[self.own]
 
     def add(self, image: Floats, patch: Floats) -> None:
-        inside, own = self._inside(image)
-        image[inside] += patch[own]
+        image[self.inside] += patch[self.own]
 
-    def round_to(self, image: Frame, values: Floats) -> None:
-        """Take over what the window holds, as whole numbers in the image's range."""
-        inside, _ = self._inside(image)
-        image[inside] = np.rint(values[inside]).clip(0, np.iinfo(image.dtype).max)
+    def mark(self, mask: Mask, near: Mask) -> None:
+        """Put a label into a mask."""
+        mask[self.inside] |= near[self.own]
 
-    def _inside(self, image: NDArray[Any]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
-        inside, own = [], []
-        for start, length in zip((self.top, self.left), image.shape, strict=True):
-            first, last = max(start, 0), min(start + self.size, length)
-            inside.append(slice(first, max(last, first)))
-            own.append(slice(first - start, max(last, first) - start))
-        return (inside[0], inside[1]), (own[0], own[1])
+    def put_rounded(self, image: Frame, patch: Floats) -> None:
+        """Put a patch into an image, as whole numbers in the image's range."""
+        image[self.inside] = np.rint(patch[self.own]).clip(0, np.iinfo(image.dtype).max)
+
+
+@dataclass(frozen=True, slots=True)
+class _Lifted:
+    """A target and its background in a window around it.
+
+    `near` is its label, and `weight` how much of the values is the target's.
+    """
+
+    window: _Window
+    values: Floats
+    near: Mask
+    weight: Floats
+    background: Floats
+    residual: Floats
+
+    @property
+    def target(self) -> tuple[Floats, Mask]:
+        """Its residual, and its label."""
+        return self.residual, self.near
+
+    def without(self, grain: Floats) -> Floats:
+        """The window without the target."""
+        return (1 - self.weight) * self.values + self.weight * (self.background + grain)
+
+
+def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
+    """Which part of an axis a line of pixels covers, and which part of the line that is."""
+    first = max(start, 0)
+    last = max(min(start + size, length), first)
+    return slice(first, last), slice(first - start, last - start)
 
 
 def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -399,20 +444,67 @@ def _smooth(patch: Floats) -> Floats:
     return np.asarray(cv2.GaussianBlur(patch, (0, 0), 2.0))
 
 
-def _scale_for(scr: float, image: Floats, others: Mask, label: Mask, residual: Floats) -> float:
-    """Factor by which a residual is to be scaled to have an SCR over an image without it."""
-    mean = float(residual.mean()) if residual.size else 0.0
-    if mean == 0 or not label.any():
-        return 1.0
-    rows, cols = np.nonzero(label.any(1))[0], np.nonzero(label.any(0))[0]
-    window = (
-        slice(max(int(rows[0]) - _MARGIN, 0), int(rows[-1]) + 1 + _MARGIN),
-        slice(max(int(cols[0]) - _MARGIN, 0), int(cols[-1]) + 1 + _MARGIN),
+def _within(inner: tuple[slice, slice], outer: tuple[slice, slice]) -> tuple[slice, slice]:
+    """Where one part of an image lies in another."""
+    rows, cols = (
+        slice(part.start - whole.start, part.stop - whole.start)
+        for part, whole in zip(inner, outer, strict=True)
     )
-    around = image[window][~(others[window] | label[window])]
+    return rows, cols
+
+
+def _add(
+    image: Frame,
+    mask: Mask,
+    window: _Window,
+    near: Mask,
+    residual: Floats,
+    scr: float,
+    left: tuple[_Window, Floats] | None = None,
+) -> float:
+    """Add a target to an image and to its mask, and return the factor that it is scaled by.
+
+    `left` is what the target leaves where it was. Whatever lies near is not rounded before the
+    target is added.
+    """
+    top, first, size = window.top, window.left, window.size
+    area = box_window((top, first, top + size, first + size), _MARGIN)
+    values = image[area].astype(np.float64)
+    if left is not None:
+        before, patch = left
+        before.put_rounded(image, patch)
+        before.within(area, values.shape).put(values, patch)
+    here = window.within(area, values.shape)
+    scale = _scale_for(scr, values, mask[area], here, near, residual) if scr > 0 else 1.0
+    here.add(values, scale * residual)
+    window.put_rounded(image, here.cut(values))
+    window.mark(mask, near)
+    return scale
+
+
+def _scale_for(
+    scr: float, image: Floats, others: Mask, window: _Window, near: Mask, residual: Floats
+) -> float:
+    """Factor by which a residual is to be scaled to have an SCR over an image without it.
+
+    `near` is its label, and `window` where the two come to lie.
+    """
+    mean = float(residual[near].mean()) if near.any() else 0.0
+    seen = near[window.own]
+    if mean == 0 or not seen.any():
+        return 1.0
+    rows, cols = (
+        np.flatnonzero(seen.any(axis)) + part.start
+        for axis, part in zip((1, 0), window.inside, strict=True)
+    )
+    box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
+    surroundings = box_window(box, _MARGIN)
+    labels = others[surroundings].copy()
+    window.within(surroundings, labels.shape).mark(labels, near)
+    around = image[surroundings][~labels]
     clutter = float(around.std()) if around.size else 0.0
     if clutter == 0:
         return 1.0
     wanted = float(np.sign(mean)) * scr * clutter + float(around.mean())
-    scale = (wanted - float(image[label].mean())) / mean
+    scale = (wanted - float(image[window.inside][seen].mean())) / mean
     return float(np.clip(scale, *_SCALES))

@@ -110,6 +110,8 @@ def keep_offset(own: Mask, offset: Sequence[float], quarter_turns: int, mirror: 
     for _ in range(quarter_turns % 4):
         turned_row, turned_col = -turned_col, turned_row
     move = np.rint(np.subtract(offset, (turned_row, turned_col))).astype(np.int64)
+    if not move.any():
+        return own.copy()
     places = np.argwhere(own) + move
     if places.min(initial=0) < 0 or places.max(initial=0) >= len(own):
         return own.copy()

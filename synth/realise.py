@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.blend import blend_mask, blend_patch
-from synth.distractors import add_distractor, taken_places
+from synth.distractors import add_distractor
 from synth.errors import NoiseError, RecipeError
 from synth.frames import Frame, Mask
 from synth.moves import Moved, Mover
@@ -119,10 +119,9 @@ class Realiser:
             self._last_copies = (spec.turn, spec.move, spec.copies), labels
         if spec.distractors:
             labels = self.mask(spec)
-            taken = taken_places(labels)
             boxes: list[list[int] | None] = []
             for one in spec.distractors:
-                image, box = add_distractor(image, labels, one.kind, one.draw, taken)
+                image, box = add_distractor(image, labels, one.kind, one.draw)
                 boxes.append(None if box is None else list(box))
             self.facts["distractor_boxes"] = boxes
         return self._add_noise(spec, image) if noise is not None and not mixed else image

@@ -30,5 +30,7 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     """
     # Names of files may hold bytes that are no text, which Python keeps as lone surrogates.
     digest = hashlib.sha256("\0".join(names).encode("utf-8", "surrogatepass")).digest()
-    key = tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
-    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    # The words that `SeedSequence(seed, spawn_key=...)` puts together, in half of its time.
+    size = max(16, 4 * -(-seed.bit_length() // 32))
+    words = np.frombuffer(seed.to_bytes(size, "little") + digest[:16], "<u4").astype(np.uint32)
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))

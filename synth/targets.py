@@ -8,6 +8,7 @@ mask shows it on the other side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
@@ -181,6 +182,28 @@ def target_box(target: Target, side: int, shape: tuple[int, int]) -> Box:
     return top, left, top + side, left + side
 
 
+def box_window(box: Box, margin: int = 0) -> tuple[slice, slice]:
+    """The part of an image that a box covers, grown by a margin as far as the image goes.
+
+    Parameters
+    ----------
+    box : tuple of int
+        Half-open (top, left, bottom, right), inside the image.
+    margin : int
+        Pixels all round.
+
+    Returns
+    -------
+    rows, cols : slice
+        They may end beyond the image.
+    """
+    top, left, bottom, right = box
+    return (
+        slice(max(top - margin, 0), bottom + margin),
+        slice(max(left - margin, 0), right + margin),
+    )
+
+
 def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> float:
     """Local signal-to-clutter ratio of a target.
 
@@ -260,11 +283,30 @@ def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
     >>> measure_offsets(image, np.roll(image > 100, -1, axis=0)).tolist()
     [[-1.0, 0.0]]
     """
-    targets = find_targets(mask)
+    return offsets_of(image, find_targets(mask), label_targets(mask)[1])
+
+
+def offsets_of(
+    image: Frame, targets: Sequence[Target], labels: NDArray[np.int32]
+) -> NDArray[np.float64]:
+    """Measure the offsets of targets that are known already; see `measure_offsets`.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    targets : sequence of Target
+        All targets of the image.
+    labels : (H, W) ndarray of int32
+        As `label_targets` gives them.
+
+    Returns
+    -------
+    (n, 2) ndarray of float64
+        Rows and columns from image to mask, in pixels.
+    """
     offsets = np.zeros((len(targets), 2))
-    _, labels = label_targets(mask)
     border = _REACH + _MARGIN
-    height, width = mask.shape
+    height, width = labels.shape
     frame = cv2.copyMakeBorder(
         image.astype(np.float32), *(border,) * 4, borderType=cv2.BORDER_REPLICATE
     )
@@ -289,12 +331,7 @@ def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
 def _measure_signal(
     image: Frame, mask: Mask, labels: NDArray[np.int32], target: Target, margin: int
 ) -> Signal:
-    height, width = image.shape
-    top, left, bottom, right = target.box
-    window = (
-        slice(max(top - margin, 0), min(bottom + margin, height)),
-        slice(max(left - margin, 0), min(right + margin, width)),
-    )
+    window = box_window(target.box, margin)
     patch = image[window].astype(np.float64)
     own = labels[window] == target.index + 1
     background = patch[~mask[window]]

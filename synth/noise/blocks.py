@@ -225,7 +225,8 @@ def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
         Borders by reflection.
     """
     found = cv2.filter2D(values, -1, _SECOND_DIFFERENCE, borderType=cv2.BORDER_REFLECT_101)
-    return np.asarray(found**2 / np.float32(_SECOND_DIFFERENCE_POWER))
+    found = np.square(found, out=found)
+    return np.asarray(np.divide(found, np.float32(_SECOND_DIFFERENCE_POWER), out=found))
 
 
 def second_difference_gain(side: int) -> Floats:
@@ -315,7 +316,7 @@ def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Flo
 
     def means(values: Floats) -> Floats:
         inner = values.reshape(-1, side, side)[:, : part * _PARTS, : part * _PARTS]
-        lines = inner.reshape(-1, part * _PARTS, _PARTS, part).sum(3)
+        lines = inner.reshape(-1, part) @ np.ones(part)
         return lines.reshape(-1, _PARTS, part, _PARTS).sum(2).reshape(-1, _PARTS**2) / part**2
 
     inner = means(square) - means(residual) ** 2
@@ -325,4 +326,5 @@ def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Flo
 def _detrend(flat: Floats, side: int) -> Floats:
     """Take quadratic trends off blocks, (N, side²)."""
     basis = trend_basis(side)
-    return np.asarray(flat - (flat @ basis) @ basis.T)
+    trend = (flat @ basis) @ basis.T
+    return np.asarray(np.subtract(flat, trend, out=trend))

@@ -8,7 +8,8 @@ has the sensor's noise, and not the sum of the sensor's and its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -22,6 +23,8 @@ from synth.noise.model import NoiseModel
 from synth.seeds import generator
 
 Field = NDArray[np.float32]
+Spectrum = NDArray[np.complex64]
+Array = TypeVar("Array", bound=NDArray[np.floating])
 
 # Sides of the field that windows of noise are cut from, and lengths of the patterns' lines.
 _SIDE, _LENGTH = 1024, 16384
@@ -109,7 +112,9 @@ class NoiseField:
             pixels = field[np.ix_(down, along)]
         start = (place // 7) % _LENGTH
         columns, rows = (
-            line[(start + np.arange(length)) % _LENGTH]
+            line[start : start + length]
+            if start + length <= _LENGTH
+            else np.take(line, np.arange(start, start + length), mode="wrap")
             for line, length in zip(self._lines, (width, height), strict=True)
         )
         return pixels, columns, rows
@@ -249,10 +254,9 @@ def transfer_residual(
     intensity = np.arange(top + 1, dtype=np.float64)
     asked = (strength * scale * model.frame_factor[frame] * model.sigma_at(intensity / scale)) ** 2
     lacking = np.maximum(asked - np.interp(intensity, level, sigma) ** 2, 0)
-    table = np.sqrt(lacking).astype(np.float32)
-    amplitude = cv2.LUT(image, table) if image.dtype == np.uint8 else table[image]
+    noise = _look_up(np.sqrt(lacking), image)
     pixels, columns, rows = field.window((image.shape[0], image.shape[1]), place, kind)
-    noise = np.multiply(amplitude, pixels, dtype=np.float32)
+    cv2.multiply(noise, pixels, dst=noise)
 
     if image.dtype == np.uint8:
         hist = cv2.calcHist([image], [0], None, [256], [0, 256]).ravel().astype(np.float64)
@@ -265,21 +269,27 @@ def transfer_residual(
         noise += columns * (lines * np.float32(model.frame_column[frame]))
         noise += (rows * (lines * np.float32(model.frame_row[frame])))[:, None]
     noise -= np.float32(cv2.mean(noise)[0])
-    values = image.astype(np.float32)
     darkest, brightest, *_ = cv2.minMaxLoc(image)
     if min(darkest, top - brightest) < cv2.norm(noise, cv2.NORM_INF):
-        room = cv2.min(values, top - values)
-        noise = cv2.max(cv2.min(noise, room), -room)
+        room = _look_up(np.minimum(intensity, top - intensity), image)
+        cv2.min(noise, room, dst=noise)
+        cv2.max(noise, np.negative(room, out=room), dst=noise)
     power = cv2.norm(noise, cv2.NORM_L2SQR) / noise.size
     # Rounds, and clips to the range.
     depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
-    out = cast(Frame, cv2.add(values, noise, dtype=depth))
+    out = cast(Frame, cv2.add(image.astype(np.float32), noise, dtype=depth))
     if model.dead > 0:
         out.flat[_draw_pixels(out.size, model.dead, 0)] = image.min()
     if model.blinking > 0:
         out.flat[_draw_pixels(out.size, model.blinking, 1 + place)] = image.max()
     noisier = float(hist[lacking <= 0].sum()) / image.size if strength > 0 else 0.0
     return Transferred(out, float(np.sqrt(power)), noisier)
+
+
+def _look_up(table: NDArray[np.float64], image: Frame) -> Field:
+    """What a table has for each pixel's DN."""
+    values = table.astype(np.float32)
+    return np.asarray(cv2.LUT(image, values) if image.dtype == np.uint8 else values[image])
 
 
 def generate_frame(field: NoiseField, shape: tuple[int, int], frame: int, place: int) -> Frame:
@@ -313,16 +323,31 @@ def _make_field(model: NoiseModel, kind: int) -> Field:
     """
     wanted = np.maximum(model.spectrum[kind], 1e-6)
     bend = _bending(model.quantiles[kind])
-    white = generator(kind, "noise field").standard_normal((_SIDE, _SIDE), np.float32)
-    white = fft.rfft2(white)
+    white = _white_noise(kind)
     power = np.log(wanted)
-    field = np.zeros((0, 0), np.float32)
-    for again in (True, False):
-        coloured = fft.irfft2(white * np.exp(_enlarge(power) / 2), (_SIDE, _SIDE))
-        field = _standard(bend[_place(_standard(coloured))])
-        if again:
-            power = power + np.log(wanted / _spectrum(field, len(wanted)))
-    return field
+    field = _bent(_coloured(white, power), bend)
+    power = power + np.log(wanted / _spectrum(field, len(wanted)))
+    return _bent(_coloured(white, power), bend)
+
+
+# As many as a fitted model has kinds at most.
+@lru_cache(maxsize=4)
+def _white_noise(number: int) -> Spectrum:
+    """The transform of a field of white normal noise; cameras share it."""
+    values = generator(number, "noise field").standard_normal((_SIDE, _SIDE), np.float32)
+    return np.asarray(fft.rfft2(values))
+
+
+def _coloured(white: Spectrum, power: NDArray[np.float64]) -> Field:
+    """Give white noise a spectrum, of which the logarithm is given."""
+    gain = _enlarge(power)
+    np.exp(np.divide(gain, 2, out=gain), out=gain)
+    return np.asarray(fft.irfft2(white * gain, (_SIDE, _SIDE), overwrite_x=True))
+
+
+def _bent(coloured: Field, bend: Field) -> Field:
+    """Bend noise to a distribution; what is given is overwritten."""
+    return _standardise(bend[_place(_standardise(coloured))])
 
 
 # What is beyond six standard deviations of normal noise is not drawn in a field's lifetime.
@@ -331,8 +356,9 @@ _ENDS, _STEPS = 6.0, 1 << 14
 
 def _place(normal: Field) -> NDArray[np.int32]:
     """Index of values among `_STEPS` equal ones between the ends."""
-    steps = (normal + np.float32(_ENDS)) * np.float32(_STEPS / (2 * _ENDS))
-    return steps.clip(0, _STEPS - 1).astype(np.int32)
+    steps = normal + np.float32(_ENDS)
+    steps *= np.float32(_STEPS / (2 * _ENDS))
+    return steps.clip(0, _STEPS - 1, out=steps).astype(np.int32)
 
 
 def _bending(quantiles: NDArray[np.float64]) -> Field:
@@ -350,16 +376,29 @@ def _enlarge(spectrum: NDArray[np.float64]) -> Field:
     """Interpolate a spectrum to the field's frequencies, those of a real transform."""
     side = len(spectrum)
     closed = np.pad(spectrum, ((0, 1), (0, 1)), mode="wrap").astype(np.float32)
+    along, down = _frequencies(side)
+    return np.asarray(cv2.remap(closed, along, down, cv2.INTER_LINEAR), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _frequencies(side: int) -> tuple[Field, Field]:
+    """Where in a (side, side) spectrum the field's frequencies lie: columns and rows."""
     place = (np.arange(_SIDE) * (side / _SIDE)).astype(np.float32)
     along, down = np.meshgrid(place[: _SIDE // 2 + 1], place)
-    return np.asarray(cv2.remap(closed, along, down, cv2.INTER_LINEAR), np.float32)
+    return along, down
 
 
 def _spectrum(field: NDArray[np.floating], side: int) -> NDArray[np.float64]:
     """The power spectrum of a field by its blocks, (side, side), mean 1."""
     blocks = field[: _SIDE // side * side, : _SIDE // side * side]
     blocks = blocks.reshape(_SIDE // side, side, _SIDE // side, side).swapaxes(1, 2)
-    power = (np.abs(fft.fft2(blocks.astype(np.float32))) ** 2).mean((0, 1))
+    half = (np.abs(fft.rfft2(blocks)) ** 2).mean((0, 1))
+    # The rest is that of the opposite frequencies, in the columns that are their own opposites too.
+    beyond, before = slice(side // 2 + 1, None), slice((side - 1) // 2, 0, -1)
+    own = [0] if side % 2 else [0, -1]
+    half[beyond, own] = half[before, own]
+    opposite = np.roll(half[::-1, before], 1, 0)
+    power = np.concatenate([half, opposite], 1)
     return np.asarray(power / power.mean(), np.float64)
 
 
@@ -370,12 +409,15 @@ def _make_lines(spectrum: NDArray[np.float64], rng: np.random.Generator) -> Fiel
     place = np.arange(_LENGTH // 2 + 1) * (len(spectrum) / _LENGTH)
     power = np.interp(place, np.arange(len(spectrum) + 1), np.append(spectrum, spectrum[0]))
     line = fft.irfft(fft.rfft(rng.standard_normal(_LENGTH)) * np.sqrt(power), _LENGTH)
-    return _standard(line)
+    return _standardise(line).astype(np.float32)
 
 
-def _standard(values: NDArray[np.floating]) -> Field:
-    mean, spread = float(values.mean()), max(float(values.std()), 1e-12)
-    return ((values - mean) / spread).astype(np.float32)
+def _standardise(values: Array) -> Array:
+    """Give values a mean of 0 and a variance of 1, in their place."""
+    np.subtract(values, float(values.mean()), out=values)
+    spread = max(float(np.sqrt(np.square(values).mean())), 1e-12)
+    np.divide(values, spread, out=values)
+    return values
 
 
 def _draw_pixels(size: int, share: float, number: int) -> NDArray[np.int64]:

@@ -54,6 +54,17 @@ def test_nothing_but_the_two_places_changes_and_again_is_the_same() -> None:
     assert {Mover(image, mask, targets).move(0, draw).shift for draw in range(8)} != {first.shift}
 
 
+def test_a_move_does_not_depend_on_those_before() -> None:
+    image, mask, targets = simulated(3)
+    mover = Mover(image, mask, targets)
+    ways = [(0.0, 0.0), (33.0, 0.0), (0.0, 4.0), (-70.0, 4.0)]
+    for draw, (angle, scr) in enumerate(2 * ways):
+        used = mover.move(0, draw, angle=angle, scr=scr)
+        fresh = Mover(image, mask, targets).move(0, draw, angle=angle, scr=scr)
+        np.testing.assert_array_equal(used.image, fresh.image)
+        np.testing.assert_array_equal(used.mask, fresh.mask)
+
+
 def test_a_target_keeps_its_contrast_and_leaves_none() -> None:
     left, taken = [], []
     for seed in range(30):

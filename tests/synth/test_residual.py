@@ -31,6 +31,17 @@ def refitted(model: NoiseModel, count: int = 24) -> NoiseModel:
     return fit_model(find_noise_blocks((frame, None) for frame in made))
 
 
+def test_patterns_go_on_from_their_beginning() -> None:
+    field = NoiseField(make_physical_model(sigma=1.0, column=1.0, row=1.0))
+    near_the_end = 7 * (16384 - 10)
+    across = [field.window((12, 40), near_the_end), field.window((30, 12), near_the_end)]
+    for length, lines in ((40, across[0][1]), (30, across[1][2])):
+        of = 1 if length == 40 else 2
+        first = field.window((10, 10), near_the_end)[of]
+        rest = field.window((length - 10, length - 10), 0)[of]
+        np.testing.assert_array_equal(lines, np.concatenate([first, rest]))
+
+
 @pytest.mark.parametrize(
     "camera", [Camera(), Camera(blur=0.9, column=2.0, row=0.0), Camera(dn=40.0, row=1.5)]
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +19,17 @@ seeds = st.integers(0, 2**64)
 def test_equal_arguments_give_equal_streams(seed: int, of: list[str]) -> None:
     first, second = generator(seed, *of), generator(seed, *of)
     assert first.integers(2**63, size=4).tolist() == second.integers(2**63, size=4).tolist()
+
+
+@given(st.integers(0, 2**140), names)
+@settings(max_examples=40, deadline=None)
+def test_streams_are_those_of_a_spawn_key(seed: int, of: list[str]) -> None:
+    digest = hashlib.sha256("\0".join(of).encode()).digest()
+    key = tuple(int.from_bytes(digest[at : at + 4], "little") for at in range(0, 16, 4))
+    wanted = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key))
+    assert generator(seed, *of).integers(2**63, size=4).tolist() == (
+        wanted.integers(2**63, size=4).tolist()
+    )
 
 
 @given(seeds, seeds, names, names)

@@ -11,10 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
+from scipy import ndimage
 from skimage import measure
 
 from synth.targets import (
     Target,
+    box_window,
     find_targets,
     label_targets,
     local_scr,
@@ -31,6 +33,21 @@ masks = hnp.arrays(
 
 def at(row: int, col: int) -> Target:
     return Target(0, row, col, (row, col), 1, (row, col, row + 1, col + 1))
+
+
+@given(masks, st.integers(0, 6))
+@settings(max_examples=60, deadline=None)
+def test_a_window_holds_all_within_the_margin_of_a_box(
+    mask: NDArray[np.bool_], margin: int
+) -> None:
+    for target in find_targets(mask):
+        boxed, found = np.zeros((2, *mask.shape), np.uint8)
+        boxed[box_window(target.box)] = 1
+        found[box_window(target.box, margin)] = 1
+        grown = ndimage.grey_dilation(boxed, 2 * margin + 1) if margin else boxed
+        np.testing.assert_array_equal(found, grown)
+        top, left, bottom, right = target.box
+        assert boxed.sum() == (bottom - top) * (right - left)
 
 
 @given(masks)
