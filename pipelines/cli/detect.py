@@ -596,6 +596,7 @@ def average(weights: tuple[Path, ...], out: Path, as_json: bool) -> None:
     from detect.weightsfile import average_weights, write_weights
 
     mean = average_weights(weights)
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_weights(out, mean)
     if as_json:
         emit_json({"weights": str(out), "network": mean.network, "files": len(weights)})
