@@ -105,6 +105,45 @@ def replace_file(path: Path, data: bytes) -> None:
         raise _write_error(path, error) from None
 
 
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Fill a folder of frames elsewhere; it becomes `out` when the block ends without an error.
+
+    What a killed run has left there is removed first.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written, another process is filling it, or something else lies there.
+    """
+    place = out.with_name(f".{out.name}.partial")
+    made = _missing_parents(place)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError as error:
+        _remove_empty(made)
+        raise _write_error(place, error) from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StoreError(out, "is being written by another process") from None
+        for left in place.iterdir():
+            if left.suffix not in (".png", ".partial"):
+                raise StoreError(place, "is in the way and not of this command; remove it")
+            left.unlink()
+        try:
+            yield place
+            place.replace(out)
+        except BaseException:
+            shutil.rmtree(place, ignore_errors=True)
+            _remove_empty(made)
+            raise
+    finally:
+        os.close(handle)
+
+
 def sha256(data: bytes) -> str:
     """SHA-256 as hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()

@@ -233,6 +233,8 @@ def commands() -> Iterator[Command]:
     yield on(synth, "noise-sample", "noise-sample", *frames)
     model = ("IN/sequence/images", "--sequence", "--out", "OUT/new/model.npz")
     yield on(synth, "noise-model", "noise-model", *model)
+    generate = ("IN/m.npz", "--frames", 4, "--shape", 16, 20, "--out", "OUT/new/frames")
+    yield on(synth, "noise-generate", "noise-generate", *generate, once=True)
     yield on(synth, "preview", "preview", "IN/set", "--out", "OUT/new/sheet.png")
     yield on(synth, "report", "report", "IN/set", "--out", "OUT/new/page.html")
     train = ("IN/train.yaml", "--data", "IN/set", "--out", "OUT/new/run")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -36,7 +35,7 @@ from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
-from pipelines.store import MANIFEST, replace_file, require_usable, verify
+from pipelines.store import MANIFEST, new_folder, replace_file, require_usable, verify
 from synth import __version__
 from synth.blend import BLENDS
 from synth.dataset import open_dataset
@@ -458,14 +457,10 @@ def noise_generate(
         rows, cols = shape or (256, 256)
         made = generate_frames(cameras, (rows, cols), frames, seed)
     width = max(4, len(str(frames)))
-    # Under another name until all are there, so that a run that broke off can be given again.
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    with progress_bar(frames, "write", "frame") as bar:
+    with new_folder(out) as place, progress_bar(frames, "write", "frame") as bar:
         for number, frame in enumerate(made, start=1):
-            replace_file(partial / f"{number:0{width}d}.png", encode_png(frame))
+            replace_file(place / f"{number:0{width}d}.png", encode_png(frame))
             bar.update()
-    partial.replace(out)
     if as_json:
         emit_json({"out": str(out), "frames": frames, "shape": [rows, cols]})
     else:
