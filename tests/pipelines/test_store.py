@@ -22,6 +22,7 @@ from pipelines.store import (
     describe,
     finished,
     manifest_line,
+    new_folder,
     read_description,
     replace_file,
     sha256,
@@ -358,3 +359,23 @@ def test_a_store_error_survives_another_process() -> None:
 
     error = StoreError("out", "is a file")
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "out: is a file"
+
+
+def test_a_new_folder_appears_whole_and_is_filled_by_one(tmp_path: Path) -> None:
+    out, place = tmp_path / "new" / "out", tmp_path / "new" / ".out.partial"
+    place.mkdir(parents=True)
+    (place / "9.png").write_bytes(b"of a run that was killed")
+    with new_folder(out) as inside:
+        (inside / "1.png").write_bytes(b"1")
+        assert not out.exists()
+        with pytest.raises(StoreError, match="another process"), new_folder(out):
+            pass
+    assert [path.name for path in out.iterdir()] == ["1.png"]
+    with pytest.raises(ZeroDivisionError), new_folder(tmp_path / "a" / "b"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "a").exists()
+    place.mkdir()
+    (place / "mine.txt").write_text("somebody's")
+    with pytest.raises(StoreError, match="in the way"), new_folder(out):
+        pass
+    assert (place / "mine.txt").exists()
