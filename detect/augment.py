@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -244,7 +245,7 @@ def take_windows(
         for fine in np.unique(fineness):
             rows = np.flatnonzero(fineness == fine)
             part, of = views[rows], images[rows]
-            windows[torch.from_numpy(rows)] = (
+            windows[_send(rows, windows)] = (
                 _interpolate(bank, of, part, size, augment.fill, int(fine))
                 if fine
                 else _look_up(bank, of, part.corner, size, augment.fill, part.mirrored, part.turns)
@@ -252,7 +253,7 @@ def take_windows(
     values, truth = windows[:, :1], windows[:, 1:]
     blurred = np.flatnonzero(views.blur)
     if len(blurred):
-        index = torch.from_numpy(blurred)
+        index = _send(blurred, windows)
         values[index] = _blur(values[index], views.blur[blurred], augment.blur)
     dimmed = np.flatnonzero(views.border)
     if len(dimmed):
@@ -291,7 +292,7 @@ def shade(
     if views.noise.any():
         count = values[0, 0].numel()
         starts = (views.noise_start * (len(noise_field) - count)).astype(np.int64)
-        places = torch.from_numpy(starts).to(values.device)
+        places = _send(starts, values)
         noise = noise_field.unfold(0, count, 1).index_select(0, places)
         # The same for all channels: they are copies of one grey frame.
         values.addcmul_(
@@ -353,9 +354,9 @@ def _look_up(
     rows = rows * width[:, None] + bank.start[images][:, None]
     across = turns[:, 2:]
     device = bank.pixels.device
-    dtype = torch.int32 if len(bank.pixels) < 2**31 else torch.int64
-    down = torch.from_numpy(np.where(across, cols, rows)).to(device, dtype)
-    along = torch.from_numpy(np.where(across, rows, cols)).to(device, dtype)
+    dtype = np.int32 if len(bank.pixels) < 2**31 else np.int64
+    down = _send(np.where(across, cols, rows).astype(dtype), bank.pixels)
+    along = _send(np.where(across, rows, cols).astype(dtype), bank.pixels)
     index = (down[:, :, None] + along[:, None, :]).view(-1)
     shape = len(images), size, size
     pixels = bank.pixels.index_select(0, index).view(shape)
@@ -363,12 +364,12 @@ def _look_up(
         pixels = pixels.int().bitwise_and_(0xFFFF)
     windows = torch.empty(len(images), 2, size, size, device=device)
     windows[:, 0] = pixels
-    bit = torch.from_numpy((1 << mirrored).astype(np.uint8)).to(device)
+    bit = _send((1 << mirrored).astype(np.uint8), bank.masks)
     masks = bank.masks.index_select(0, index).view(shape)
     windows[:, 1] = masks.bitwise_and_(bit[:, None, None]) != 0
     if not (row_inside.all() and col_inside.all()):
-        down = torch.from_numpy(np.where(across, col_inside, row_inside)).to(device)
-        along = torch.from_numpy(np.where(across, row_inside, col_inside)).to(device)
+        down = _send(np.where(across, col_inside, row_inside), windows)
+        along = _send(np.where(across, row_inside, col_inside), windows)
         windows *= (down[:, :, None] & along[:, None, :])[:, None]
     return windows
 
@@ -445,7 +446,7 @@ def _darken_borders(values: Tensor, rows: Integers, sigma: Floats, cut: Booleans
     distance = np.arange(depth) / sigma[:, None]
     first = np.where(cut[:, :, :1], ndtr(distance)[:, None], 1.0)
     last = np.where(cut[:, :, 1:], ndtr(distance + 1 / sigma[:, None])[:, None], 1.0)
-    index = torch.from_numpy(rows).to(values.device)
+    index = _send(rows, values)
     windows = values[index]
     windows[:, 0, :depth] *= _tensor(first[:, 0], values)[:, :, None]
     windows[:, 0, -depth:] *= _tensor(last[:, 0, ::-1], values)[:, :, None]
@@ -455,4 +456,9 @@ def _darken_borders(values: Tensor, rows: Integers, sigma: Floats, cut: Booleans
 
 
 def _tensor(array: NDArray[np.floating], like: Tensor) -> Tensor:
-    return torch.from_numpy(array.astype(np.float32)).to(like.device)
+    return _send(array.astype(np.float32), like)
+
+
+def _send(array: NDArray[Any], like: Tensor) -> Tensor:
+    """Put an array where a tensor is, without waiting for what the device is at."""
+    return torch.from_numpy(array).to(like.device, non_blocking=True)
