@@ -88,7 +88,8 @@ def hold_out(
 
     A set with a ``val`` list of its own has that part already, and it is taken as it is.
     Otherwise images that were made from one another stay on one side: a source and its outputs
-    are one group. `share` of the groups is drawn, and of each of them the original alone is used,
+    are one group, and what was made of two groups is used by neither side if they are parted.
+    `share` of the groups is drawn, and of each of them the original alone is used,
     so that the choice is made on real images, or its first image where the set does not hold the
     original.
 
@@ -131,7 +132,13 @@ def hold_out(
         )
     rng = draw_generator(Purpose.HOLD_OUT, seed)
     chosen = set(rng.permutation(np.array(list(judged), object))[:held])
-    training = tuple(id_ for id_ in ids if group_of[id_] not in chosen)
+    # A target of one image may have been put into another.
+    host_of = {id_: origins[id_].host for id_ in ids if id_ in origins}
+    training = tuple(
+        id_
+        for id_ in ids
+        if group_of[id_] not in chosen and group_of.get(host_of.get(id_) or "") not in chosen
+    )
     return training, tuple(id_ for id_ in ids if id_ in {judged[group] for group in chosen})
 
 

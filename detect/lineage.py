@@ -46,11 +46,15 @@ class Origin:
         Whether anything was done to it; an original was only copied.
     turn : Turn or None
         What was turned, if anything was.
+    host : str or None
+        Id of another image of the set that it is made from too: a target of `source` was put into
+        that one.
     """
 
     source: str
     made: bool
     turn: Turn | None
+    host: str | None = None
 
 
 def read_origins(dataset: Dataset) -> dict[str, Origin]:
@@ -92,4 +96,5 @@ def _origin(entry: Mapping[str, Any]) -> Origin:
             int(entry["target"]), int(entry["side"]), int(entry["quarter_turns"]), entry["mirror"]
         )
     made = source != str(entry["id"]) or bool(entry.keys() - _PLAIN)
-    return Origin(source, made, turn)
+    host = entry.get("host")
+    return Origin(source, made, turn, None if host is None else str(host))

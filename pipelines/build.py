@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.card import Contents, write_card
 from pipelines.cluster import versions
 from pipelines.errors import StoreError
+from pipelines.hosts import Host, HostImages, gather_hosts, load_host
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
 from pipelines.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
@@ -133,6 +134,8 @@ class Plan:
         From the noise's DN to the images'.
     forbidden : frozenset of bytes
         Pixel hashes of the test images, which nothing may be made from.
+    hosts : mapping of str to Host
+        The images that targets of other images are put into.
     description : dict
         What ``dataset.json`` says of configuration and origin.
     card : bytes
@@ -150,6 +153,7 @@ class Plan:
     description: dict[str, Any]
     card: bytes
     shards: ShardSize | None = None
+    hosts: Mapping[str, Host] = field(default_factory=dict)
 
     def outputs(self) -> Iterator[tuple[str, str]]:
         """(id, split) of every output in the order of the manifest."""
@@ -243,12 +247,14 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
     bank = None
     if config.noise is not None:
         bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
+    hosts = gather_hosts(config, source, surveys["train"], forbidden, pool.jobs)
     training = [found.source for found in surveys["train"]]
     negatives = NegativePlan(
         config.negatives.recipe(config.noise.noise_rule() if config.noise else None),
         training,
         bank,
         seed=config.seed,
+        hosts=hosts.names,
         taken_ids=[found.source.id for split in surveys.values() for found in split],
     )
     sizes = _pixel_bytes(source, surveys) if shards is not None and shards.nbytes else {}
@@ -286,6 +292,7 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         bank,
         configuration,
         shards,
+        hosts,
     )
 
 
@@ -473,6 +480,7 @@ def _plan(
     bank: NoiseBank | CameraNoise | None,
     configuration: dict[str, Any],
     shards: ShardSize | None = None,
+    hosts: HostImages | None = None,
 ) -> Plan:
     bank_file = bank.to_bytes() if bank is not None else None
     noise = configuration.get("noise") or {}
@@ -495,6 +503,8 @@ def _plan(
         "counts": counts,
         "versions": versions(),
     }
+    if hosts is not None and hosts.sha256 is not None:
+        description["hosts"] = {"frames": len(hosts.names.empty), "sha256": hosts.sha256}
     return Plan(
         name,
         groups,
@@ -505,6 +515,7 @@ def _plan(
         description,
         _card(command, name, groups, split_counts, surveys, source_name, shards),
         shards,
+        hosts.images if hosts is not None else {},
     )
 
 
@@ -568,6 +579,7 @@ class _Task:
     gain: float | None
     forbidden: frozenset[bytes]
     apart: bool
+    hosts: Mapping[str, Host]
 
 
 def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[_Task]:
@@ -598,7 +610,11 @@ def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> _
     # Only training images are held against the hashes, which have to travel to processes.
     held_out = all(group.split == "test" for group in groups)
     forbidden = frozenset() if held_out else plan.forbidden
-    return _Task(place.absolute(), groups, bank, plan.gain, forbidden, apart)
+    # And so do the hosts.
+    moves = (spec.move for group in groups for spec in group.specs) if plan.hosts else ()
+    names = {move.host for move in moves if move is not None and move.host}
+    hosts = {name: plan.hosts[name] for name in sorted(names)}
+    return _Task(place.absolute(), groups, bank, plan.gain, forbidden, apart, hosts)
 
 
 @dataclass(frozen=True)
@@ -680,7 +696,14 @@ def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
     if not group.specs:
         return
     bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
-    made = Realiser(source.image, source.mask, find_targets(source.mask), bank, task.gain)
+    made = Realiser(
+        source.image,
+        source.mask,
+        find_targets(source.mask),
+        bank,
+        task.gain,
+        lambda name: load_host(task.hosts[name]),
+    )
     masks: dict[Any, _File] = {}
     for spec in group.specs:
         try:

@@ -23,6 +23,8 @@ Positive = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sigma = Annotated[float, Field(ge=0, le=65535)]
 Strength = Annotated[float, Field(ge=0, le=100)]
+Zoom = Annotated[float, Field(ge=0.25, le=8)]
+HostKind = Literal["training", "noise"]
 
 
 class SensorSettings(StrictModel):
@@ -153,6 +155,9 @@ class NegativeSettings(StrictModel):
     angle: Annotated[float, Field(ge=0, le=180)] = 0.0
     any_angle: Ratio = 0.0
     scr: tuple[Strength, Strength] | None = None
+    zoom: tuple[Zoom, Zoom] | None = None
+    transplants: Ratio = 0.0
+    hosts: Annotated[tuple[HostKind, ...], Field(min_length=1)] = ("training",)
     copies: tuple[Few, Few] = (0, 0)
     distractors: tuple[Few, Few] = (0, 0)
     distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
@@ -169,13 +174,18 @@ class NegativeSettings(StrictModel):
     def _ranges(self) -> NegativeSettings:
         if self.scr is not None and not 0 < self.scr[0] <= self.scr[1]:
             raise ValueError("scr: must be two numbers above 0, the smaller one first")
+        if self.zoom is not None and self.zoom[0] > self.zoom[1]:
+            raise ValueError("zoom: must be two numbers, the smaller one first")
         for key in ("copies", "distractors"):
             few, many = getattr(self, key)
             if few > many:
                 raise ValueError(f"{key}: the least number is above the greatest")
-        moved = self.moves or self.copies[1]
-        if not moved and (self.scr is not None or self.angle):
-            raise ValueError("scr, angle: are for targets that are moved; set moves or copies too")
+        moved = self.moves or self.transplants or self.copies[1]
+        if not moved and (self.scr is not None or self.zoom is not None or self.angle):
+            raise ValueError(
+                "scr, zoom, angle: are for targets that are moved; set moves, transplants or "
+                "copies too"
+            )
         return self
 
     def recipe(self, noise: NoiseRule | None) -> Recipe:
@@ -192,6 +202,8 @@ class NegativeSettings(StrictModel):
             angle=self.angle,
             any_angle=self.any_angle,
             scr=self.scr,
+            zoom=self.zoom,
+            transplants=self.transplants,
             copies=self.copies,
             distractors=self.distractors,
             distractor_kinds=self.distractor_kinds,
@@ -214,7 +226,14 @@ class BuildConfig(StrictModel):
             raise ValueError("data: is missing; give the data set's folder (--data), or `simulate`")
         if self.data is not None and self.simulate is not None:
             raise ValueError("data and simulate exclude each other; keep one")
-        side = self.negatives.side
+        negatives = self.negatives
+        frames = self.noise is not None and self.noise.mode != "physical"
+        if negatives.transplants and "noise" in negatives.hosts and not frames:
+            raise ValueError(
+                "negatives.hosts: noise are the frames that noise is taken from, and there "
+                "are none; take it out"
+            )
+        side = negatives.side
         if self.simulate is not None and side != "auto" and side > min(self.simulate.shape):
             raise ValueError(
                 f"negatives.side: a box of {side} pixels is larger than the "

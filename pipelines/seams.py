@@ -52,8 +52,10 @@ def measure_seams(
 ) -> SeamScores:
     """Probe the negatives of a set that `synth build` or `synth rotate` has made.
 
-    The originals must be in the set, as a build puts them there. Changes are made again from their
-    lines without noise, which would tell them from originals whatever their borders are like.
+    The originals must be in the set, as a build puts them there. Targets that were put into another
+    image are left out: they differ from their originals in all that is around them. Changes are
+    made again from their lines without noise, which would tell them from originals whatever their
+    borders are like.
     `each` is called once a target.
 
     Raises
@@ -69,7 +71,10 @@ def measure_seams(
     made = [
         line
         for line in lines
-        if "target" in line and line["source"] in there and line["source"] != line["id"]
+        if "target" in line
+        and "host" not in line
+        and line["source"] in there
+        and line["source"] != line["id"]
     ][:limit]
     if not made:
         raise StoreError(

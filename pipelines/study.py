@@ -466,6 +466,8 @@ def _run(
                 for name in (sources if arm.noise is None else arm.noise)
                 if name in sources
             }
+            if negatives.transplants and "noise" in negatives.hosts:
+                _require_empty(arm, [source for name in noise for source in sources[name]])
     init = sha256(arm.init.read_bytes()) if arm.init and arm.init.is_file() else None
     recipe = asdict(train_config.recipe())
     del recipe["compute"]  # where, not what
@@ -490,6 +492,15 @@ def _run(
         evaluations=(),
         weights=BEST if config.weights == "best" else LAST,
     )
+
+
+def _require_empty(arm: Arm, sources: Sequence[NoiseSource]) -> None:
+    for source in sources:
+        if source.labelled:
+            raise ConfigError(
+                f"arms.{arm.name}: {source.path} is a labelled set, and targets are to be put into "
+                "its frames without looking at its labels; set negatives.hosts: [training]"
+            )
 
 
 def _with_noise(

@@ -175,11 +175,14 @@ class NoiseSource:
         Frames with the hashes of their pixels; empty for a ``.npz`` file.
     base : Path
         The folder that the frames lie below.
+    labelled : bool
+        Whether they are training images of a labelled set, with targets in them.
     """
 
     path: Path
     frames: Mapping[Path, bytes]
     base: Path
+    labelled: bool = False
 
     def fingerprint(self, without: Set[bytes] = frozenset()) -> str:
         """One hash over the noise."""
@@ -212,7 +215,8 @@ def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseS
     if path.suffix == ".npz":
         read_bytes(path)
         return NoiseSource(path, {}, path.parent)
-    if is_labelled(path):
+    labelled = is_labelled(path)
+    if labelled:
         dataset = open_dataset(path)
         files = [dataset.image_path(id_) for id_ in dataset.ids("train")]
         base = files[0].parent if files else path
@@ -226,7 +230,7 @@ def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseS
             raise DatasetError(
                 file, f"is a test image ({forbidden[pixels]}); noise may not come from it"
             )
-    return NoiseSource(path, frames, base)
+    return NoiseSource(path, frames, base, labelled)
 
 
 def link_noise(place: Path, source: NoiseSource, without: Set[bytes]) -> Path:

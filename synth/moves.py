@@ -81,10 +81,17 @@ class Mover:
         self._image = image
         self._mask = mask
         self._targets = targets
-        self._lifted: dict[tuple[int, bool], _Lifted] = {}
+        self._lifted: dict[tuple[int, bool, float], _Lifted] = {}
 
     def move(
-        self, target: int, draw: int, *, stay: bool = False, angle: float = 0.0, scr: float = 0.0
+        self,
+        target: int,
+        draw: int,
+        *,
+        stay: bool = False,
+        angle: float = 0.0,
+        scr: float = 0.0,
+        zoom: float = 1.0,
     ) -> Moved:
         """Move one target.
 
@@ -103,6 +110,8 @@ class Mover:
         scr : float
             Signal-to-clutter ratio (`synth.targets.local_scr`) that it is scaled to, as far as a
             factor between 0.2 and 2.5 does it; 0 leaves its contrast.
+        zoom : float
+            Factor on its size, above 0.
 
         Returns
         -------
@@ -114,15 +123,17 @@ class Mover:
             There is no such target.
         """
         self._require(target)
-        lifted = self._lift(target, bool(angle))
-        shift = (0, 0) if stay else self._find_place(target, draw, self._taken)
+        lifted = self._lift(target, angle, zoom)
+        shift = (0, 0)
+        if not stay:
+            shift = self._find_place(target, draw, self._taken, self, zoom) or shift
         if shift != (0, 0):
             left = lifted.without(self._find_grain(lifted.window.size, target, draw))
-        elif angle or scr:
+        elif angle or scr or zoom != 1:
             left = lifted.values - lifted.residual
         else:
             return Moved(self._image.copy(), self._mask.copy(), (0, 0), 1.0)
-        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
+        residual, near = self._turn(lifted, angle, zoom, target)
         image, mask = self._image.copy(), self._without(target)
         new = lifted.window.shifted(shift)
         scale = _add(image, mask, new, near, residual, scr, (lifted.window, left))
@@ -136,35 +147,45 @@ class Mover:
         *,
         angle: float = 0.0,
         scr: float = 0.0,
-    ) -> Moved:
+        zoom: float = 1.0,
+        host: Mover | None = None,
+    ) -> Moved | None:
         """Put a copy of a target into a changed version of the image, and leave the target.
 
         Parameters
         ----------
-        target, draw, angle, scr
+        target, draw, angle, scr, zoom
             As for `move`.
         onto : tuple of image and mask
             (H, W) ndarrays, what the image and its mask have become.
+        host : Mover, optional
+            `onto` is another image, and this is what it was like to begin with. Its places are
+            held against the target's own by how rough they are, and by how bright they are within
+            their image, for the two may be of different cameras.
 
         Returns
         -------
-        Moved
-            Copies; as they were, with a shift of (0, 0), where no place is free.
+        Moved or None
+            Copies of both with the target in them; None where no place is free.
 
         Raises
         ------
         ValueError
-            There is no such target.
+            There is no such target, or the images are of different depths.
         """
         self._require(target)
+        host = host or self
+        if onto[0].dtype != self._image.dtype:
+            raise ValueError(f"a target of {self._image.dtype} cannot go into {onto[0].dtype}")
+        taken = np.asarray(cv2.integral(onto[1].view(np.uint8)), np.int32)
+        shift = self._find_place(target, draw, taken, host, zoom)
+        if shift is None:
+            return None
         image, mask = onto[0].copy(), onto[1].copy()
-        taken = np.asarray(cv2.integral(mask.view(np.uint8)), np.int32)
-        shift = self._find_place(target, draw, taken)
-        if shift == (0, 0):
-            return Moved(image, mask, shift, 1.0)
-        lifted = self._lift(target, bool(angle))
-        residual, near = self._turn(lifted, angle, target) if angle else lifted.target
-        scale = _add(image, mask, lifted.window.shifted(shift), near, residual, scr)
+        lifted = self._lift(target, angle, zoom)
+        residual, near = self._turn(lifted, angle, zoom, target)
+        window = lifted.window.shifted(shift, mask.shape)
+        scale = _add(image, mask, window, near, residual, scr)
         return Moved(image, mask, shift, scale)
 
     def _require(self, target: int) -> None:
@@ -178,18 +199,19 @@ class Mover:
         mask[window] &= self.labels[window] != target + 1
         return mask
 
-    def _lift(self, target: int, turned: bool) -> _Lifted:
-        """Tell a target from its background, once; one that is turned needs more room."""
-        if (target, turned) not in self._lifted:
-            self._lifted[target, turned] = self._lift_anew(target, turned)
-        return self._lifted[target, turned]
+    def _lift(self, target: int, angle: float, zoom: float) -> _Lifted:
+        """Tell a target from its background, once; one that is turned or grows needs more room."""
+        key = target, bool(angle), max(zoom, 1.0)
+        if key not in self._lifted:
+            self._lifted[key] = self._lift_anew(*key)
+        return self._lifted[key]
 
-    def _lift_anew(self, target: int, turned: bool) -> _Lifted:
+    def _lift_anew(self, target: int, turned: bool, zoom: float) -> _Lifted:
         top, left, bottom, right = self._targets[target].box
         half = max(bottom - top, right - left) // 2 + 1
         if turned:
             half = int(np.ceil(half * np.sqrt(2)))
-        reach = half + _REACH
+        reach = int(np.ceil((half + _REACH) * zoom))
         row, col = self._targets[target].row, self._targets[target].col
         window = _Window.of(row - reach, col - reach, 2 * reach + 1, self._mask.shape)
         # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
@@ -238,13 +260,18 @@ class Mover:
         seen = _within(inner, outer)
         np.copyto(values[inner], near[seen], where=covered[seen] > 0)
 
-    def _find_place(self, target: int, draw: int, taken: NDArray[np.int32]) -> tuple[int, int]:
-        """The shift to the place that is most like the old one, of those that are free."""
-        height, width = self._mask.shape
-        top, left, bottom, right = self._targets[target].box
+    def _find_place(
+        self, target: int, draw: int, taken: NDArray[np.int32], host: Mover, zoom: float
+    ) -> tuple[int, int] | None:
+        """The shift to the place of an image that is most like the old one, of those that are free.
+
+        `taken` are the sums of the mask that the image has by now.
+        """
+        height, width = host._mask.shape
+        top, left, bottom, right = self._grown_box(target, zoom)
         rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
         if rows >= height or cols >= width:
-            return 0, 0
+            return None
         rng = generator(draw, "place")
         tops = rng.integers(0, height - rows, _PLACES)
         lefts = rng.integers(0, width - cols, _PLACES)
@@ -255,16 +282,29 @@ class Mover:
             sums[last + cols] - sums[first + cols] - sums[last] + sums[first] == 0
         )
         if not len(free):
-            return 0, 0
-        mean, clutter = (found.ravel() for found in self._surroundings)
-        old = self._targets[target].row * width + self._targets[target].col
+            return None
+        row, col = self._targets[target].row, self._targets[target].col
+        mean, clutter = (found[row, col] for found in self._surroundings)
+        means, clutters = (found.ravel() for found in host._surroundings)
         down, along = tops[free] + (_CLEAR - top), lefts[free] + (_CLEAR - left)
-        at = old + down * width + along
+        at = row * width + col + down * width + along
+        if host is not self:
+            mean += host._level - self._level
         spread = 0.05 * self._range + 1.0
-        brighter = (mean[at] - mean[old]) / spread
-        rougher = np.log((clutter[at] + 0.3) / (clutter[old] + 0.3)) / 0.3
+        brighter = (means[at] - mean) / spread
+        rougher = np.log((clutters[at] + 0.3) / (clutter + 0.3)) / 0.3
         best = int(np.argmin(brighter**2 + rougher**2))
         return int(down[best]), int(along[best])
+
+    def _grown_box(self, target: int, zoom: float) -> tuple[int, int, int, int]:
+        """The target's box with room for it to grow; it may reach beyond the image."""
+        top, left, bottom, right = self._targets[target].box
+        more = max(0, int(np.ceil((zoom - 1) * max(bottom - top, right - left) / 2)))
+        return top - more, left - more, bottom + more, right + more
+
+    @cached_property
+    def _level(self) -> float:
+        return float(self._image.mean())
 
     @cached_property
     def _taken(self) -> NDArray[np.int32]:
@@ -294,16 +334,22 @@ class Mover:
                 return patch - _smooth(patch)
         return nothing
 
-    def _turn(self, lifted: _Lifted, angle: float, target: int) -> tuple[Floats, Mask]:
-        """Turn a residual, and the mask by its area, each about its own centre."""
+    def _turn(self, lifted: _Lifted, angle: float, zoom: float, target: int) -> tuple[Floats, Mask]:
+        """Turn and enlarge a residual, and the mask by its area, each about its own centre."""
         residual, near = lifted.target
+        if not angle and zoom == 1:
+            return residual, near
         size = len(near)
         places = np.argwhere(near)
         centre = places.mean(0)
         seen = centre - self.offsets[target]
+        if zoom < 1:
+            # Finer than its pixels will be, it would leave patterns.
+            blurred = cv2.GaussianBlur(residual, (0, 0), 0.5 * float(np.sqrt(zoom**-2 - 1)))
+            residual = np.asarray(blurred, np.float64)
         turned = cv2.warpAffine(
             residual,
-            cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, 1.0),
+            cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, zoom),
             (size, size),
             flags=cv2.INTER_CUBIC,
         )
@@ -311,15 +357,16 @@ class Mover:
         middle = (centre + 0.5) * _FINENESS - 0.5
         fine = cv2.warpAffine(
             fine,
-            cv2.getRotationMatrix2D((float(middle[1]), float(middle[0])), angle, 1.0),
+            cv2.getRotationMatrix2D((float(middle[1]), float(middle[0])), angle, zoom),
             fine.shape,
             flags=cv2.INTER_NEAREST,
         )
         share = fine.reshape(size, _FINENESS, size, _FINENESS).mean((1, 3))
-        # As many pixels as there were, those that it covers most: half of them or more, but for
-        # what is a matter of a pixel.
-        order = np.argsort(-share, axis=None, kind="stable")[: len(places)]
+        # As many pixels as its area asks for, those that it covers most: half of them or more, but
+        # for what is a matter of a pixel.
+        order = np.argsort(-share, axis=None, kind="stable")
         label = np.zeros(size * size, bool)
+        order = order[: max(1, round(len(places) * zoom**2))]
         label[order] = share.ravel()[order] > 0
         return np.asarray(turned, np.float64), label.reshape(size, size)
 
@@ -345,9 +392,10 @@ class _Window:
         cols, own_cols = _overlap(left, size, shape[1])
         return cls(top, left, size, shape, (rows, cols), (own_rows, own_cols))
 
-    def shifted(self, shift: tuple[int, int]) -> _Window:
-        """The window so many rows and columns on."""
-        return _Window.of(self.top + shift[0], self.left + shift[1], self.size, self.shape)
+    def shifted(self, shift: tuple[int, int], shape: tuple[int, ...] | None = None) -> _Window:
+        """The window so many rows and columns on, in an image of another shape if one is given."""
+        shape = self.shape if shape is None else shape
+        return _Window.of(self.top + shift[0], self.left + shift[1], self.size, shape)
 
     def cut(self, image: Any) -> Any:
         """What the window shows, beyond the image its mirror image; not to be written to."""

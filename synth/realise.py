@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -20,10 +20,14 @@ from synth.noise.cameras import CameraNoise
 from synth.noise.residual import measure_fine_noise, transfer_residual
 from synth.noise.transfer import Mixer
 from synth.recipe import MoveChoice, Spec, TurnChoice
-from synth.targets import Target, target_box
+from synth.seeds import generator
+from synth.targets import Target, find_targets, target_box
 
 # Over more pixels nothing blends better.
 _MOST_RAMP = 12
+
+LoadHost = Callable[[str], tuple[Frame, Mask]]
+"""Loads the image, and the mask, that a name of `synth.recipe.Hosts` stands for."""
 
 
 def realise(
@@ -33,6 +37,7 @@ def realise(
     targets: Sequence[Target],
     bank: NoiseBank | CameraNoise | None = None,
     gain: float | None = None,
+    load_host: LoadHost | None = None,
 ) -> tuple[Frame, Mask]:
     """Make the output that a spec describes.
 
@@ -49,10 +54,13 @@ def realise(
         Needed by a spec with noise: the one for patches, the other for a sensor's noise.
     gain : float, optional
         Factor from the noise's DN to the image's; see `synth.noise.transfer.mixup`.
+    load_host : callable, optional
+        Needed by a spec whose target goes into another image.
 
     Returns
     -------
     image : (H, W) ndarray of the source's dtype
+        Of the other image's size where a target goes into one that has targets too.
     mask : (H, W) ndarray of bool
 
     Raises
@@ -60,9 +68,9 @@ def realise(
     NoiseError
         The patch is not in the bank, or of another depth than the image without a gain.
     RecipeError
-        The target is not in the mask.
+        The target is not in the mask, or the other image is not there or of another depth.
     """
-    source = Realiser(image, mask, targets, bank, gain)
+    source = Realiser(image, mask, targets, bank, gain, load_host)
     return source.image(spec), source.mask(spec)
 
 
@@ -79,19 +87,24 @@ class Realiser:
         targets: Sequence[Target],
         bank: NoiseBank | CameraNoise | None = None,
         gain: float | None = None,
+        load_host: LoadHost | None = None,
     ) -> None:
+        self._load_host = load_host
+        self._last_host: tuple[tuple[str, int], _Host] | None = None
         self._image = image
         self._mixer = Mixer(image)
         self._mask = mask
         self._targets = targets
         self._bank = bank
         self._last: tuple[MoveChoice, Moved] | None = None
+        self._found_place = True
         self._last_mask: tuple[TurnChoice | None, Mask] | None = None
         self._last_copies: tuple[Any, Mask] | None = None
         self.facts: dict[str, Any] = {}
         """What the last image turned out to be, beyond its spec: ``noisier``, the share of pixels
-        that had as much noise as was asked for already, ``shift`` of a target that was moved, and
-        ``distractor_boxes``, null for a distractor that found no place."""
+        that had as much noise as was asked for already, ``shift`` of a target that was moved,
+        ``place`` of one that was put into another image, row and column of its centre or null where
+        none was free, and ``distractor_boxes``, null for a distractor that found no place."""
 
         self._gain = gain
 
@@ -104,7 +117,12 @@ class Realiser:
             # Where a target fits is looked for in the source, so that the mask needs no noise.
             moved = self._moved(spec)
             image = moved.image
-            self.facts["shift"] = list(moved.shift)
+            if spec.move.host:
+                target, (down, along) = self._targets[spec.move.target], moved.shift
+                at = [target.row + down, target.col + along]
+                self.facts["place"] = at if self._found_place else None
+            else:
+                self.facts["shift"] = list(moved.shift)
             if mixed:
                 image = self._mix(spec, Mixer(image))
         else:
@@ -140,7 +158,8 @@ class Realiser:
             raise NoiseError(f"output {spec.id}: frame {noise.patch} is not in the noise models")
         field, frame = cameras.field(noise.patch)
         # An image's own noise is that of its source: a turn or a target more does not change it.
-        level, fine = self._fine_noise
+        host = self._host(spec)
+        level, fine = host.fine_noise if host is not None else self._fine_noise
         made = transfer_residual(
             image,
             field,
@@ -160,7 +179,8 @@ class Realiser:
         key = spec.turn, spec.move, spec.copies
         if self._last_copies is None or self._last_copies[0] != key:
             # Where a copy comes to lie does not depend on what the image shows.
-            self._last_copies = key, self._copy(spec, self._image)[1]
+            image = self._image if self._host(spec) is None else self._moved(spec).image
+            self._last_copies = key, self._copy(spec, image)[1]
         return self._last_copies[1]
 
     def _copy(self, spec: Spec, image: Frame) -> tuple[Frame, Mask]:
@@ -168,11 +188,43 @@ class Realiser:
         mask = self._changed_mask(spec)
         for choice in spec.copies:
             self._require(spec, choice.target)
-            made = self._mover.copy(
-                choice.target, choice.draw, (image, mask), angle=choice.angle, scr=choice.scr
-            )
-            image, mask = made.image, made.mask
+            made = self._put(spec, choice, image, mask)
+            if made is not None:
+                image, mask = made.image, made.mask
         return image, mask
+
+    def _put(self, spec: Spec, choice: MoveChoice, image: Frame, mask: Mask) -> Moved | None:
+        """Put a copy of a target into an image, its own or the host."""
+        host = self._host(spec)
+        try:
+            return self._mover.copy(
+                choice.target,
+                choice.draw,
+                (image, mask),
+                angle=choice.angle,
+                scr=choice.scr,
+                zoom=choice.zoom,
+                host=None if host is None else host.mover,
+            )
+        except ValueError as error:
+            assert host is not None
+            raise RecipeError(f"output {spec.id}: host {host.name}: {error}") from None
+
+    def _host(self, spec: Spec) -> _Host | None:
+        """The other image that a target is put into, cut to the size of this one if it is empty."""
+        move = spec.move
+        if move is None or not move.host:
+            return None
+        key = move.host, move.draw
+        if self._last_host is None or self._last_host[0] != key:
+            if self._load_host is None:
+                raise RecipeError(f"output {spec.id}: host {move.host} is not there")
+            image, mask = self._load_host(move.host)
+            if not mask.any():
+                part = _draw_part(image.shape, self._mask.shape, move.draw)
+                image, mask = image[part], mask[part]
+            self._last_host = key, _Host(move.host, image, mask)
+        return self._last_host[1]
 
     def _changed_mask(self, spec: Spec) -> Mask:
         if spec.move is not None:
@@ -201,9 +253,20 @@ class Realiser:
         assert choice is not None
         self._require(spec, choice.target)
         if self._last is None or self._last[0] != choice:
-            moved = self._mover.move(
-                choice.target, choice.draw, stay=choice.stay, angle=choice.angle, scr=choice.scr
-            )
+            host = self._host(spec)
+            if host is not None:
+                put = self._put(spec, choice, host.image, host.mask)
+                self._found_place = put is not None
+                moved = put or Moved(host.image.copy(), host.mask.copy(), (0, 0), 1.0)
+            else:
+                moved = self._mover.move(
+                    choice.target,
+                    choice.draw,
+                    stay=choice.stay,
+                    angle=choice.angle,
+                    scr=choice.scr,
+                    zoom=choice.zoom,
+                )
             self._last = choice, moved
         return self._last[1]
 
@@ -246,3 +309,31 @@ class Realiser:
         height, width = self._mask.shape
         box = target_box(self._targets[turn.target], turn.side, (height, width))
         return turn, (slice(box[0], box[2]), slice(box[1], box[3]))
+
+
+class _Host:
+    """An image that targets of another one are put into."""
+
+    def __init__(self, name: str, image: Frame, mask: Mask) -> None:
+        self.name = name
+        self.image: Frame = image.copy()
+        self.mask: Mask = mask.copy()
+
+    @cached_property
+    def mover(self) -> Mover:
+        return Mover(self.image, self.mask, find_targets(self.mask))
+
+    @cached_property
+    def fine_noise(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        return measure_fine_noise(self.image)
+
+
+def _draw_part(shape: tuple[int, ...], wanted: tuple[int, ...], draw: int) -> tuple[slice, slice]:
+    """A part of an image that is no larger than another one."""
+    rng = generator(draw, "part")
+    rows, cols = (
+        slice(start, start + min(size, most))
+        for size, most in zip(shape, wanted, strict=True)
+        for start in [int(rng.integers(max(size - most, 0) + 1))]
+    )
+    return rows, cols

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -81,6 +81,10 @@ class MoveChoice:
         Degrees, counter-clockwise.
     scr : float
         That it is scaled to; 0 leaves its contrast.
+    zoom : float
+        Factor on its size.
+    host : str
+        Name of the image that it is put into instead of its own; see `Hosts`.
     """
 
     target: int
@@ -88,6 +92,13 @@ class MoveChoice:
     stay: bool = False
     angle: float = 0.0
     scr: float = 0.0
+    zoom: float = 1.0
+    host: str = ""
+
+    def as_copy(self) -> list[Any]:
+        """What a manifest line says of it as one of `Spec.copies`."""
+        plain = [self.target, self.draw, self.angle, self.scr]
+        return plain if self.zoom == 1 else [*plain, self.zoom]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +152,12 @@ class Spec:
                 "angle": self.move.angle,
                 "scr": self.move.scr,
             }
+            if self.move.zoom != 1:
+                line["zoom"] = self.move.zoom
+            if self.move.host:
+                line["host"] = self.move.host
         if self.copies:
-            line["copies"] = [[one.target, one.draw, one.angle, one.scr] for one in self.copies]
+            line["copies"] = [one.as_copy() for one in self.copies]
         if self.distractors:
             line["distractors"] = [[one.kind, one.draw] for one in self.distractors]
         return line
@@ -168,7 +183,13 @@ class Spec:
                 )
             if "move" in line:
                 move = MoveChoice(
-                    line["target"], line["move"], line["stay"], line["angle"], line["scr"]
+                    line["target"],
+                    line["move"],
+                    line["stay"],
+                    line["angle"],
+                    line["scr"],
+                    line.get("zoom", 1.0),
+                    line.get("host", ""),
                 )
             elif "target" in line:
                 turn = TurnChoice(
@@ -181,8 +202,8 @@ class Spec:
                 )
             distractors = tuple(DistractorChoice(*one) for one in line.get("distractors", ()))
             copies = tuple(
-                MoveChoice(target, draw, False, angle, scr)
-                for target, draw, angle, scr in line.get("copies", ())
+                MoveChoice(target, draw, False, angle, scr, *zoom)
+                for target, draw, angle, scr, *zoom in line.get("copies", ())
             )
             return cls(line["id"], line["source"], noise, turn, move, distractors, copies)
         except KeyError as error:
@@ -263,6 +284,11 @@ class Recipe:
     scr : tuple of float or None
         A target that is moved is scaled to a signal-to-clutter ratio drawn between these, evenly
         in its logarithm; None leaves its contrast.
+    zoom : tuple of float or None
+        A target that is moved is enlarged by a factor drawn between these, evenly in its
+        logarithm; None leaves its size.
+    transplants : float
+        Share of the negatives whose target is put into another image instead, where it fits.
     copies : tuple of int
         How many copies of its image's targets a negative gets beside them, at places that fit:
         drawn between these. They are turned and scaled as moved targets are.
@@ -283,9 +309,42 @@ class Recipe:
     angle: float = 0.0
     any_angle: float = 0.0
     scr: tuple[float, float] | None = None
+    zoom: tuple[float, float] | None = None
+    transplants: float = 0.0
     copies: tuple[int, int] = (0, 0)
     distractors: tuple[int, int] = (0, 0)
     distractor_kinds: tuple[Kind, ...] = KINDS
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """Names of the images that targets are put into.
+
+    Attributes
+    ----------
+    labelled : tuple of str
+        Images with targets of their own: one target of another image is put beside them.
+    empty : tuple of str
+        Frames without targets: all targets of an image are put into them, and they are cut to its
+        size.
+    """
+
+    labelled: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+
+    def draw(self, rng: np.random.Generator, source: str) -> tuple[str, bool] | None:
+        """Draw a host for a target of an image, first its kind, and say whether it is empty."""
+        kinds = [kind for kind in (self.labelled, self.empty) if kind]
+        if not kinds:
+            return None
+        kind = kinds[int(rng.integers(len(kinds)))]
+        name = kind[int(rng.integers(len(kind)))]
+        if kind is self.labelled and name == source:
+            # The next one in its place; an image alone has none.
+            name = kind[(kind.index(name) + 1) % len(kind)]
+            if name == source:
+                return None
+        return name, kind is not self.labelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,6 +378,8 @@ class NegativePlan:
     bank : NoiseBank or CameraNoise or None
         Needed when the recipe has noise.
     seed : int
+    hosts : Hosts, optional
+        Needed when the recipe has transplants.
     taken_ids : iterable of str, optional
         Ids of the images that the negatives come to lie beside. When all are numbers of one
         width the negatives continue them; otherwise, and without any, a negative is called
@@ -337,8 +398,15 @@ class NegativePlan:
         bank: NoiseSupply | None,
         *,
         seed: int,
+        hosts: Hosts | None = None,
         taken_ids: Iterable[str] | None = None,
     ) -> None:
+        hosts = hosts or Hosts()
+        if recipe.transplants and len(hosts.labelled) < 2 and not hosts.empty:
+            raise RecipeError(
+                "there is no other image to put a target into; give frames without targets, or "
+                "take transplants out"
+            )
         for source in sources:
             if source.targets and recipe.side != "auto" and recipe.side > min(source.shape):
                 raise RecipeError(
@@ -352,15 +420,18 @@ class NegativePlan:
         if wanted and not available:
             raise RecipeError("no training image has a target, so there is nothing to turn")
         # What has a place of its own in every negative tells repeats apart, as noise does.
-        apart = recipe.copies[0] or recipe.distractors[0] or recipe.moves == 1
+        always = recipe.moves == 1 or recipe.transplants == 1
+        apart = recipe.copies[0] or recipe.distractors[0] or always
         if wanted > available and recipe.noise is None and not apart:
             raise RecipeError(
                 f"{wanted} negatives are asked for, but {available} turns of targets are all "
-                "there are without noise, moves, copies or distractors to tell repeats apart"
+                "there are without noise, moves, transplants, copies or distractors to tell "
+                "repeats apart"
             )
         self._recipe = recipe
         self._sources = sources
         self._seed = seed
+        self._hosts = hosts
         self._kinds = bank.members() if bank is not None else []
         self._available, self._wanted = available, wanted
         self._rounds, rest = divmod(wanted, available) if available else (0, 0)
@@ -445,6 +516,14 @@ class NegativePlan:
         copies: tuple[MoveChoice, ...] = ()
         if recipe.copies[1]:
             copies = _draw_copies(recipe, len(source.targets), generator(seed, "copies", id_))
+        if recipe.transplants:
+            rng = generator(seed, "transplant", id_)
+            host = self._hosts.draw(rng, source.id) if rng.random() < recipe.transplants else None
+            if host is not None:
+                move = replace(_draw_move(recipe, target.index, rng), host=host[0])
+                others = (one.index for one in source.targets if one.index != target.index)
+                if host[1]:
+                    copies = (*(_draw_move(recipe, one, rng) for one in others), *copies)
         turn_choice = choice if move is None else None
         return Spec(id_, source.id, noise, turn_choice, move, distractors, copies)
 
@@ -524,7 +603,11 @@ def _draw_move(recipe: Recipe, target: int, rng: np.random.Generator) -> MoveCho
         angle = round(float(rng.uniform(-recipe.angle, recipe.angle)), 3)
     if recipe.scr is not None:
         scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
-    return MoveChoice(target, int(rng.integers(_PLACES)), False, angle, scr)
+    draw = int(rng.integers(_PLACES))
+    zoom = 1.0
+    if recipe.zoom is not None:
+        zoom = round(float(np.exp(rng.uniform(*np.log(recipe.zoom)))), 2)
+    return MoveChoice(target, draw, False, angle, scr, zoom)
 
 
 def _draw_copies(recipe: Recipe, targets: int, rng: np.random.Generator) -> tuple[MoveChoice, ...]:

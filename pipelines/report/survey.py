@@ -211,6 +211,9 @@ def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
             scr = _finite(record.get("scr"))
             if scr is not None:
                 add("SCR of a moved target", _scr_bin(scr) if scr else "left as it was")
+            zoom = _finite(record.get("zoom"))
+            if zoom:
+                add("size of a moved target", f"{0.5 * math.floor(zoom / 0.5):g} times and more")
         boxes = record.get("distractor_boxes")
         listed = record.get("distractors")
         for number, one in enumerate(listed if isinstance(listed, list) else ()):
@@ -237,9 +240,15 @@ def describe_change(record: Record) -> str:
         by = f" by {shift[0]}, {shift[1]}" if isinstance(shift, list) and len(shift) == 2 else ""
         if record.get("stay"):
             by = " nowhere"
+        if "host" in record:
+            place = record.get("place")
+            at = f" at {place[0]}, {place[1]}" if isinstance(place, list) and place[1:] else ""
+            by = f" into {record['host']}{at or ', where no place was free'}"
         scr, angle = _finite(record.get("scr")), _finite(record.get("angle"))
         made = f", to SCR {scr:.1f}" if scr else ""
         turned = f", turned by {angle:.0f}°" if angle else ""
+        zoom = _finite(record.get("zoom"))
+        turned += f", enlarged {zoom:.2f} times" if zoom else ""
         parts.append(f"target {record.get('target')} moved{by}{turned}{made}")
     listed = record.get("distractors")
     if isinstance(listed, list) and listed:
@@ -472,6 +481,8 @@ def _count(values: Iterable[str]) -> dict[str, int]:
 def _kind_of_change(record: Record) -> str:
     if "quarter_turns" in record:
         return "target turned"
+    if "host" in record:
+        return "target put into another image"
     if "move" in record:
         return "target changed at its place" if record.get("stay") else "target moved"
     return "noise alone" if "noise_patch" in record else "other"

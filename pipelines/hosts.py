@@ -1,0 +1,174 @@
+"""The images that targets of other images are put into: training images, and frames without any."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from pipelines.build_config import BuildConfig
+from pipelines.pool import Pool
+from pipelines.sources import Pair, Source, Survey, pixel_digest
+from pipelines.store import sha256
+from synth.errors import DatasetError, NoiseError
+from synth.frames import Frame, Mask, find_frames, read_frame
+from synth.noise.sampling import NoiseFrame
+from synth.recipe import Hosts
+
+# What a process keeps: frames of 640 x 512 pixels and 8 bits are 20 MB then.
+_KEPT = 64
+
+
+class Host(Hashable, Protocol):
+    """One image, wherever it is from; equal ones have the same pixels."""
+
+    def load(self) -> tuple[Frame, Mask]:
+        """Image and mask; not to be written to."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairHost:
+    """A training image, and the hash of its files as they were looked at."""
+
+    pair: Pair
+    digest: bytes
+
+    def load(self) -> tuple[Frame, Mask]:
+        """See `Host`."""
+        loaded = self.pair.load()
+        return loaded.image, loaded.mask
+
+
+@dataclass(frozen=True, slots=True)
+class FrameHost:
+    """A frame without targets, in a file, and the hash of its pixels."""
+
+    path: Path
+    pixels: bytes
+
+    def load(self) -> tuple[Frame, Mask]:
+        """See `Host`."""
+        frame = read_frame(self.path)
+        return frame, np.zeros(frame.shape, np.bool_)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedHost:
+    """A frame without targets that the simulator makes."""
+
+    frame: NoiseFrame
+
+    def load(self) -> tuple[Frame, Mask]:
+        """See `Host`."""
+        image, _ = self.frame.load()
+        return image, np.zeros(image.shape, np.bool_)
+
+
+@dataclass(frozen=True)
+class HostImages:
+    """All hosts of a build, by name.
+
+    Attributes
+    ----------
+    names : Hosts
+    images : mapping of str to Host
+    sha256 : str or None
+        One hash over the pixels of the frames without targets, and their names.
+    """
+
+    names: Hosts
+    images: Mapping[str, Host]
+    sha256: str | None = None
+
+
+def gather_hosts(
+    config: BuildConfig,
+    source: Source,
+    training: Sequence[Survey],
+    forbidden: frozenset[bytes],
+    jobs: int,
+) -> HostImages:
+    """List the hosts that a configuration asks for; none where it asks for no transplants.
+
+    Parameters
+    ----------
+    config : BuildConfig
+    source : Source
+    training : sequence of Survey
+        What was found of its training images, in their order.
+    forbidden : frozenset of bytes
+        Pixel hashes of the test images; a frame among them is refused.
+    jobs : int
+        Threads that read frames.
+
+    Raises
+    ------
+    NoiseError
+        Frames without targets are asked for, and there are none.
+    DatasetError
+        One of them is a test image, or two have the same name.
+    """
+    negatives = config.negatives
+    if not negatives.transplants:
+        return HostImages(Hosts(), {})
+    images: dict[str, Host] = {}
+    labelled: tuple[str, ...] = ()
+    if "training" in negatives.hosts:
+        pairs = zip(source.splits["train"], training, strict=True)
+        images = {pair.id: PairHost(pair, found.digest) for pair, found in pairs}
+        labelled = tuple(images)
+    if "noise" not in negatives.hosts:
+        return HostImages(Hosts(labelled), images)
+    if config.simulate is not None and config.noise and not config.noise.sources:
+        frames = {frame.name: SimulatedHost(frame) for frame in source.noise_frames}
+        return HostImages(Hosts(labelled, tuple(frames)), images | frames)
+    files = _find_files(config.noise.sources if config.noise else ())
+    digests = Pool(jobs, "threads").map(_hash_frame, files.values())
+    lines = []
+    for (name, file), pixels in zip(files.items(), digests, strict=True):
+        if pixels in forbidden:
+            raise DatasetError(file, "is a test image of the data set; nothing may come from it")
+        if name in images:
+            raise DatasetError(file, "has the name of a training image; rename it")
+        images[name] = FrameHost(file, pixels)
+        lines.append(f"{name} {pixels.hex()}\n")
+    return HostImages(Hosts(labelled, tuple(files)), images, sha256("".join(lines).encode()))
+
+
+def load_host(host: Host) -> tuple[Frame, Mask]:
+    """Load a host, or give what was loaded before; not to be written to."""
+    return _load(host)
+
+
+@lru_cache(maxsize=_KEPT)
+def _load(host: Host) -> tuple[Frame, Mask]:
+    return host.load()
+
+
+def _hash_frame(file: Path) -> bytes:
+    return pixel_digest(read_frame(file))
+
+
+def _find_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """The frames of all noise sources, by their names below the folders that were given."""
+    files: dict[str, Path] = {}
+    for path in paths:
+        if path.suffix == ".npz":
+            continue
+        base = path if path.is_dir() else path.parent
+        for file in find_frames([path]):
+            name = file.relative_to(base).as_posix()
+            if name in files:
+                raise DatasetError(file, f"is called {name} as {files[name]} is; rename one")
+            # Workers on other machines have other working directories.
+            files[name] = file.absolute()
+    if not files:
+        raise NoiseError(
+            "negatives.hosts: noise asks for frames without targets; give them with --noise, or "
+            "take it out"
+        )
+    return files
