@@ -100,6 +100,7 @@ class NoiseSettings(StrictModel):
     mode: NoiseMode = "mixup"
     ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
     strength: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
+    share: Ratio = 1.0
     physical: PhysicalSettings | None = None
     gain: Annotated[float, Field(gt=0, le=65536)] | None = None
 
@@ -135,7 +136,8 @@ class NoiseSettings(StrictModel):
 
     def noise_rule(self) -> NoiseRule:
         """The rule for `synth.recipe`."""
-        return NoiseRule(self.ratio if self.mode == "mixup" else self.strength, self.mode)
+        amounts = self.ratio if self.mode == "mixup" else self.strength
+        return NoiseRule(amounts, self.mode, self.share)
 
 
 class NegativeSettings(StrictModel):
@@ -162,6 +164,11 @@ class NegativeSettings(StrictModel):
     distractors: tuple[Few, Few] = (0, 0)
     distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
     count: Count | None = None
+
+    @field_validator("hosts", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
     @field_validator("turns")
     @classmethod

@@ -216,10 +216,14 @@ class NoiseRule:
 
     With several types of noise, first a type is drawn, then one of its patches or frames, so a
     camera with many of them does not crowd out the others.
+
+    `share` of the outputs get noise, and the others none. A turn that is repeated is told from its
+    first by its noise, and so always gets some.
     """
 
     amounts: tuple[float, ...]
     mode: NoiseMode = "mixup"
+    share: float = 1.0
 
     def require(self, kinds: Sequence[NDArray[np.intp]], repeats: int) -> None:
         """Raise a `RecipeError` unless there are patches for so many repeats of a target."""
@@ -501,13 +505,6 @@ class NegativePlan:
         recipe, source, seed = self._recipe, self._sources[index], self._seed
         target, turn = self._split(index, which)
         id_ = self._id(source.id, target.index, turn, number, round_)
-        noise = None
-        if recipe.noise is not None:
-            before = used.setdefault(which, set())
-            noise = recipe.noise.draw(generator(seed, "negative", id_), self._kinds, before)
-            # Where no patch may come twice, there are no more of them than the bank holds.
-            if noise.mode == "mixup":
-                before.add(noise.patch)
         side = fit_side(target, source) if recipe.side == "auto" else recipe.side
         choice = TurnChoice(
             target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
@@ -524,6 +521,18 @@ class NegativePlan:
                 others = (one.index for one in source.targets if one.index != target.index)
                 if host[1]:
                     copies = (*(_draw_move(recipe, one, rng) for one in others), *copies)
+        noise = None
+        rule = recipe.noise
+        if rule is not None and (
+            rule.share == 1
+            or (round_ and move is None)
+            or generator(seed, "noisy", id_).random() < rule.share
+        ):
+            before = used.setdefault(which, set())
+            noise = rule.draw(generator(seed, "negative", id_), self._kinds, before)
+            # Where no patch may come twice, there are no more of them than the bank holds.
+            if noise.mode == "mixup":
+                before.add(noise.patch)
         turn_choice = choice if move is None else None
         return Spec(id_, source.id, noise, turn_choice, move, distractors, copies)
 
