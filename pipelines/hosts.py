@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Protocol
 
 import numpy as np
@@ -19,8 +20,8 @@ from synth.frames import Frame, Mask, find_frames, read_frame
 from synth.noise.sampling import NoiseFrame
 from synth.recipe import Hosts
 
-# What a process keeps: frames of 640 x 512 pixels and 8 bits are 20 MB then.
-_KEPT = 64
+# Bytes of hosts that a process keeps: a thousand images of 256 x 256 pixels and 8 bits.
+_KEPT = 1 << 27
 
 
 class Host(Hashable, Protocol):
@@ -141,12 +142,36 @@ def gather_hosts(
 
 def load_host(host: Host) -> tuple[Frame, Mask]:
     """Load a host, or give what was loaded before; not to be written to."""
-    return _load(host)
+    return _kept.get(host)
 
 
-@lru_cache(maxsize=_KEPT)
-def _load(host: Host) -> tuple[Frame, Mask]:
-    return host.load()
+class _Kept:
+    """What was loaded last, as far as there is room for it."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._size = 0
+        self._loaded: OrderedDict[Host, tuple[Frame, Mask]] = OrderedDict()
+        self._lock = Lock()
+
+    def get(self, host: Host) -> tuple[Frame, Mask]:
+        with self._lock:
+            if host in self._loaded:
+                self._loaded.move_to_end(host)
+                return self._loaded[host]
+        image, mask = host.load()
+        with self._lock:
+            # Another thread may have loaded it meanwhile.
+            if host not in self._loaded:
+                self._loaded[host] = image, mask
+                self._size += image.nbytes + mask.nbytes
+            while self._size > self._most:
+                _, (old, old_mask) = self._loaded.popitem(last=False)
+                self._size -= old.nbytes + old_mask.nbytes
+        return image, mask
+
+
+_kept = _Kept(_KEPT)
 
 
 def _hash_frame(file: Path) -> bytes:

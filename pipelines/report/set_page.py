@@ -353,7 +353,14 @@ def _provenance_section(found: Mapping[str, Any]) -> Html:
 
 def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]) -> Html:
     description = found["provenance"]
-    made = [id_ for id_ in lineage.records if lineage.made(id_) and id_ in dataset.images]
+    made = [
+        id_
+        for id_, record in lineage.records.items()
+        if lineage.made(id_)
+        and id_ in dataset.images
+        # A frame that a target was put into is not in the set.
+        and record.get("host", id_) in dataset.images
+    ]
     if description is None:
         return Html()
     parts: list[Html] = []
@@ -414,8 +421,9 @@ root, wanted = Path({str(root)!r}), {id_!r}
 lines = map(json.loads, (root / "manifest.jsonl").read_bytes().splitlines())
 line = next(line for line in lines if line["id"] == wanted)
 spec = Spec.from_record(line)
-image, mask = open_dataset(root).read_pair(spec.source)
-realiser = Realiser(image, mask, find_targets(mask), {noise}, {gain!r})
+read_pair = open_dataset(root).read_pair
+image, mask = read_pair(spec.source)
+realiser = Realiser(image, mask, find_targets(mask), {noise}, {gain!r}, read_pair)
 made = encode_png(realiser.image(spec))
 assert hashlib.sha256(made).hexdigest() == line["image_sha256"]
 Path("remade.png").write_bytes(made)

@@ -56,6 +56,26 @@ def test_everything_made_from_a_held_out_source_is_held_out(
     assert len(training) == 6
 
 
+def test_what_was_made_of_two_images_is_on_no_side_that_holds_one_of_them_out(
+    tmp_path: Path, write_set: WriteSet
+) -> None:
+    root = write_set(tmp_path / "set", train=12)
+    lines = [{"id": f"{i:03d}", "split": "train", "source": f"{i:03d}"} for i in range(1, 5)]
+    made_of = {}
+    for i in range(5, 13):
+        source, host = f"{(i - 1) % 4 + 1:03d}", f"{(i + (i > 8)) % 4 + 1:03d}"
+        lines.append({"id": f"{i:03d}", "split": "train", "source": source, "host": host})
+        made_of[f"{i:03d}"] = {source, host}
+    lines[-1]["host"] = "S2/frame.png"
+    made_of["012"] = {lines[-1]["source"]}
+    (root / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    training, validation = hold_out(open_dataset(root), 0.25, 1)
+    assert len(validation) == 1
+    made = {id_ for id_, both in made_of.items() if not both & set(validation)}
+    assert set(training) == {"001", "002", "003", "004"} - set(validation) | made
+    assert made
+
+
 def test_a_set_of_negatives_alone_is_divided_by_source(tmp_path: Path, write_set: WriteSet) -> None:
     root = write_set(tmp_path / "set", train=12)
     source = {f"{i:03d}": f"original{i % 4}" for i in range(1, 13)}
