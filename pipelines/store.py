@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ClusterError, StoreError
+from synth.shards import is_sharded, manifest_files
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -260,14 +261,20 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
 
 
 def read_manifest(out: Path) -> list[dict[str, Any]]:
-    """Read ``manifest.jsonl``: a record for every output, in the order of the build.
+    """Read the manifest, or those of all shards: a record for every output, in the build's order.
 
     Raises
     ------
     StoreError
         It is missing, cannot be read, or is no manifest.
+    DatasetError
+        ``dataset.json`` does not name the shards.
     """
-    path = out / MANIFEST
+    paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
+    return [line for path in paths for line in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     except FileNotFoundError:
