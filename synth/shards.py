@@ -164,7 +164,8 @@ def read_index(root: Path) -> ShardIndex:
     rows: dict[str, int] = {}
     places: list[NDArray[np.int64]] = []
     suffixes: dict[str, int] = {}
-    splits: dict[str, list[tuple[int, str]]] = {"train": [], "test": []}
+    splits: dict[str, list[str]] = {"train": [], "test": []}
+    turns: dict[str, list[int]] = {"train": [], "test": []}
     for number, path in enumerate(files):
         tar = path.with_suffix(".tar")
         split = _NAME.fullmatch(path.stem)
@@ -185,14 +186,15 @@ def read_index(root: Path) -> ShardIndex:
                 place += [offset, size, suffixes.setdefault(suffix, len(suffixes))]
             rows[id_] = len(rows)
             found.append(place)
-            splits.setdefault(split[1], []).append((entry.turn, id_))
+            splits.setdefault(split[1], []).append(id_)
+            turns.setdefault(split[1], []).append(entry.turn)
         places.append(np.array(found, np.int64).reshape(-1, 7))
     whole = np.concatenate([np.empty((0, 7), np.int64), *places])
-    order: list[str] = [name for name in ("train", "val", "test") if name in splits]
-    ordered = {
-        name: tuple(id_ for _, id_ in sorted(splits[name], key=lambda pair: pair[0]))
-        for name in order
-    }
+    ordered: dict[str, tuple[str, ...]] = {}
+    for name in ("train", "val", "test"):
+        if name in splits:
+            order = np.argsort(np.array(turns[name], np.int64), kind="stable")
+            ordered[name] = tuple(splits[name][at] for at in order)
     shards = tuple(path.stem for path in files)
     return ShardIndex(root, shards, rows, whole, tuple(suffixes), ordered)
 
