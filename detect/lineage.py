@@ -75,17 +75,24 @@ def _read(path: Path) -> Iterator[tuple[str, Origin]]:
         try:
             entry = json.loads(line)
             found = str(entry["id"]), _origin(entry)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             raise TrainingError(
                 f"{path}: line {number} is not one that a build writes; build the set again"
             ) from None
         yield found
 
 
-# What a manifest says of every image, also of one that was only copied.
-_PLAIN = {"id", "split", "source"} | {
+# What a manifest says of every image, also of one that was only copied, or that was read from
+# another format.
+_PLAIN = {"id", "split", "source", "shape", "areas"} | {
     f"{what}{end}" for what in ("image", "mask") for end in ("", "_sha256", "_at")
 }
+
+
+def is_made(entry: Mapping[str, Any]) -> bool:
+    """Whether a line of a manifest is of an image that anything was done to."""
+    source = entry.get("source") or entry["id"]
+    return str(source) != str(entry["id"]) or bool(entry.keys() - _PLAIN)
 
 
 def _origin(entry: Mapping[str, Any]) -> Origin:
@@ -95,6 +102,5 @@ def _origin(entry: Mapping[str, Any]) -> Origin:
         turn = Turn(
             int(entry["target"]), int(entry["side"]), int(entry["quarter_turns"]), entry["mirror"]
         )
-    made = source != str(entry["id"]) or bool(entry.keys() - _PLAIN)
     host = entry.get("host")
-    return Origin(source, made, turn, None if host is None else str(host))
+    return Origin(source, is_made(entry), turn, None if host is None else str(host))

@@ -727,7 +727,7 @@ def _copy(group: Group, files: PairFiles) -> _Made:
 
 
 def _where(pair: Pair) -> Path | str:
-    return pair.image_path if isinstance(pair, FilePair) else pair.id
+    return pair.image.path if isinstance(pair, FilePair) else pair.id
 
 
 class _File:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synth.dataset import is_labelled, open_dataset, require_same_size
 from synth.errors import DatasetError, NoiseError, QualityError
-from synth.frames import Frame, Mask, find_frames, read_frame, read_mask
+from synth.frames import Frame, ImageFile, Mask, find_frames
 from synth.mscn import to_own_range
 from synth.niqe import NiqeModel, fit_niqe, niqe, pristine_features
 from synth.noise.blocks import NoiseBlocks, find_noise_blocks
@@ -58,14 +58,14 @@ class FrameSet:
         What was given.
     split : str or None
         The split that they are; None where there are no splits.
-    images, masks : mapping of str to Path
+    images, masks : mapping of str to ImageFile
         Files by id; no masks for a plain folder.
     """
 
     root: Path
     split: str | None
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path]
+    images: Mapping[str, ImageFile]
+    masks: Mapping[str, ImageFile]
 
     @property
     def name(self) -> str:
@@ -221,8 +221,8 @@ def open_frames(
         dataset = open_dataset(path)
         split = split or "train"
         ids = dataset.ids(split)
-        images = {id_: dataset.image_path(id_) for id_ in ids}
-        masks = {id_: dataset.mask_path(id_) for id_ in ids}
+        images = {id_: dataset.image_file(id_) for id_ in ids}
+        masks = {id_: dataset.mask_file(id_) for id_ in ids}
     else:
         images, masks = _plain_frames(path), {}
         if split not in (None, "all"):
@@ -259,12 +259,12 @@ def fit_model(frames: FrameSet, side: int, run: Run) -> NiqeModel:
         A frame is too small, or there are too few sharp patches; the error names file or folder.
     """
 
-    def measure(file: Path) -> NDArray[np.float64]:
-        frame = read_frame(file)
+    def measure(file: ImageFile) -> NDArray[np.float64]:
+        frame = file.frame()
         try:
             return pristine_features(frame, side)
         except QualityError as error:
-            raise QualityError(f"{file}: {error}; fit with smaller patches") from None
+            raise QualityError(f"{file.path}: {error}; fit with smaller patches") from None
 
     features = list(run(measure, frames.images.values()))
     try:
@@ -332,7 +332,8 @@ def camera_noise(
     FrameError
         One cannot be read.
     """
-    return _find_noise(camera, [(file, None) for file in _evenly(files, most or len(files))], run)
+    chosen = _evenly(files, most or len(files))
+    return _find_noise(camera, [(ImageFile(file), None) for file in chosen], run)
 
 
 def set_noise(frames: FrameSet, run: Run) -> NoiseBlocks:
@@ -348,7 +349,9 @@ def set_noise(frames: FrameSet, run: Run) -> NoiseBlocks:
     return _find_noise(frames.root, files, run)
 
 
-def _find_noise(root: Path, files: Sequence[tuple[Path, Path | None]], run: Run) -> NoiseBlocks:
+def _find_noise(
+    root: Path, files: Sequence[tuple[ImageFile, ImageFile | None]], run: Run
+) -> NoiseBlocks:
     try:
         return find_noise_blocks(run(_read_with_mask, files))
     except NoiseError as error:
@@ -359,13 +362,13 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
     return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).astype(int))]
 
 
-def _read_with_mask(files: tuple[Path, Path | None]) -> tuple[Frame, Mask | None]:
+def _read_with_mask(files: tuple[ImageFile, ImageFile | None]) -> tuple[Frame, Mask | None]:
     image, mask = files
-    frame = read_frame(image)
+    frame = image.frame()
     if mask is None:
         return frame, None
-    labels = read_mask(mask)
-    require_same_size(mask, labels.shape, frame.shape)
+    labels = mask.mask()
+    require_same_size(mask.path, labels.shape, frame.shape)
     # A target's blur reaches beyond its label.
     return frame, cv2.dilate(labels.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
 
@@ -420,7 +423,7 @@ def score_frames(
     """
 
     def score(id_: str) -> FrameScores:
-        frame = read_frame(frames.images[id_])
+        frame = frames.images[id_].frame()
         scores: dict[str, float] = {}
         if model is not None:
             scores["niqe"] = _niqe_or_nan(model, frame)
@@ -432,8 +435,8 @@ def score_frames(
         if id_ not in frames.masks:
             return FrameScores(id_, scores, (), None, str(frame.dtype))
         file = frames.masks[id_]
-        mask = read_mask(file)
-        require_same_size(file, mask.shape, frame.shape)
+        mask = file.mask()
+        require_same_size(file.path, mask.shape, frame.shape)
         digest = hashlib.sha256(f"{mask.shape}".encode() + np.packbits(mask).tobytes()).digest()
         signals = tuple(measure_signals(frame, mask, MARGIN))
         return FrameScores(id_, scores, signals, digest, str(frame.dtype))
@@ -561,14 +564,14 @@ def draw_histograms(sets: Mapping[str, Mapping[str, Sequence[float]]]) -> bytes:
     return buffer.getvalue()
 
 
-def _plain_frames(path: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _plain_frames(path: Path) -> dict[str, ImageFile]:
+    found: dict[str, ImageFile] = {}
     for file in find_frames([path]):
         inside = file.relative_to(path) if path.is_dir() else Path(file.name)
         id_ = inside.with_suffix("").as_posix()
         if id_ in found:
-            raise DatasetError(file, f"shares its id with {found[id_].name}; remove one")
-        found[id_] = file
+            raise DatasetError(file, f"shares its id with {found[id_].path.name}; remove one")
+        found[id_] = ImageFile(file)
     return found
 
 

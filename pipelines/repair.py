@@ -12,7 +12,7 @@ from pipelines.formats.sample import Found, Loaded, loaded
 from pipelines.pool import Pool
 from synth.dataset import Dataset
 from synth.errors import DatasetError
-from synth.frames import decode_image, encode_png, read_bytes, to_luma
+from synth.frames import ImageFile, decode_image, encode_png, to_luma
 from synth.repair import Repair
 
 
@@ -57,14 +57,14 @@ def write_repaired(
 def find_grey_pairs(dataset: Dataset, split: str, ids: Iterable[str]) -> Iterator[Found]:
     """Pairs of a split, as they are written: grey images, and masks of 0 and 255."""
     for id_ in ids:
-        paths = dataset.image_path(id_), dataset.mask_path(id_)
-        yield Found(id_, split, partial(_load, *paths))
+        files = dataset.image_file(id_), dataset.mask_file(id_)
+        yield Found(id_, split, partial(_load, *files))
 
 
-def _load(image_path: Path, mask_path: Path) -> Loaded:
-    data = read_bytes(image_path)
-    image = decode_image(data, image_path)
-    where = image_path
+def _load(image_file: ImageFile, mask_file: ImageFile) -> Loaded:
+    where = image_file.path
+    data = image_file.read()
+    image = decode_image(data, where)
     if image.ndim == 3:
-        data, where = encode_png(to_luma(image)), image_path.with_suffix(".png")
-    return loaded(data, where, (read_bytes(mask_path), mask_path))
+        data, where = encode_png(to_luma(image)), where.with_suffix(".png")
+    return loaded(data, where, (mask_file.read(), mask_file.path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from pipelines.errors import StoreError
-from pipelines.store import MANIFEST, read_manifest
+from pipelines.store import read_manifest
 from synth.dataset import open_dataset
 from synth.frames import Frame
 from synth.realise import Realiser
@@ -92,7 +92,7 @@ def measure_seams(
             sources[group] = image, targets, Realiser(image, mask, targets)
         image, targets, realiser = sources[group]
         if not 0 <= line["target"] < len(targets):
-            raise StoreError(root / MANIFEST, f"{line['id']}: has no target {line['target']}")
+            raise StoreError(root, f"its manifest has no target {line['target']} for {line['id']}")
         target = targets[line["target"]]
         shape = (image.shape[0], image.shape[1])
         side = line.get("side") or fit_side(target, LabelledSource("", shape, tuple(targets)))

@@ -21,7 +21,7 @@ from typing import Any
 
 from pipelines.errors import StoreError
 from pipelines.store import PARTS, Staging, file_problem, manifest_line, place_file, sha256
-from synth.shards import BLOCK, FOLDER, member_key
+from synth.shards import BLOCK, FOLDER, MASK_END, member_key
 
 MARKS = ".whole"
 
@@ -98,7 +98,7 @@ class ShardWriter:
         """
         key = member_key(record["id"])
         line = dict(record)
-        for what, end, (data, suffix) in (("image", "", image), ("mask", ".mask", mask)):
+        for what, end, (data, suffix) in (("image", "", image), ("mask", MASK_END, mask)):
             line[what] = f"{key}{end}{suffix}"
             line[f"{what}_at"] = [self._append(line[what], data), len(data)]
             line[f"{what}_sha256"] = sha256(data)

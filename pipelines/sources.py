@@ -9,7 +9,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from pathlib import Path
 from typing import Protocol
 
 import cv2
@@ -19,12 +18,12 @@ from pipelines.build_config import SimulationSettings
 from synth.dataset import Dataset, require_same_size
 from synth.frames import (
     Frame,
+    ImageFile,
     Mask,
     binarise,
     decode_frame,
     encode_png,
     frame_shape,
-    read_bytes,
 )
 from synth.noise.sampling import NoiseFrame
 from synth.recipe import LabelledSource
@@ -92,8 +91,8 @@ class FilePair:
     """A pair of files of a data set."""
 
     id: str
-    image_path: Path
-    mask_path: Path
+    image: ImageFile
+    mask: ImageFile
 
     def survey(self, held_out: bool) -> Survey:
         """See `Pair`. Damage to the container is found here, before anything is built."""
@@ -101,13 +100,13 @@ class FilePair:
         targets: tuple[Target, ...] = ()
         pixels = None
         if held_out:
-            image = decode_frame(files.image, self.image_path)
+            image = decode_frame(files.image, self.image.path)
             shape, pixels = (image.shape[0], image.shape[1]), pixel_digest(image)
-            require_same_size(self.mask_path, frame_shape(files.mask, self.mask_path), shape)
+            require_same_size(self.mask.path, frame_shape(files.mask, self.mask.path), shape)
         else:
-            mask = binarise(decode_frame(files.mask, self.mask_path))
-            shape = frame_shape(files.image, self.image_path)
-            require_same_size(self.mask_path, mask.shape, shape)
+            mask = binarise(decode_frame(files.mask, self.mask.path))
+            shape = frame_shape(files.image, self.image.path)
+            require_same_size(self.mask.path, mask.shape, shape)
             targets = tuple(find_targets(mask))
         digest = hashlib.sha256(hashlib.sha256(files.image).digest())
         digest.update(hashlib.sha256(files.mask).digest())
@@ -116,19 +115,16 @@ class FilePair:
     def files(self) -> PairFiles:
         """See `Pair`."""
         return PairFiles(
-            read_bytes(self.image_path),
-            self.image_path.suffix,
-            read_bytes(self.mask_path),
-            self.mask_path.suffix,
+            self.image.read(), self.image.path.suffix, self.mask.read(), self.mask.path.suffix
         )
 
     def load(self) -> LoadedPair:
         """See `Pair`."""
         files = self.files()
-        image = decode_frame(files.image, self.image_path)
-        values = decode_frame(files.mask, self.mask_path)
+        image = decode_frame(files.image, self.image.path)
+        values = decode_frame(files.mask, self.mask.path)
         mask = binarise(values)
-        require_same_size(self.mask_path, mask.shape, image.shape)
+        require_same_size(self.mask.path, mask.shape, image.shape)
         if not np.array_equal(values, mask.view(np.uint8) * np.uint8(255)):
             files = replace(files, mask=encode_png(mask), mask_suffix=".png")
         return LoadedPair(files, image, mask)
@@ -180,7 +176,7 @@ class Source:
 def dataset_source(dataset: Dataset) -> Source:
     """The pairs of a data set on disk."""
     splits: dict[str, tuple[Pair, ...]] = {
-        split: tuple(FilePair(id_, dataset.image_path(id_), dataset.mask_path(id_)) for id_ in ids)
+        split: tuple(FilePair(id_, dataset.image_file(id_), dataset.mask_file(id_)) for id_ in ids)
         for split, ids in dataset.splits.items()
     }
 

@@ -8,7 +8,6 @@ sees half a set.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,12 +15,14 @@ import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ClusterError, StoreError
+from pipelines.lock import alone_in
+from synth.shards import is_sharded, manifest_files
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -118,17 +119,15 @@ def new_folder(out: Path) -> Iterator[Path]:
     """
     place = out.with_name(f".{out.name}.partial")
     made = _missing_parents(place)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY)
-    except OSError as error:
-        _remove_empty(made)
-        raise _write_error(place, error) from None
-    try:
+    with ExitStack() as alone:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            place.mkdir(parents=True, exist_ok=True)
+            alone.enter_context(alone_in(place))
+        except BlockingIOError:
             raise StoreError(out, "is being written by another process") from None
+        except OSError as error:
+            _remove_empty(made)
+            raise _write_error(place, error) from None
         for left in place.iterdir():
             if left.suffix not in (".png", ".partial"):
                 raise StoreError(place, "is in the way and not of this command; remove it")
@@ -140,8 +139,6 @@ def new_folder(out: Path) -> Iterator[Path]:
             shutil.rmtree(place, ignore_errors=True)
             _remove_empty(made)
             raise
-    finally:
-        os.close(handle)
 
 
 def sha256(data: bytes) -> str:
@@ -260,14 +257,20 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
 
 
 def read_manifest(out: Path) -> list[dict[str, Any]]:
-    """Read ``manifest.jsonl``: a record for every output, in the order of the build.
+    """Read the manifest, or those of all shards: a record for every output, in the build's order.
 
     Raises
     ------
     StoreError
         It is missing, cannot be read, or is no manifest.
+    DatasetError
+        ``dataset.json`` does not name the shards.
     """
-    path = out / MANIFEST
+    paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
+    return [line for path in paths for line in _read_lines(path)]
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         lines = [json.loads(line) for line in path.read_bytes().splitlines()]
     except FileNotFoundError:
@@ -386,42 +389,39 @@ def staging(
     """
     place = out.parent / f".{out.name}.partial"
     made = _missing_parents(out)
-    handle = -1
-    try:
+    with ExitStack() as alone:
         try:
-            out.parent.mkdir(parents=True, exist_ok=True)
-            place.mkdir(exist_ok=True)
-            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except OSError as error:
-            raise _write_error(place, error) from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            made = []
-            raise StoreError(out, "is being built by another process; wait until it ends") from None
-        if any(place.iterdir()) and not _is_staging(place):
-            made = []
-            raise StoreError(place, "is in the way and no build's; remove it")
-        try:
-            opened = _open_staging(out, place, description, folders)
             try:
-                yield opened
-            finally:
-                opened.close()
-        except ClusterError:
+                out.parent.mkdir(parents=True, exist_ok=True)
+                place.mkdir(exist_ok=True)
+                alone.enter_context(alone_in(place))
+            except BlockingIOError:
+                made = []
+                raise StoreError(
+                    out, "is being built by another process; wait until it ends"
+                ) from None
+            except OSError as error:
+                raise _write_error(place, error) from None
+            if any(place.iterdir()) and not _is_staging(place):
+                made = []
+                raise StoreError(place, "is in the way and no build's; remove it")
+            try:
+                opened = _open_staging(out, place, description, folders)
+                try:
+                    yield opened
+                finally:
+                    opened.close()
+            except ClusterError:
+                raise
+            except Exception as error:
+                shutil.rmtree(place, ignore_errors=True)
+                # A write or a flush that fails does not know its file's name.
+                if isinstance(error, OSError) and error.filename is None:
+                    raise _write_error(out, error) from None
+                raise
+        except Exception:
+            _remove_empty(made)
             raise
-        except Exception as error:
-            shutil.rmtree(place, ignore_errors=True)
-            # A write or a flush that fails does not know its file's name.
-            if isinstance(error, OSError) and error.filename is None:
-                raise _write_error(out, error) from None
-            raise
-    except Exception:
-        _remove_empty(made)
-        raise
-    finally:
-        if handle >= 0:
-            os.close(handle)
 
 
 def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import csv
-import fcntl
 import io
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean, stdev
@@ -19,6 +16,7 @@ from numpy.typing import NDArray
 from detect.curve import FALSE_ALARM_RATES
 from pipelines.bootstrap import Interval, paired_intervals
 from pipelines.errors import StoreError
+from pipelines.lock import alone_in
 from pipelines.store import replace_file
 from pipelines.study import Run, Study, read_runs
 from pipelines.study_scores import RATIOS, RunScores
@@ -51,7 +49,8 @@ def write_tables(study: Study, folder: Path) -> None:
     """
     finished = read_runs(study)
     folder.mkdir(parents=True, exist_ok=True)
-    with _alone(folder):
+    # Another study may be writing into the same tables.
+    with alone_in(folder, wait=True):
         _merge(study, folder / RUNS, RUN_COLUMNS, _RUN_KEY, run_rows(study, finished))
         _merge(study, folder / CURVES, CURVE_COLUMNS, _CURVE_KEY, curve_rows(study, finished))
 
@@ -297,14 +296,3 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
             path, f"is no table of {', '.join(columns)}; choose another folder, or remove it"
         ) from None
     return rows
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep other studies from writing into the same tables meanwhile."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -24,6 +24,8 @@ from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.errors import DatasetError
 from synth.frames import find_frames, read_bytes, read_frame
 from synth.seeds import generator
+from synth.shards import FOLDER as SHARDS
+from synth.shards import is_sharded
 
 
 @dataclass(frozen=True)
@@ -83,8 +85,9 @@ def open_labelled(path: Path, pool: Pool) -> Labelled:
     Raises
     ------
     DatasetError
-        The set is unsound, or a training image has the pixels of a test image.
+        The set is unsound or in shards, or a training image has the pixels of a test image.
     """
+    _require_loose(path)
     dataset = open_dataset(path)
     origins = read_origins(dataset)
     originals = tuple(
@@ -93,7 +96,7 @@ def open_labelled(path: Path, pool: Pool) -> Labelled:
     ids = (*originals, *dataset.splits.get("val", ()), *dataset.ids("test"))
 
     def look(id_: str) -> tuple[bytes, str]:
-        mask = sha256(read_bytes(dataset.mask_path(id_)))
+        mask = sha256(dataset.mask_file(id_).read())
         return pixel_digest(dataset.read_image(id_)), mask
 
     looks = dict(zip(ids, pool.map(look, ids), strict=True))
@@ -210,13 +213,14 @@ def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseS
     Raises
     ------
     DatasetError
-        One of the frames is a test image.
+        One of the frames is a test image, or the set is in shards.
     """
     if path.suffix == ".npz":
         read_bytes(path)
         return NoiseSource(path, {}, path.parent)
     labelled = is_labelled(path)
     if labelled:
+        _require_loose(path)
         dataset = open_dataset(path)
         files = [dataset.image_path(id_) for id_ in dataset.ids("train")]
         base = files[0].parent if files else path
@@ -252,6 +256,15 @@ def link_noise(place: Path, source: NoiseSource, without: Set[bytes]) -> Path:
         raise ConfigError(f"{source.path}: all of its frames judge the runs; give other frames")
     _link(place, files, {})
     return place.resolve()
+
+
+def _require_loose(path: Path) -> None:
+    if is_sharded(path):
+        raise DatasetError(
+            path,
+            "is in shards, and a study links to files: make loose ones of it with `synth import "
+            f"{path / SHARDS} --format webdataset`",
+        )
 
 
 def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> None:

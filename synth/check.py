@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synth.borders import SIDES, border_shares
 from synth.dataset import Dataset
 from synth.errors import FrameError
-from synth.frames import Frame, Mask, binarise, decode_frame, decode_image, read_bytes, to_luma
+from synth.frames import Frame, Mask, binarise, decode_frame, decode_image, to_luma
 from synth.likeness import difference_hash, nearly_equal
 from synth.looseset import Problem
 from synth.splits import scene_signature
@@ -206,9 +206,10 @@ def check_dataset(
 
 def _look_at_unlisted(dataset: Dataset, id_: str) -> tuple[str, str]:
     """An image that no list names may be there by chance, or be a mask in the wrong folder."""
-    path = dataset.images[id_]
+    file = dataset.images[id_]
+    path = file.path
     try:
-        colour = decode_image(read_bytes(path), path)
+        colour = decode_image(file.read(), path)
     except FrameError:
         return "image in no split", path.name
     for fault, words in _image_faults(colour, to_luma(colour), path.name):
@@ -303,19 +304,19 @@ def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
     try:
-        image_path, mask_path = dataset.image_path(id_), dataset.mask_path(id_)
-        colour = decode_image(read_bytes(image_path), image_path)
+        image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
+        colour = decode_image(image_file.read(), image_file.path)
         image = to_luma(colour)
-        data = read_bytes(mask_path)
-        values = decode_frame(data, mask_path)
+        data = mask_file.read()
+        values = decode_frame(data, mask_file.path)
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
-    faults = [(fault, words) for fault, words in _image_faults(colour, image, image_path.name)]
+    faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
     mask = binarise(values)
     if mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
-        faults.append(("mask of another size", f"{mask_path.name}, {sizes}"))
-    faults += _mask_faults(values, mask, data.startswith(b"\xff\xd8"), mask_path.name)
+        faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
+    faults += _mask_faults(values, mask, data.startswith(b"\xff\xd8"), mask_file.path.name)
     offsets: list[tuple[float, float]] = []
     if split == "train" and mask.shape == image.shape:
         offsets = [(row, col) for row, col in measure_offsets(image, mask).tolist()]

@@ -15,22 +15,13 @@ Read without any setting:
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from synth.errors import DatasetError
-from synth.frames import (
-    SUFFIXES,
-    Frame,
-    Mask,
-    decode_frame,
-    decode_mask,
-    natural_key,
-    read_frame,
-    read_mask,
-)
-from synth.shards import ShardIndex, is_sharded, manifest_files, read_index
+from synth.frames import SUFFIXES, Frame, ImageFile, Mask, natural_key
+from synth.shards import is_sharded, manifest_files, read_index
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
@@ -52,16 +43,16 @@ class Dataset:
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
         Whether a split list was found; without one every image is in ``train``.
-    images, masks : mapping of str to Path
-        Every image and mask file in the folders, by id; those in no split included.
+    images, masks : mapping of str to ImageFile
+        Every image and mask file of the set, by id; those in no split included.
     """
 
     root: Path
     name: str
     splits: Mapping[str, tuple[str, ...]]
     listed: bool
-    images: Mapping[str, Path] = field(repr=False)
-    masks: Mapping[str, Path] = field(repr=False)
+    images: Mapping[str, ImageFile] = field(repr=False)
+    masks: Mapping[str, ImageFile] = field(repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Ids of one split, or of all for ``"all"``.
@@ -78,21 +69,29 @@ class Dataset:
             raise DatasetError(self.root, f"has no split {split!r}; it has {known}")
         return self.splits[split]
 
+    def image_file(self, id_: str) -> ImageFile:
+        """File of an image; `DatasetError` for an id that has none."""
+        return self._file(self.images, id_, "image")
+
+    def mask_file(self, id_: str) -> ImageFile:
+        """File of a mask; `DatasetError` for an id that has none."""
+        return self._file(self.masks, id_, "mask")
+
     def image_path(self, id_: str) -> Path:
-        """Path of an image; `DatasetError` for an id that has none."""
-        return self._path(self.images, id_, "image")
+        """Path of an image, see `ImageFile`."""
+        return self.image_file(id_).path
 
     def mask_path(self, id_: str) -> Path:
-        """Path of a mask; `DatasetError` for an id that has none."""
-        return self._path(self.masks, id_, "mask")
+        """Path of a mask, see `ImageFile`."""
+        return self.mask_file(id_).path
 
     def read_image(self, id_: str) -> Frame:
         """Read an image: (H, W) uint8 or uint16, DN."""
-        return read_frame(self.image_path(id_))
+        return self.image_file(id_).frame()
 
     def read_mask(self, id_: str) -> Mask:
         """Read a mask: (H, W) bool."""
-        return read_mask(self.mask_path(id_))
+        return self.mask_file(id_).mask()
 
     def read_pair(self, id_: str) -> tuple[Frame, Mask]:
         """Read an image and its mask, which must be of one size."""
@@ -102,52 +101,33 @@ class Dataset:
 
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
+        if is_sharded(self.root):
+            return manifest_files(self.root)
         path = self.root / "manifest.jsonl"
         return [path] if path.is_file() else []
 
-    def _path(self, paths: Mapping[str, Path], id_: str, what: str) -> Path:
+    def _file(self, files: Mapping[str, ImageFile], id_: str, what: str) -> ImageFile:
         try:
-            return paths[id_]
+            return files[id_]
         except KeyError:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
 
-@dataclass(frozen=True)
-class ShardedDataset(Dataset):
-    """A labelled set in shards; its paths are those of tar files with the id in them."""
+class _Members(Mapping[str, ImageFile]):
+    """The files of a set in shards by id; each is looked up when it is asked for."""
 
-    index: ShardIndex = field(repr=False)
+    def __init__(self, ids: Collection[str], find: Callable[[str], ImageFile]) -> None:
+        self._ids = ids
+        self._find = find
 
-    def read_image(self, id_: str) -> Frame:
-        """See `Dataset`."""
-        path = self.image_path(id_)
-        return decode_frame(self.index.image(id_), path)
-
-    def read_mask(self, id_: str) -> Mask:
-        """See `Dataset`."""
-        path = self.mask_path(id_)
-        return decode_mask(self.index.mask(id_), path)
-
-    def manifests(self) -> list[Path]:
-        """See `Dataset`."""
-        return manifest_files(self.root)
-
-
-class _Members(Mapping[str, Path]):
-    """Where the members of shards lie, for messages; made when they are asked for."""
-
-    def __init__(self, index: ShardIndex, end: str) -> None:
-        self._index = index
-        self._end = end
-
-    def __getitem__(self, id_: str) -> Path:
-        return self._index.path(id_) / f"{id_}{self._end}"
+    def __getitem__(self, id_: str) -> ImageFile:
+        return self._find(id_)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._index.rows)
+        return iter(self._ids)
 
     def __len__(self) -> int:
-        return len(self._index.rows)
+        return len(self._ids)
 
 
 def require_same_size(
@@ -163,10 +143,12 @@ def require_same_size(
 
 
 def is_labelled(path: Path | str) -> bool:
-    """Whether a folder has a folder of images and one of masks in it, as a labelled set has."""
+    """Whether a folder has a folder of images and one of masks in it, or is a set in shards."""
     root = Path(path)
     if not root.is_dir():
         return False
+    if is_sharded(root):
+        return True
     inside = {child.name.lower() for child in root.iterdir() if child.is_dir()}
     return bool(inside & set(IMAGE_FOLDERS)) and bool(inside & set(MASK_FOLDERS))
 
@@ -224,9 +206,8 @@ def open_dataset(
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
         index = read_index(root)
-        images_of, masks_of = _Members(index, ""), _Members(index, ".mask")
-        name = root.resolve().name
-        return ShardedDataset(root, name, index.splits, True, images_of, masks_of, index)
+        found = _Members(index.rows, index.image), _Members(index.rows, index.mask)
+        return Dataset(root, root.resolve().name, index.splits, True, *found)
     image_folder, mask_folder = folders or (
         _subfolder(root, IMAGE_FOLDERS, "images"),
         _subfolder(root, MASK_FOLDERS, "masks"),
@@ -248,7 +229,9 @@ def open_dataset(
     for ids in splits.values():
         for id_ in ids:
             if id_ not in masks:
-                raise DatasetError(images[id_], "has no mask; add one, or take its id off the list")
+                raise DatasetError(
+                    images[id_].path, "has no mask; add one, or take its id off the list"
+                )
     return Dataset(root, root.resolve().name, splits, bool(lists), images, masks)
 
 
@@ -260,8 +243,8 @@ def _subfolder(root: Path, names: Sequence[str], wanted: str) -> Path:
     raise DatasetError(root, f"has no folder of {wanted}; it is looked for as {', '.join(names)}")
 
 
-def _by_id(folder: Path) -> dict[str, Path]:
-    found: dict[str, Path] = {}
+def _by_id(folder: Path) -> dict[str, ImageFile]:
+    found: dict[str, ImageFile] = {}
     for file in sorted(folder.iterdir()):
         if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
             continue
@@ -270,8 +253,8 @@ def _by_id(folder: Path) -> dict[str, Path]:
                 folder, f"has a file called {file.name!a}, which no list can name; rename it"
             )
         if file.stem in found:
-            raise DatasetError(file, f"shares its id with {found[file.stem].name}; remove one")
-        found[file.stem] = file
+            raise DatasetError(file, f"shares its id with {found[file.stem].path.name}; remove one")
+        found[file.stem] = ImageFile(file)
     if not found:
         raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)})")
     return found
@@ -328,7 +311,7 @@ def _named_lists(folder: Path, name: str) -> dict[str, Path]:
     return lists
 
 
-def _read_list(file: Path, images: Mapping[str, Path]) -> tuple[str, ...]:
+def _read_list(file: Path, images: Mapping[str, ImageFile]) -> tuple[str, ...]:
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:

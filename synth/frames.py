@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import stat
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -47,6 +48,32 @@ _MASK_OPTIONS = (
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """The file of an image or a mask; see `synth.shards` for one in a tar file.
+
+    Attributes
+    ----------
+    path : Path
+        Where it lies. Of a file in a tar file that is the tar file's path and, below it, the
+        member's name: it names the file in messages, and only `read` knows how to open it.
+    """
+
+    path: Path
+
+    def read(self) -> bytes:
+        """Read its bytes; `FrameError` where that cannot be done."""
+        return read_bytes(self.path)
+
+    def frame(self) -> Frame:
+        """Read it as a frame, see `read_frame`."""
+        return decode_frame(self.read(), self.path)
+
+    def mask(self) -> Mask:
+        """Read it as a mask, see `decode_mask`."""
+        return decode_mask(self.read(), self.path)
+
+
 def read_frame(path: Path | str) -> Frame:
     """Read one frame.
 
@@ -75,8 +102,7 @@ def read_frame(path: Path | str) -> Frame:
     ...     read_frame(f"{folder}/sky.png")
     array([[7000, 7250]], dtype=uint16)
     """
-    path = Path(path)
-    return decode_frame(read_bytes(path), path)
+    return ImageFile(Path(path)).frame()
 
 
 def decode_frame(data: bytes, path: Path | str) -> Frame:
@@ -142,8 +168,7 @@ def read_mask(path: Path | str) -> Mask:
     ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
     (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
     """
-    path = Path(path)
-    return decode_mask(read_bytes(path), path)
+    return ImageFile(Path(path)).mask()
 
 
 def decode_mask(data: bytes, path: Path | str) -> Mask:
@@ -274,10 +299,7 @@ def read_bytes(path: Path) -> bytes:
     except IsADirectoryError:
         raise FrameError(path, "is a folder, not an image file") from None
     except OSError as error:
-        problem = f"cannot be read ({error.strerror})"
-        if isinstance(error, NotADirectoryError) and path.parent.suffix == ".tar":
-            problem = "lies in a shard, which this command does not read; `synth import` unpacks it"
-        raise FrameError(path, problem) from None
+        raise FrameError(path, f"cannot be read ({error.strerror})") from None
     if not data:
         raise FrameError(path, "is empty; replace or remove it")
     return data

@@ -11,9 +11,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, SPLITS, Dataset, find_lists
+from synth.dataset import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_SUFFIX,
+    SPLITS,
+    Dataset,
+    find_lists,
+    open_dataset,
+)
 from synth.errors import DatasetError
-from synth.frames import SUFFIXES, natural_key
+from synth.frames import SUFFIXES, ImageFile, natural_key
 from synth.shards import is_sharded
 
 _MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
@@ -50,18 +58,19 @@ def open_loosely(path: Path | str) -> LooseSet:
     """Find the images, masks and splits of a folder, whatever is wrong with them.
 
     Folders of other names are told apart by words such as ``mask`` and ``gt`` in their names, and
-    so are images and masks that lie in one folder. Nothing is decoded.
+    so are images and masks that lie in one folder. A set in shards has no folders, names and lists
+    to be at fault: its index is right, or an error. Nothing is decoded.
 
     Raises
     ------
     DatasetError
-        There is no such folder, or no image in it.
+        There is no such folder, or no image in it; the index of a set in shards is damaged.
     """
     root = Path(path)
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
-        raise DatasetError(root, "is in shards; `synth verify` tests them, `synth import` unpacks")
+        return LooseSet(open_dataset(root), ())
     problems: list[Problem] = []
     image_files, mask_files = _gather(root, problems)
     images = _by_id(image_files, problems)
@@ -70,8 +79,13 @@ def open_loosely(path: Path | str) -> LooseSet:
     masks = _match(images, mask_files, problems)
     splits, listed = _read_lists(root, images, masks, problems)
     return LooseSet(
-        Dataset(root, root.resolve().name, splits, listed, images, masks), tuple(problems)
+        Dataset(root, root.resolve().name, splits, listed, _files(images), _files(masks)),
+        tuple(problems),
     )
+
+
+def _files(paths: Mapping[str, Path]) -> dict[str, ImageFile]:
+    return {id_: ImageFile(path) for id_, path in paths.items()}
 
 
 def _gather(root: Path, problems: list[Problem]) -> tuple[list[Path], list[Path]]:

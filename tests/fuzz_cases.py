@@ -285,6 +285,7 @@ def _set_readers(place: Path) -> Iterator[Reader]:
         read_origins(dataset)
         for id_ in dataset.ids("all"):
             dataset.read_pair(id_)
+        read_loosely(root)
 
     def report(root: Path) -> None:
         page = root.parent / "page.html"
@@ -303,7 +304,7 @@ def _set_readers(place: Path) -> Iterator[Reader]:
     yield Reader("manifest and dataset.json", (built,), read_records, (".jsonl", ".json"), 8)
     yield Reader("verify", (built, shards), read_hashes, (".jsonl", ".json"), 4)
     yield Reader("shards", (shards,), read_shards, (".tar", ".jsonl", ".json"), 10)
-    yield Reader("report", (built,), report, (".jsonl", ".json", ".npz"), 1)
+    yield Reader("report", (built, shards), report, (".jsonl", ".json", ".npz"), 1)
 
 
 def _import_readers(place: Path) -> Iterator[Reader]:

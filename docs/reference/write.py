@@ -23,7 +23,7 @@ import pdoc.render
 import pdoc.render_helpers
 from jinja2 import pass_context
 from jinja2.runtime import Context
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from synth import __version__
 
@@ -35,8 +35,9 @@ _ARRAY = re.compile(
     r"(?:numpy\.)?ndarray\[(?:tuple\[(?:typing\.)?Any, \.\.\.\]|(?:typing\.)?Any), "
     r"(?:numpy\.)?dtype\[(?:numpy\.)?([\w.~]+)\]\]"
 )
-_FIELD = re.compile(r"FieldInfo\([^()\[\]]*(?:metadata=\[([^\[\]]*)\])?\)")
+_FIELD = re.compile(r"FieldInfo\([^()\[\]]*(?:metadata=\[(.*?)\])?\)")
 _BOUND = re.compile(r"\w+\((\w+)=(.*?)\)")
+_CODE = re.compile(r"(`+)(.+?)\1")
 
 
 class _Words:
@@ -82,6 +83,12 @@ def _linkify(context: Context, code: str, *places: str, **settings: Any) -> Mark
     return pdoc.render_helpers.linkify(context, shorten(code), *places, **settings)
 
 
+def _first_line(docstring: str) -> Markup:
+    """What a module is, in one line."""
+    line = next(iter(docstring.splitlines()), "")
+    return Markup(_CODE.sub(r"<code>\2</code>", str(escape(line))))
+
+
 def write_reference(out: Path) -> None:
     """Write one page for every module, an index, and a search over all of them."""
     pdoc.render.configure(
@@ -92,6 +99,7 @@ def write_reference(out: Path) -> None:
     pdoc.render.env.globals["packages"] = PACKAGES
     pdoc.render.env.filters["format_signature"] = _format_signature
     pdoc.render.env.filters["linkify"] = _linkify
+    pdoc.render.env.filters["first_line"] = _first_line
     with warnings.catch_warnings():
         # Records of named tuples keep their annotations as words, which print as well.
         warnings.filterwarnings("ignore", message="Error parsing type annotation")

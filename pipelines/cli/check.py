@@ -37,6 +37,8 @@ def check_command(dataset: Path, fix: bool, out: Path | None, jobs: int, as_json
     written: grey images, masks of 0 and 255, broken and unlisted pairs left out, and out of
     training what is equal, or nearly so, to a held-out image. Exit status 0 then.
 
+    A set in shards has no names and lists that could be at fault; its copy is in loose files.
+
     \b
     Example: synth check NUDT-SIRST
              synth check downloads/frames --fix --out frames

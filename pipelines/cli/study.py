@@ -74,7 +74,7 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
 
 @click.command()
 @click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--data", type=_folder, help="The labelled set; replaces `data`.")
+@click.option("--data", type=_folder, help="The labelled set, loose files; replaces `data`.")
 @click.option(
     "--noise",
     multiple=True,

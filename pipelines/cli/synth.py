@@ -35,7 +35,7 @@ from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
-from pipelines.store import MANIFEST, new_folder, replace_file, require_usable, verify
+from pipelines.store import new_folder, replace_file, require_usable, verify
 from synth import __version__
 from synth.blend import BLENDS
 from synth.dataset import open_dataset
@@ -809,7 +809,7 @@ def split_command(
     if pattern is not None and group != "auto":
         raise click.UsageError("give --pattern or --group, not both.")
     opened = open_dataset(dataset)
-    if (dataset / MANIFEST).exists():
+    if opened.manifests():
         raise DatasetError(
             dataset,
             "is a built set; divide the labelled set that it was built from, and build it again",

@@ -7,7 +7,6 @@ only when the answer is of the same version; in every other case the download st
 
 from __future__ import annotations
 
-import fcntl
 import http.client
 import json
 import os
@@ -26,6 +25,7 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from pipelines.errors import FetchError, StoreError
+from pipelines.lock import lock
 from pipelines.store import replace_file
 from synth import __version__
 
@@ -344,9 +344,11 @@ def _locked(partial: Path) -> Iterator[FileIO]:
     # Without a buffer: an interrupt leaves what has come.
     with FileIO(handle, "r+b") as file:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            lock(handle)
+        except BlockingIOError:
             raise StoreError(partial, "is being fetched by another process") from None
+        except OSError as error:
+            raise StoreError(partial, f"cannot be locked ({error.strerror})") from None
         yield file
 
 

@@ -16,7 +16,7 @@ from pipelines.fetch.sets import PublicSet
 from pipelines.pool import Pool
 from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, Dataset, find_lists, open_dataset
 from synth.errors import RecipeError
-from synth.frames import SUFFIXES, frame_shape, read_bytes, write_frame
+from synth.frames import SUFFIXES, ImageFile, frame_shape, write_frame
 from synth.splits import group_by_likeness, scene_signature, split_groups
 
 SEED = 0
@@ -133,15 +133,15 @@ def refit_masks(dataset: Dataset, public: PublicSet, into: Path) -> tuple[Datase
     for id_ in public.refit:
         if id_ not in dataset.images or id_ not in masks:
             continue
-        path = dataset.image_path(id_)
-        height, width = frame_shape(read_bytes(path), path)
+        image = dataset.image_file(id_)
+        height, width = frame_shape(image.read(), image.path)
         mask = dataset.read_mask(id_)
         if mask.shape != (height, width):
             values = cv2.resize(
                 mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
             )
-            masks[id_] = into / f"{id_}.png"
-            write_frame(masks[id_], values.astype(bool))
+            masks[id_] = ImageFile(into / f"{id_}.png")
+            write_frame(masks[id_].path, values.astype(bool))
             changed.append(id_)
     return replace(dataset, masks=masks), changed
 

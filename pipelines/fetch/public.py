@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +24,7 @@ from pipelines.fetch.fingerprint import (
 from pipelines.fetch.layout import find_set, lists_in, open_set, refit_masks
 from pipelines.fetch.sets import PublicSet
 from pipelines.fetch.unpack import DamagedError, Limits, RefusedError, unpack
+from pipelines.lock import alone_in
 from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs
 from pipelines.store import finished, read_description, require_usable, sha256
@@ -381,19 +380,16 @@ def _workplace(out: Path) -> Iterator[Path]:
     """
     place = out.parent / f".{out.name}{_OURS}"
     mark = place / _OURS
-    handle = -1
-    try:
+    with ExitStack() as alone:
         try:
             place.mkdir(parents=True, exist_ok=True)
-            handle = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError as error:
-            raise StoreError(place, f"cannot be written ({error.strerror})") from None
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+            alone.enter_context(alone_in(place, follow=False))
+        except BlockingIOError:
             raise StoreError(
                 out, "is being fetched by another process; wait until it ends"
             ) from None
+        except OSError as error:
+            raise StoreError(place, f"cannot be written ({error.strerror})") from None
         if any(place.iterdir()) and not mark.is_file():
             raise StoreError(place, "is in the way and nothing of ours; remove it")
         try:
@@ -402,9 +398,6 @@ def _workplace(out: Path) -> Iterator[Path]:
             yield place
         finally:
             shutil.rmtree(place, ignore_errors=True)
-    finally:
-        if handle >= 0:
-            os.close(handle)
 
 
 def _clear(place: Path) -> None:

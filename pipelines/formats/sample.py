@@ -20,7 +20,6 @@ from synth.frames import (
     decode_image,
     encode_png,
     frame_shape,
-    read_bytes,
     to_luma,
 )
 from synth.targets import Target, find_targets
@@ -127,11 +126,11 @@ def load_sample(dataset: Dataset, split: str, id_: str) -> Sample:
     FrameError
         A file is absent or damaged, or the mask is of another size than its image.
     """
-    image_path, mask_path = dataset.image_path(id_), dataset.mask_path(id_)
-    image = read_bytes(image_path)
-    mask, mask_png = as_mask(read_bytes(mask_path), mask_path)
-    require_same_size(mask_path, mask.shape, frame_shape(image, image_path))
-    suffix = image_path.suffix.lower()
+    image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
+    image = image_file.read()
+    mask, mask_png = as_mask(mask_file.read(), mask_file.path)
+    require_same_size(mask_file.path, mask.shape, frame_shape(image, image_file.path))
+    suffix = image_file.path.suffix.lower()
     return Sample(id_, split, image, suffix, mask, mask_png, tuple(find_targets(mask)))
 
 

@@ -345,7 +345,7 @@ def _provenance_section(found: Mapping[str, Any]) -> Html:
             settings_tables(settings, "configuration") if isinstance(settings, Mapping) else "",
             values_table(
                 dict(flatten(hashes)) if isinstance(hashes, Mapping) else {},
-                "SHA-256 of its files; those of images and masks are in manifest.jsonl",
+                "SHA-256 of its files; those of images and masks are in the manifest",
             ),
         ]
     )
@@ -367,6 +367,8 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
     configuration = dict(description.get("configuration") or {})
     if configuration.pop("command", None) == "build":
         settings = {"name": description.get("name"), **configuration}
+        # How a set is stored is an option of the command.
+        settings.pop("shards", None)
         if settings.get("noise") is None:
             # In a configuration a missing key is the default noise, so none must be said.
             settings["noise"] = None
@@ -374,25 +376,22 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
         sources = "" if configuration.get("simulate") else " --data SOURCE"
         if (description.get("noise") or {}).get("sha256") and not configuration.get("simulate"):
             sources += " --noise FRAMES"
+        sources += _shard_options(configuration)
         parts += [
             paragraph(
                 "The whole set: save this as ",
                 element("code", "again.yaml"),
                 " and run ",
                 element("code", f"synth build again.yaml{sources} --out again"),
-                "; the same sources give the same bytes (",
-                element("code", "manifest.jsonl"),
-                " then has the hash above).",
+                "; the same sources give the same bytes, and so the hashes above.",
             ),
             element("pre", element("code", text)),
         ]
     if made:
         parts += [
             paragraph(
-                "One output: its line of ",
-                element("code", "manifest.jsonl"),
-                " says all that was chosen. The source lies in the set itself, or in the set that "
-                "it was made from (then name that in ",
+                "One output: its line of the manifest says all that was chosen. The source lies in "
+                "the set itself, or in the set that it was made from (then name that in ",
                 element("code", "open_dataset"),
                 ").",
             ),
@@ -402,6 +401,16 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
         paragraph("Whether every file is as the build left it: ", element("code", "synth verify"))
     )
     return join(parts)
+
+
+def _shard_options(configuration: Mapping[str, Any]) -> str:
+    """What the command needs so that a set in shards is in the same shards again."""
+    size = configuration.get("shards")
+    if not isinstance(size, Mapping):
+        return ""
+    outputs, nbytes = size.get("outputs"), size.get("nbytes")
+    told = f"{nbytes // 10**6}MB" if isinstance(nbytes, int) else f"{outputs}"
+    return f" --format webdataset --shard-size {told}"
 
 
 def remake_script(root: Path, id_: str, description: Mapping[str, Any]) -> str:
@@ -418,12 +427,12 @@ from synth.recipe import Spec
 from synth.targets import find_targets
 
 root, wanted = Path({str(root)!r}), {id_!r}
-lines = map(json.loads, (root / "manifest.jsonl").read_bytes().splitlines())
-line = next(line for line in lines if line["id"] == wanted)
+dataset = open_dataset(root)
+texts = (text for path in dataset.manifests() for text in path.read_bytes().splitlines())
+line = next(line for line in map(json.loads, texts) if line["id"] == wanted)
 spec = Spec.from_record(line)
-read_pair = open_dataset(root).read_pair
-image, mask = read_pair(spec.source)
-realiser = Realiser(image, mask, find_targets(mask), {noise}, {gain!r}, read_pair)
+image, mask = dataset.read_pair(spec.source)
+realiser = Realiser(image, mask, find_targets(mask), {noise}, {gain!r}, dataset.read_pair)
 made = encode_png(realiser.image(spec))
 assert hashlib.sha256(made).hexdigest() == line["image_sha256"]
 Path("remade.png").write_bytes(made)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from detect.lineage import is_made
 from pipelines.errors import StoreError
 from pipelines.quality import (
     MARGIN,
@@ -42,6 +43,7 @@ from synth.noise.fidelity import (
     measure_floor,
 )
 from synth.noise.residual import generate_frame
+from synth.shards import is_sharded
 from synth.targets import find_targets, measure_signals
 
 AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -57,9 +59,6 @@ GROUPS = ("originals", "made")
 
 # Frames that are generated from a camera's model, to see its noise as that of frames is seen.
 _GENERATED, _FEWEST = 24, 4
-
-# What a manifest says of every output, also of one that was only copied.
-_PLAIN = {"id", "split", "source", "image", "mask", "image_sha256", "mask_sha256"}
 
 Record = Mapping[str, Any]
 
@@ -88,11 +87,6 @@ class Lineage:
         return record is not None and is_made(record)
 
 
-def is_made(record: Record) -> bool:
-    """Whether a line of a manifest is of an image that anything was done to."""
-    return record["source"] != record["id"] or bool(record.keys() - _PLAIN)
-
-
 def read_lineage(root: Path) -> Lineage:
     """Read what a set says of how it was made.
 
@@ -102,7 +96,7 @@ def read_lineage(root: Path) -> Lineage:
     notes = []
     records: dict[str, Record] = {}
     description: dict[str, Any] | None = None
-    if (root / MANIFEST).exists():
+    if is_sharded(root) or (root / MANIFEST).exists():
         try:
             records = {str(line["id"]): line for line in read_manifest(root)}
         except StoreError as error:
@@ -311,8 +305,8 @@ def survey_noise(
         ]
         if not ids:
             continue
-        images = {id_: dataset.image_path(id_) for id_ in ids}
-        masks = {id_: dataset.mask_path(id_) for id_ in ids}
+        images = {id_: dataset.image_file(id_) for id_ in ids}
+        masks = {id_: dataset.mask_file(id_) for id_ in ids}
         try:
             found[group] = set_noise(FrameSet(dataset.root, None, images, masks), run)
         except NoiseError as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.dataset import open_dataset
+from synth.dataset import is_labelled, open_dataset
 from synth.errors import DatasetError, FrameError
-from synth.frames import encode_png, read_bytes
+from synth.frames import encode_png
 from synth.looseset import open_loosely
 from synth.shards import member_key
 
@@ -45,12 +46,15 @@ def write_shard(root: Path, name: str, names: list[str]) -> list[dict[str, Any]]
                 data = encode_png(array)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
-    lines = [{"id": id_, "split": name.split("-")[0], "source": id_} for id_ in names]
+    lines: list[dict[str, Any]] = [
+        {"id": id_, "split": name.split("-")[0], "source": id_} for id_ in names
+    ]
     with tarfile.open(tar_path) as tar:
         found = {member.name: [member.offset_data, member.size] for member in tar}
     for line in lines:
-        key = member_key(str(line["id"]))
-        line |= {"image_at": found[f"{key}.png"], "mask_at": found[f"{key}.mask.png"]}
+        for what, end in (("image", ".png"), ("mask", ".mask.png")):
+            line[what] = member_key(line["id"]) + end
+            line[f"{what}_at"] = found[line[what]]
     write_index(root, name, lines)
     return lines
 
@@ -105,13 +109,45 @@ def test_an_id_that_is_not_there_is_told(tmp_path: Path) -> None:
         open_dataset(tmp_path).read_image("b")
 
 
-def test_what_reads_files_says_that_it_does_not_read_shards(tmp_path: Path) -> None:
+def test_files_know_their_bytes_and_their_names(tmp_path: Path) -> None:
+    write_set(tmp_path, train_000000=["a.1"])
+    dataset = open_dataset(tmp_path)
+    tar = tmp_path / "shards" / "train-000000.tar"
+    assert dataset.image_file("a.1").read() == encode_png(pair("a.1")[0])
+    assert dataset.mask_file("a.1").read() == encode_png(pair("a.1")[1])
+    assert dataset.image_path("a.1") == tar / "a%2E1.png"
+    assert dataset.mask_path("a.1") == tar / "a%2E1.mask.png"
+    assert pickle.loads(pickle.dumps(dataset.image_file("a.1"))) == dataset.image_file("a.1")
+
+
+def test_a_set_in_shards_is_a_labelled_one(tmp_path: Path) -> None:
+    assert not is_labelled(tmp_path)
     write_set(tmp_path, train_000000=["a"])
-    path = open_dataset(tmp_path).image_path("a")
-    with pytest.raises(FrameError, match=r"train-000000\.tar/a: lies in a shard"):
-        read_bytes(path)
-    with pytest.raises(DatasetError, match="is in shards; `synth verify` tests them"):
-        open_loosely(tmp_path)
+    assert is_labelled(tmp_path)
+    loose = open_loosely(tmp_path)
+    assert loose.problems == ()
+    np.testing.assert_array_equal(loose.dataset.read_pair("a")[0], pair("a")[0])
+
+
+@pytest.mark.parametrize(
+    ("made", "wanted"),
+    [
+        (["a_k0_j0", "a_k1_j0_r2", "a_k1_j0_r1", "b_k0_j0"], [0, 3, 2, 1]),
+        (["7", "12", "9", "10"], [0, 2, 3, 1]),
+        (["a_r1_k0_j0", "x_r", "9" * 150, "_r0"], [0, 1, 2, 3]),
+    ],
+)
+def test_lists_have_originals_first_and_then_rounds(
+    tmp_path: Path, made: list[str], wanted: list[int]
+) -> None:
+    write_set(tmp_path, train_000000=[*made[:2], "a"], train_000001=[*made[2:], "b"])
+    for name in ("train-000000", "train-000001"):
+        path = tmp_path / "shards" / f"{name}.jsonl"
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        for line in lines[:-1]:
+            line["source"] = lines[-1]["id"]
+        write_index(tmp_path, name, lines)
+    assert open_dataset(tmp_path).ids("train") == ("a", "b", *(made[at] for at in wanted))
 
 
 @pytest.mark.parametrize(
@@ -148,7 +184,11 @@ places = st.one_of(
 )
 
 
-@given(st.sampled_from(["id", "image_at", "mask_at"]), st.one_of(places, st.text()), st.booleans())
+@given(
+    st.sampled_from(["id", "source", "image", "image_at", "mask", "mask_at"]),
+    st.one_of(places, st.text()),
+    st.booleans(),
+)
 @settings(max_examples=150, deadline=None)
 def test_an_odd_index_is_an_error_of_one_line_or_the_right_pair(
     tmp_path_factory: pytest.TempPathFactory, key: str, value: Any, gone: bool
@@ -193,7 +233,9 @@ def test_an_id_in_two_shards_is_told(tmp_path: Path) -> None:
 def test_an_id_with_a_path_in_it_is_told(tmp_path: Path, id_: str) -> None:
     write_set(tmp_path, train_000000=["a"])
     path = tmp_path / "shards" / "train-000000.jsonl"
-    line = json.loads(path.read_text()) | {"id": id_}
+    key = member_key(id_)
+    files = {"image": f"{key}.png", "mask": f"{key}.mask.png"}
+    line = json.loads(path.read_text()) | {"id": id_} | files
     write_index(tmp_path, "train-000000", [line])
     with pytest.raises(DatasetError, match="line 1 is not one that a build writes"):
         open_dataset(tmp_path)
@@ -250,6 +292,6 @@ def test_what_lies_in_a_shard_must_be_a_plain_file(
         data[begin : begin + 512] = header.tobuf(tarfile.USTAR_FORMAT)
     path.write_bytes(data)
     dataset = open_dataset(tmp_path)
-    with pytest.raises(DatasetError, match=r"train-000000\.tar: has not the file of 'a' where"):
+    with pytest.raises(DatasetError, match=r"train-000000\.tar: has not the file 'a\.png' where"):
         dataset.read_image("a")
     assert dataset.read_mask("a").shape == (9, 7)
