@@ -20,7 +20,7 @@ from detect.evaluate import evaluate
 from detect.files import read_tensors
 from detect.predict import load_detector
 from detect.recipe import Loss, Optimiser, Recipe, Sampler
-from detect.train import Outcome
+from detect.train import Outcome, _Average, _Losses
 from detect.train import train as train_any
 from detect.weightsfile import read_weights
 from synth.dataset import open_dataset
@@ -316,3 +316,34 @@ def test_training_works_outside_the_main_thread(
     thread.start()
     thread.join()
     assert not failures
+
+
+def test_losses_are_read_at_once_on_a_processor_and_together_on_a_card() -> None:
+    losses = [torch.tensor(value) for value in (0.5, 0.25, 2.0)]
+    here, card = (_Losses(torch.device(kind)) for kind in ("cpu", "cuda"))
+    for loss in losses:
+        assert here.add(loss)
+        assert here.take() == float(loss)
+        assert not card.add(loss)
+    assert card.take() == 2.75
+    for count in range(1, 51):
+        assert card.add(losses[0]) == (count == 50)
+    assert card.take() == 25
+
+
+def test_the_average_follows_weights_and_takes_counts_over() -> None:
+    network, averaged = (torch.nn.BatchNorm1d(2) for _ in range(2))
+    with torch.no_grad():
+        network.weight.fill_(3.0)
+        network.running_mean.fill_(8.0)  # type: ignore[union-attr]
+        network.num_batches_tracked.fill_(7)  # type: ignore[union-attr]
+    average = _Average(averaged, network, 0.75)
+    average.follow(1000)
+    assert averaged.weight.tolist() == [1.5, 1.5]
+    assert averaged.running_mean.tolist() == [2.0, 2.0]  # type: ignore[union-attr]
+    assert int(averaged.num_batches_tracked) == 7  # type: ignore[arg-type]
+    # At the first step a tenth of what was is kept.
+    average.follow(0)
+    assert averaged.weight.tolist() == pytest.approx([2.85, 2.85])
+    _Average(network, network, 0.0).follow(5)
+    assert network.weight.tolist() == [3.0, 3.0]
