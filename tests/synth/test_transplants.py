@@ -213,3 +213,28 @@ def test_a_host_without_room_stays_as_it_is() -> None:
     np.testing.assert_array_equal(realiser.image(spec), small)
     np.testing.assert_array_equal(realiser.mask(spec), full)
     assert realiser.facts["place"] is None
+
+
+@given(
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.tuples(st.integers(1, 40), st.integers(1, 40)),
+    st.floats(0.25, 8),
+    st.integers(0, 99),
+)
+@settings(max_examples=60, deadline=None)
+def test_images_of_any_size_are_hosts(
+    shape: tuple[int, int], host: tuple[int, int], zoom: float, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, 256, shape).astype(np.uint8)
+    mask = np.zeros(shape, bool)
+    mask[shape[0] // 2, shape[1] // 2 :] = True
+    other = rng.integers(0, 256, host).astype(np.uint8)
+    empty = np.zeros(host, bool)
+    move = MoveChoice(0, seed, angle=20.0 * (seed % 2), scr=4.0, zoom=zoom, host="h")
+    spec = Spec("o", "s", move=move)
+    made, label = realise(
+        spec, image, mask, find_targets(mask), load_host=lambda name: (other, empty)
+    )
+    assert made.shape == label.shape == tuple(map(min, shape, host))
+    assert made.dtype == np.uint8
