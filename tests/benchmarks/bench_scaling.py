@@ -277,11 +277,13 @@ def _watch(command: list[str], staged: str) -> Watched:
                 status = Path(f"/proc/{pid}/status").read_text()
             except OSError:  # it has ended
                 continue
-            count = 0
+            names = []
             for link in links:
                 with suppress(OSError):
-                    count += staged in str(link.readlink())
-            most[pid] = max(most.get(pid, 0), count)
+                    names += [name for name in [str(link.readlink())] if staged in name]
+            if len(names) > 1:
+                click.echo(f"open at a time: {', '.join(names)}", err=True)
+            most[pid] = max(most.get(pid, 0), len(names))
             if "VmHWM:" in status:
                 peaks[pid] = int(status.split("VmHWM:")[1].split()[0]) / 1024
         looks += 1

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from small_sets import Outcome, SmallSet
 
+from pipelines import build as build_module
 from pipelines import shards as shards_module
 from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
@@ -369,16 +370,27 @@ def test_a_worker_has_at_most_one_file_of_the_set_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
-    add = shards_module.ShardWriter.add
+    beside: list[int] = []
+    add, load = shards_module.ShardWriter.add, build_module.load_noise
+
+    def count() -> int:
+        return sum(".out.partial/" in name for name in open_files())
 
     def watch(self: shards_module.ShardWriter, *arguments: Any) -> None:
         nonlocal most
         add(self, *arguments)
-        most = max(most, sum(".out.partial/" in name for name in open_files()))
+        most = max(most, count())
+
+    def watch_load(path: Path) -> Any:
+        beside.append(count())
+        return load(path)
 
     monkeypatch.setattr(shards_module.ShardWriter, "add", watch)
+    monkeypatch.setattr(build_module, "load_noise", watch_load)
     build_shards(tmp_path / "out")
     assert most == 1
+    # The noise is a file of the set too.
+    assert beside == [0]
 
 
 def open_files() -> list[str]:
