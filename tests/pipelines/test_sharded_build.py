@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
 from pipelines import build as build_module
@@ -118,6 +120,19 @@ def test_a_shard_says_nothing_of_who_made_it_and_when(wanted: Path) -> None:
                 assert member.isreg()
                 assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
                 assert (member.uname, member.gname) == ("", "")
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=130),
+    st.integers(0, 9 * 8**11) | st.sampled_from([0, 8**11 - 1, 8**11]),
+)
+@example("a" * 100, 1)
+@example("a" * 101, 1)
+@example("é", 1)
+def test_headers_are_those_of_python(name: str, size: int) -> None:
+    wanted = tarfile.TarInfo(name)
+    wanted.size = size
+    assert shards_module.member_header(name, size) == wanted.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_shards_are_of_one_split_and_of_the_size_that_was_asked_for(wanted: Path) -> None:
