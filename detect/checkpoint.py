@@ -71,12 +71,11 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
         if out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
             raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
-        lock = _lock(out)
-        if not path.exists():
-            write_json(path, identity)
-            return lock
+        with _lock(out) as lock:
+            if not path.exists():
+                write_json(path, identity)
+                return lock.pop_all()
         # Another process has begun, and ended, since.
-        lock.close()
     try:
         present = dict(flatten(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError, RecursionError):
@@ -92,17 +91,16 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
 
 def _lock(out: Path) -> ExitStack:
     """Keep other processes out until it is closed, and clear what a killed one left."""
-    lock = ExitStack()
-    directory = os.open(out, os.O_RDONLY)
-    lock.callback(os.close, directory)
-    try:
-        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        lock.close()
-        raise TrainingError(f"{out}: another process is training here; wait for it") from None
-    for rest in out.glob(f".*{PART}"):
-        rest.unlink()
-    return lock
+    with ExitStack() as lock:
+        directory = os.open(out, os.O_RDONLY)
+        lock.callback(os.close, directory)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TrainingError(f"{out}: another process is training here; wait for it") from None
+        for rest in out.glob(f".*{PART}"):
+            rest.unlink()
+        return lock.pop_all()
 
 
 @dataclass

@@ -671,6 +671,8 @@ def _make_outputs(task: _Task) -> list[bytes]:
 def _make_shard(shard: _ShardTask) -> Shard:
     """Write a shard; one output after the other is in memory."""
     task = shard.task
+    if task.bank is not None and any(group.specs for group in task.groups):
+        _bank(task.place / NOISE, task.bank)  # so that no other file is open beside the shard
     with ShardWriter(task.place, shard.name) as writer:
         for group in task.groups:
             for record, image, mask in _make_group(task, group):

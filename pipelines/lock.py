@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -25,7 +26,7 @@ def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterat
     Raises
     ------
     BlockingIOError
-        Another process is at work in it.
+        Another process is at work in it, or has renamed it since it was opened here.
     OSError
         It cannot be opened or locked.
     """
@@ -33,9 +34,19 @@ def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterat
     handle = os.open(folder, flags if follow else flags | os.O_NOFOLLOW)
     try:
         lock(handle, wait=wait)
+        # A folder that becomes a finished set by its new name is not this process's.
+        if not wait and not _is_there(folder, handle):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(folder))
         yield
     finally:
         os.close(handle)
+
+
+def _is_there(folder: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(folder.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
 
 
 def lock(handle: int, *, wait: bool = False) -> None:

@@ -402,6 +402,13 @@ def staging(
                 ) from None
             except OSError as error:
                 raise _write_error(place, error) from None
+            if (out / DESCRIPTION).is_file():
+                made = []
+                with suppress(OSError):  # what is not empty is not this run's
+                    place.rmdir()
+                raise StoreError(
+                    out, "was built by another process in the meantime; run the same command again"
+                )
             if any(place.iterdir()) and not _is_staging(place):
                 made = []
                 raise StoreError(place, "is in the way and no build's; remove it")

@@ -155,12 +155,18 @@ def broken(disk: BrokenDisk) -> Iterator[BrokenDisk]:
 
         return change
 
+    def link(target: Any, path: Any, *rest: Any, **more: Any) -> None:
+        disk.change("create", path, more.get("dir_fd"))
+        symlink(target, path, *rest, **more)
+
+    symlink = os.symlink
     patches = {
         "open": open_handle,
         "write": lambda handle, data: disk.write(
             handle, data, lambda part: plain["write"](handle, part)
         ),
         "mkdir": changing("mkdir", "mkdir"),
+        "symlink": link,
         "rename": changing("rename", "rename"),
         "replace": changing("rename", "replace"),
         "unlink": changing("remove", "unlink"),

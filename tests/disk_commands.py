@@ -182,12 +182,17 @@ def make_inputs(inputs: Path) -> None:
     write_small_set(inputs / "set", 3, 2, shapes=((32, 40),), targets=1)
     write_small_set(inputs / "odd", 3, 2, shapes=((32, 40),), targets=1, seed=1)
     (inputs / "odd" / "masks" / "002.png").unlink()
+    write_small_set(inputs / "sharp", 4, 0, shapes=((96, 96),), targets=0)
     (inputs / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9, count: 6}\n")
     (inputs / "train.yaml").write_text(
         "network: acm\nsteps: 4\nepoch_steps: 2\nbatch: 2\nvalidation: 0.4\n"
         "augment: {crop: 32}\ncompute: {device: cpu, precision: 32-true}\n"
     )
-    (inputs / "study.yaml").write_text("")
+    (inputs / "study.yaml").write_text(
+        "name: tiny\nnetwork: acm\nsteps: 2\nbatch: 2\nepoch_steps: 2\nvalidation: 0.4\n"
+        "seeds: [0]\nfractions: [1.0]\nbaseline: originals\ntrain: train.yaml\n"
+        "arms: {originals: null, turned: {build: my.yaml}}\n"
+    )
     frames = ("--patch", 8, "--max-var", 500)
     run(synth, "noise-sample", inputs / "set" / "images", *frames, "--out", inputs / "bank.npz")
     run(synth, "export", inputs / "set", "--format", "coco", "--out", inputs / "coco")
@@ -237,6 +242,8 @@ def commands() -> Iterator[Command]:
     yield on(synth, "noise-generate", "noise-generate", *generate, once=True)
     yield on(synth, "preview", "preview", "IN/set", "--out", "OUT/new/sheet.png")
     yield on(synth, "report", "report", "IN/set", "--out", "OUT/new/page.html")
+    fit = ("--fit-niqe", "OUT/new/niqe.npz", "--patch", 16, "--plot", "OUT/new/plots/quality.png")
+    yield on(synth, "quality --fit-niqe", "quality", "IN/sharp", *fit, "--jobs", 1)
     train = ("IN/train.yaml", "--data", "IN/set", "--out", "OUT/new/run")
     yield on(detect, "train", "train", *train, loose=("tensorboard",))
     weights = "IN/run/best.safetensors"
@@ -249,3 +256,8 @@ def commands() -> Iterator[Command]:
     yield on(detect, "visualize", "visualize", *visualize)
     page = ("IN/run", "--data", "IN/set", "--device", "cpu", "--out", "OUT/new/page.html")
     yield on(detect, "report of a run", "report", *page)
+    study = ("IN/study.yaml", "--data", "IN/set", "--device", "cpu", "--out", "OUT/new/study")
+    yield on(
+        detect, "study", "study", *study, "--test", "--results", "OUT/tables",
+        loose=("tensorboard",),
+    )  # fmt: skip

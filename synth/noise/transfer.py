@@ -115,7 +115,7 @@ def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray
         return patch.copy()
     if patch.shape[0] <= height and patch.shape[1] <= width:
         enlarged = cv2.resize(patch, (width, height), interpolation=cv2.INTER_LINEAR)
-        return cast(NDArray[np.floating], enlarged)
+        return cast("NDArray[np.floating]", enlarged)
     rows = _triangle_weights(patch.shape[0], height)
     cols = _triangle_weights(patch.shape[1], width)
     return (rows @ patch @ cols.T).astype(patch.dtype)

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from synth.frames import encode_png  # noqa: E402
 _SYNTH = [sys.executable, "-m", "pipelines.cli"]
 _CONFIG = _ROOT / "configs" / "sirst5k.yaml"
 _LAYOUTS = ("files", "webdataset")
-_PARTS = ("plan", "cost", "floor", "dask")
+_PARTS = ("plan", "cost", "workers", "floor", "dask")
 _PROJECTED = (1_000_000, 100_000_000)
 
 
@@ -70,6 +70,17 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class Watched:
+    """What the processes of a build had: peak MB, and the most files of the set open at a time."""
+
+    looks: int
+    planner_peak: float
+    worker_peaks: list[float]
+    planner_open: int
+    worker_open: int
+
+
+@dataclass(frozen=True)
 class Bench:
     """What all builds have in common."""
 
@@ -81,12 +92,7 @@ class Bench:
     def build(self, layout: str, negatives: int, name: str, *options: str) -> Run:
         """Run a build; its folder stays."""
         out = self.scratch / name
-        command = [
-            *_SYNTH, "build", str(self.config), "--data", str(self.data), "--out", str(out),
-            "--set", f"negatives.count={negatives}", "--format", layout, *options,
-        ]  # fmt: skip
-        if layout == "webdataset":
-            command += ["--shard-size", self.shard_size]
+        command = self.command(layout, negatives, name, *options)
         os.sync()  # what the run before left to write is not this one's to wait for
         wall, cpu, peak = _measure(command)
         inodes = stored = 0
@@ -95,6 +101,17 @@ class Bench:
             stored += sum((Path(folder) / file).stat().st_blocks * 512 for file in files)
         outputs = int(json.loads((out / "dataset.json").read_bytes())["counts"]["outputs"])
         return Run(layout, outputs, wall, cpu, peak, inodes, stored)
+
+    def command(self, layout: str, negatives: int, name: str, *options: str) -> list[str]:
+        """The command of a build."""
+        command = [
+            *_SYNTH, "build", str(self.config), "--data", str(self.data),
+            "--out", str(self.scratch / name), "--set", f"negatives.count={negatives}",
+            "--format", layout, *options,
+        ]  # fmt: skip
+        if layout == "webdataset":
+            command += ["--shard-size", self.shard_size]
+        return command
 
 
 @click.command()
@@ -106,7 +123,9 @@ class Bench:
               show_default=True, help="Sizes, given several times.")  # fmt: skip
 @click.option("--shard-size", default="1000", show_default=True)
 @click.option("--jobs", default=2, show_default=True, help="Workers against encoding alone.")
-@click.option("--runs", default=3, show_default=True, help="After one that warms the page cache.")
+@click.option(
+    "--runs", default=3, show_default=True, help="After a build that warms the page cache."
+)
 @click.option("--only", type=click.Choice(_PARTS), multiple=True,
               default=_PARTS, show_default=True)  # fmt: skip
 @click.option("--json", "report", type=click.Path(path_type=Path), help="A file for all figures.")
@@ -137,6 +156,8 @@ def main(
             found["plan"] = measure_plan(bench, max(negatives))
         if "cost" in only:
             found |= measure_cost(bench, sorted(negatives), runs)
+        if "workers" in only:
+            found["workers"] = watch_workers(bench, sorted({min(negatives), max(negatives)}), jobs)
         if "floor" in only:
             found["floor"] = compare_with_encoding(bench, min(negatives), jobs, runs)
         if "dask" in only:
@@ -164,24 +185,27 @@ def measure_plan(bench: Bench, size: int) -> float:
 
 def measure_cost(bench: Bench, sizes: list[int], runs: int) -> dict[str, Any]:
     """One worker, every size, both layouts: time and memory, and what follows for large sets."""
+    seen: dict[tuple[str, int], list[Run]] = {
+        (layout, size): [] for size in sizes for layout in _LAYOUTS
+    }
+    for layout in _LAYOUTS:
+        bench.build(layout, sizes[0], f"{layout}-warm", "--jobs", "1")
+    for number in range(runs):
+        # In turn, so that what else the machine does meets all alike.
+        for layout, size in seen:
+            run = bench.build(layout, size, f"{layout}-{size}-{number}", "--jobs", "1")
+            seen[layout, size].append(run)
+            click.echo(f"  {run.wall:.1f} s, {1e3 * run.cpu / run.outputs:.2f} ms", err=True)
     medians: dict[str, list[Run]] = {layout: [] for layout in _LAYOUTS}
-    for size in sizes:
-        # In turn, so that what else the machine does meets both alike.
-        seen: dict[str, list[Run]] = {layout: [] for layout in _LAYOUTS}
-        for number in range(runs + 1):
-            for layout in _LAYOUTS:
-                run = bench.build(layout, size, f"{layout}-{size}-{number}", "--jobs", "1")
-                if number:
-                    seen[layout].append(run)
-        for layout in _LAYOUTS:
-            middle = _median(seen[layout])
-            medians[layout].append(middle)
-            each = [1e3 * run.cpu / run.outputs for run in seen[layout]]
-            click.echo(
-                f"{layout:10} {middle.outputs:9,} outputs, one core: {middle.wall:8.1f} s, "
-                f"{1e3 * middle.cpu / middle.outputs:.2f} ms an output "
-                f"({min(each):.2f} to {max(each):.2f}), peak {middle.peak:.0f} MB"
-            )
+    for (layout, _), found in seen.items():
+        middle = _median(found)
+        medians[layout].append(middle)
+        each = [1e3 * run.cpu / run.outputs for run in found]
+        click.echo(
+            f"{layout:10} {middle.outputs:9,} outputs, one core: {middle.wall:8.1f} s, "
+            f"{1e3 * middle.cpu / middle.outputs:.2f} ms an output "
+            f"({min(each):.2f} to {max(each):.2f}), peak {middle.peak:.0f} MB"
+        )
     costs = [fit_cost(found) for found in medians.values()] if sizes[1:] else []
     projected = [project(cost, outputs) for cost in costs for outputs in _PROJECTED]
     for line in projected:
@@ -221,6 +245,62 @@ def project(cost: Cost, outputs: int) -> dict[str, Any]:
         "inodes": round(cost.inodes * outputs),
         "gigabytes": cost.stored * outputs / 1e9,
     }
+
+
+def watch_workers(bench: Bench, sizes: list[int], jobs: int) -> list[dict[str, Any]]:
+    """Builds in shards by processes: memory and open files of each, looked at all the time."""
+    found = []
+    for size in sizes:
+        name = f"watched-{size}"
+        options = ("--jobs", str(jobs), "--backend", "processes")
+        watched = _watch(bench.command("webdataset", size, name, *options), f".{name}.partial/")
+        found.append({"negatives": size} | asdict(watched))
+        peaks = ", ".join(f"{peak:.0f}" for peak in watched.worker_peaks)
+        click.echo(
+            f"{size:,} negatives in shards, {jobs} processes: peak {watched.planner_peak:.0f} MB "
+            f"where it is planned, {peaks} MB in workers; files of the set open at a time: "
+            f"{watched.planner_open} and {watched.worker_open} ({watched.looks:,} looks)"
+        )
+    return found
+
+
+def _watch(command: list[str], staged: str) -> Watched:
+    """Run a command, and look at it and at its workers until it ends."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=_ROOT)
+    peaks: dict[int, float] = {}
+    most: dict[int, int] = {}
+    looks = 0
+    while process.poll() is None:
+        for pid in (process.pid, *_children(process.pid)):
+            try:
+                links = list(Path(f"/proc/{pid}/fd").iterdir())
+                status = Path(f"/proc/{pid}/status").read_text()
+            except OSError:  # it has ended
+                continue
+            names = []
+            for link in links:
+                with suppress(OSError):
+                    names += [name for name in [str(link.readlink())] if staged in name]
+            if len(names) > 1:
+                click.echo(f"open at a time: {', '.join(names)}", err=True)
+            most[pid] = max(most.get(pid, 0), len(names))
+            if "VmHWM:" in status:
+                peaks[pid] = int(status.split("VmHWM:")[1].split()[0]) / 1024
+        looks += 1
+        time.sleep(0.02)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    planner_peak, planner_open = peaks.pop(process.pid), most.pop(process.pid)
+    return Watched(looks, planner_peak, list(peaks.values()), planner_open, max(most.values()))
+
+
+def _children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with suppress(OSError):
+            found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def compare_with_encoding(bench: Bench, size: int, jobs: int, runs: int) -> dict[str, Any]:

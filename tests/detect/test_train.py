@@ -15,6 +15,7 @@ import pytest
 import torch
 from small_sets import SmallSet
 
+from detect import checkpoint
 from detect.errors import TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate
 from detect.files import read_tensors
@@ -221,6 +222,20 @@ def test_a_run_is_one_process_s_own(
 
     train(make_recipe(), dataset, out, watch=intrude)
     assert train(make_recipe(), dataset, out).steps == 6
+
+
+def test_a_run_that_cannot_be_begun_is_nobody_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Path, content: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    with monkeypatch.context() as full:
+        full.setattr(checkpoint, "write_json", fail)
+        with pytest.raises(OSError, match="No space left"):
+            checkpoint.claim_run(tmp_path / "run", {"seed": 3})
+    with checkpoint.claim_run(tmp_path / "run", {"seed": 3}):
+        pass
 
 
 @pytest.mark.parametrize("name", ["best.safetensors", "last.safetensors"])

@@ -133,6 +133,40 @@ def test_a_set_on_disk_is_found_from_workers(
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
 
 
+@pytest.mark.parametrize("shards", LAYOUTS)
+def test_a_second_build_into_one_place_is_told(
+    cluster: LocalCluster, tmp_path: Path, tree: Tree, shards: ShardSize | None
+) -> None:
+    (tmp_path / "my.yaml").write_text(
+        "name: small\nnoise: {patch: 8}\nnegatives: {side: 9, count: 120}\n"
+        "simulate: {train: 6, test: 3, noise_frames: 2, shape: [48, 64]}\n"
+    )
+    build(config(), tmp_path / "local", jobs=1, shards=shards)
+    layout = () if shards is None else ("--format", "webdataset", "--shard-size", "20")
+    there = ("--backend", "dask", "--scheduler", cluster.address)
+    told: list[tuple[int, str]] = []
+
+    def build_again(stage: str, done: int, total: int) -> None:
+        if done and not told:
+            for where in (there, ("--jobs", "1")):
+                second = subprocess.run(
+                    [sys.executable, "-m", "pipelines.cli", "build", tmp_path / "my.yaml",
+                     "--out", tmp_path / "out", *layout, *where],
+                    cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+                )  # fmt: skip
+                told.append((second.returncode, second.stderr))
+
+    build(
+        config(), tmp_path / "out", backend="dask", scheduler=cluster.address, shards=shards,
+        progress=build_again,
+    )  # fmt: skip
+    words = f"{tmp_path / 'out'}: is being built by another process; wait until it ends\n"
+    assert told == [(1, f"synth: {words}")] * 2
+    # The first one is not disturbed.
+    assert tree(tmp_path / "out") == tree(tmp_path / "local")
+    assert not (tmp_path / ".out.partial").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("shards", LAYOUTS)
 def test_a_worker_that_is_killed_costs_no_result(

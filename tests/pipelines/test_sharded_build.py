@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
+from pipelines import build as build_module
 from pipelines import shards as shards_module
 from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
@@ -117,6 +120,19 @@ def test_a_shard_says_nothing_of_who_made_it_and_when(wanted: Path) -> None:
                 assert member.isreg()
                 assert (member.mtime, member.uid, member.gid, member.mode) == (0, 0, 0, 0o644)
                 assert (member.uname, member.gname) == ("", "")
+
+
+@given(
+    st.text(st.characters(exclude_characters="\0", codec="utf-8"), min_size=1, max_size=130),
+    st.integers(0, 9 * 8**11) | st.sampled_from([0, 8**11 - 1, 8**11]),
+)
+@example("a" * 100, 1)
+@example("a" * 101, 1)
+@example("é", 1)
+def test_headers_are_those_of_python(name: str, size: int) -> None:
+    wanted = tarfile.TarInfo(name)
+    wanted.size = size
+    assert shards_module.member_header(name, size) == wanted.tobuf(tarfile.PAX_FORMAT)
 
 
 def test_shards_are_of_one_split_and_of_the_size_that_was_asked_for(wanted: Path) -> None:
@@ -369,16 +385,27 @@ def test_a_worker_has_at_most_one_file_of_the_set_open(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     most = 0
-    add = shards_module.ShardWriter.add
+    beside: list[int] = []
+    add, load = shards_module.ShardWriter.add, build_module.load_noise
+
+    def count() -> int:
+        return sum(".out.partial/" in name for name in open_files())
 
     def watch(self: shards_module.ShardWriter, *arguments: Any) -> None:
         nonlocal most
         add(self, *arguments)
-        most = max(most, sum(".out.partial/" in name for name in open_files()))
+        most = max(most, count())
+
+    def watch_load(path: Path) -> Any:
+        beside.append(count())
+        return load(path)
 
     monkeypatch.setattr(shards_module.ShardWriter, "add", watch)
+    monkeypatch.setattr(build_module, "load_noise", watch_load)
     build_shards(tmp_path / "out")
     assert most == 1
+    # The noise is a file of the set too.
+    assert beside == [0]
 
 
 def open_files() -> list[str]:

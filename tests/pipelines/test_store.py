@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import stat
@@ -196,6 +197,41 @@ def test_a_second_build_into_one_place_is_told(tmp_path: Path) -> None:
         # The first one is not disturbed.
         stage.publish(description(), {})
     assert problems(out) == []
+
+
+def test_a_build_that_another_one_finished_meanwhile_is_told(tmp_path: Path, tree: Tree) -> None:
+    out = tmp_path / "out"
+    build(out)
+    before = tree(tmp_path)
+    with (
+        pytest.raises(StoreError, match="was built by another process in the meantime"),
+        staging(out, description()),
+    ):
+        pass
+    assert tree(tmp_path) == before
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_folder_that_is_published_while_it_is_locked_is_let_alone(
+    tmp_path: Path, tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, place = tmp_path / "out", tmp_path / ".out.partial"
+    build(out)
+    before = tree(out)
+    out.rename(place)
+    lock = fcntl.flock
+
+    def publish_first(handle: int, how: int) -> None:
+        place.rename(out)
+        lock(handle, how)
+
+    monkeypatch.setattr(fcntl, "flock", publish_first)
+    with (
+        pytest.raises(StoreError, match="is being built by another process"),
+        staging(out, description()),
+    ):
+        pass
+    assert tree(out) == before
 
 
 @pytest.mark.parametrize(
