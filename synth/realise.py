@@ -207,7 +207,8 @@ class Realiser:
                 host=None if host is None else host.mover,
             )
         except ValueError as error:
-            assert host is not None
+            if host is None:
+                raise
             raise RecipeError(f"output {spec.id}: host {host.name}: {error}") from None
 
     def _host(self, spec: Spec) -> _Host | None:
