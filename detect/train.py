@@ -29,6 +29,7 @@ from detect.data import LabelledFrames, TrainingImages, hold_out, read_labelled
 from detect.errors import DetectError, TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate, report
 from detect.files import write_json
+from detect.graphs import record_graphs
 from detect.lineage import Origin, read_origins
 from detect.losses import make_loss
 from detect.memory import keep_freed_memory
@@ -149,6 +150,10 @@ def train(
         model, optimiser = fabric.setup(network, learner.optimiser)
         images = TrainingImages(training, normalisation, recipe.augment, recipe.seed, fabric.device)
         del training  # its pixels are in `images` now
+        if recipe.sampler.name == "images":
+            _set_mode(network, recipe.freeze_norms)
+            crop = recipe.augment.crop
+            record_graphs(fabric, network, (recipe.batch, recipe.in_channels, crop, crop))
         detector = Detector(averaged, normalisation, str(fabric.device))
 
         # Go on from where the run is.

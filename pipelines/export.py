@@ -397,6 +397,7 @@ def _write_found(place: Path, item: Found) -> bytes:
     pair = item.load()
     targets = find_targets(pair.mask)
     record: dict[str, Any] = {"id": item.id, "split": item.split, "source": item.id}
+    record |= item.facts
     for key, folder, suffix, data in (
         ("image", IMAGES, pair.suffix, pair.image),
         ("mask", MASKS, ".png", pair.mask_png),

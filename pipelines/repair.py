@@ -61,10 +61,15 @@ def find_grey_pairs(dataset: Dataset, split: str, ids: Iterable[str]) -> Iterato
         yield Found(id_, split, partial(_load, *files))
 
 
-def _load(image_file: ImageFile, mask_file: ImageFile) -> Loaded:
-    where = image_file.path
-    data = image_file.read()
+def load_grey(file: ImageFile, mask: tuple[bytes, Path]) -> Loaded:
+    """Load an image as a grey one, with the bytes and the path of its mask."""
+    where = file.path
+    data = file.read()
     image = decode_image(data, where)
     if image.ndim == 3:
         data, where = encode_png(to_luma(image)), where.with_suffix(".png")
-    return loaded(data, where, (mask_file.read(), mask_file.path))
+    return loaded(data, where, mask)
+
+
+def _load(image_file: ImageFile, mask_file: ImageFile) -> Loaded:
+    return load_grey(image_file, (mask_file.read(), mask_file.path))

@@ -16,8 +16,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,21 @@ from detect.errors import TrainingInterruptedError
 from detect.files import write_json
 from detect.identity import flatten, shorten
 from detect.predict import load_detector
+from detect.pseudo import Confidence
 from detect.train import BEST, LAST, train
 from pipelines.build import build
 from pipelines.errors import ConfigError, PipelineError, StoreError
+from pipelines.label import label_frames
 from pipelines.noise import fit_files
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
 from pipelines.store import replace_file, sha256
 from pipelines.study_config import (
+    REST,
     VALIDATION,
     Arm,
     Evaluation,
+    LabelSettings,
     StudyConfig,
     evaluations,
     unknown,
@@ -52,13 +57,14 @@ from pipelines.study_sets import (
     open_noise,
 )
 from synth.dataset import Dataset, open_dataset
+from synth.frames import ImageFile
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel
 
 Sources = Mapping[str, Sequence[NoiseSource]]
 
 RUNS, SETS, NOISE = "runs", "sets", "noise"
-_IDENTITY, _SCORES, _TRAINING, _BUILT = "run.json", "scores", "train", "set"
+_IDENTITY, _SCORES, _TRAINING, _BUILT, _LABELLED = "run.json", "scores", "train", "set", "labelled"
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,10 @@ class Run:
         What it is judged on: the set, and the noise of a sensor.
     weights : str
         Name of the weights file that is judged.
+    teachers : tuple of Run
+        Those whose detectors label frames for it.
+    frames : mapping of str to ImageFile
+        Those frames.
     """
 
     arm: Arm
@@ -110,6 +120,18 @@ class Run:
     identity: Mapping[str, Any]
     evaluations: tuple[tuple[Evaluation, Path, Path | None], ...]
     weights: str
+    teachers: tuple[Run, ...] = ()
+    frames: Mapping[str, ImageFile] = field(default_factory=dict)
+
+    @property
+    def turn(self) -> int:
+        """In which turn it can be made: after its teachers."""
+        return max((1 + teacher.turn for teacher in self.teachers), default=0)
+
+    @property
+    def weights_path(self) -> Path:
+        """The weights file that is judged."""
+        return self.place / _TRAINING / self.weights
 
     @property
     def name(self) -> str:
@@ -209,7 +231,7 @@ def prepare(
         Something that the study names is missing; a noise frame or training image is a test image.
     """
     choice = choice or Choice()
-    chosen = _choose(config, choice)
+    chosen = _with_teachers(_choose(config, choice), arms)
     noise, against = dict(noise or {}), dict(against or {})
     pool = Pool(jobs, "threads")
     if device is not None:
@@ -248,26 +270,37 @@ def prepare(
         )
         for one in wanted
     )
-    runs = []
+    unlabelled = {
+        name: _frames_of(others[name], others[name].ids("train"), forbidden, pool)
+        for name in {arm.label.frames for arm in arms if arm.label} & others.keys()
+    }
+    made: dict[tuple[str, float, int], Run] = {}
     for fraction in config.fractions:
         for arm in arms:
             for seed in config.seeds:
-                place = f"f{fraction:g}-s{seed}"
-                made = _run(config, arm, fraction, seed, labelled, parts[fraction, seed], sources)
-                runs.append(
-                    replace(
-                        made,
-                        place=out / RUNS / arm.name / place,
-                        base=out / SETS / place,
-                        evaluations=judging,
-                    )
+                place, part = f"f{fraction:g}-s{seed}", parts[fraction, seed]
+                run = _run(config, arm, fraction, seed, labelled, part, sources)
+                if arm.label is not None:
+                    if arm.label.frames == REST:
+                        frames = _frames_of(labelled.dataset, part.rest, {}, pool)
+                    else:
+                        frames = unlabelled.get(arm.label.frames, {})
+                    teachers = tuple(made[name, fraction, seed] for name in arm.label.by)
+                    run = _with_label(run, teachers, frames)
+                made[arm.name, fraction, seed] = replace(
+                    run,
+                    place=out / RUNS / arm.name / place,
+                    base=out / SETS / place,
+                    evaluations=judging,
                 )
+    runs = list(made.values())
     now = [run for run in runs if (run.arm.name, run.fraction, run.seed) in chosen]
     for run in now:
         _claim(run, check=True)
     for fraction, seed in {(run.fraction, run.seed): None for run in now if not run.finished}:
         link_set(out / SETS / f"f{fraction:g}-s{seed}", labelled.dataset, parts[fraction, seed])
     ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
+    ready.sort(key=lambda run: run.turn)
     return Study(config, out, labelled.dataset, parts, tuple(runs), tuple(ready))
 
 
@@ -312,9 +345,10 @@ def execute(
     stop.unlink(missing_ok=True)
     work = partial(_make_apart, stop=stop, keep_sets=keep_sets)
     try:
-        with closing(Pool(jobs, "processes").map(work, waiting, stop.touch)) as results:
-            for run in results:
-                ended(run)
+        for _, turn in groupby(waiting, lambda run: run.turn):
+            with closing(Pool(jobs, "processes").map(work, list(turn), stop.touch)) as results:
+                for run in results:
+                    ended(run)
     except TrainingInterruptedError:
         # The others were told to stop when one failed, and one of them may come first here.
         reason = stop.read_text(encoding="utf-8") if stop.exists() else ""
@@ -335,12 +369,15 @@ def make_run(
 ) -> None:
     """Build a run's set, train on it, and judge it on what it was not yet judged on."""
     _claim(run)
-    built = run.place / _BUILT
+    built, labelled = run.place / _BUILT, run.place / _LABELLED
     training = run.place / _TRAINING
     if not run.trained:
         data = run.base
+        if run.arm.label is not None:
+            data = _label(run, run.arm.label, labelled, Pool(build_jobs, "threads"))
         if run.arm.build is not None:
-            build(run.arm.build, built, jobs=build_jobs)
+            config = run.arm.build.model_copy(update={"data": data.resolve()})
+            build(config, built, jobs=build_jobs)
             data = built
         recipe = run.arm.train.recipe()
         train(recipe, open_dataset(data), training, run.arm.init, watch, log)
@@ -350,12 +387,28 @@ def make_run(
         if path.is_file():
             continue
         if detector is None:
-            detector = load_detector(training / run.weights, run.arm.train.compute.device)
+            detector = load_detector(run.weights_path, run.arm.train.compute.device)
         dataset = open_dataset(run.base if one.split == "val" else root)
         change = evaluation_noise(_cameras(noise), one) if noise is not None else None
         score_run(detector, dataset, dataset.ids(one.split), change).save(path)
     if not keep_sets:
         shutil.rmtree(built, ignore_errors=True)
+        shutil.rmtree(labelled, ignore_errors=True)
+
+
+def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:
+    """Let the teachers label a run's frames; return the set of these and its own images."""
+    label_frames(
+        run.frames,
+        [teacher.weights_path for teacher in run.teachers],
+        Confidence(settings.threshold, settings.doubt, settings.sure),
+        out,
+        root=run.base,
+        base=open_dataset(run.base),
+        device=run.arm.train.compute.device,
+        pool=pool,
+    )
+    return out
 
 
 def read_runs(study: Study) -> list[tuple[Run, dict[str, RunScores]]]:
@@ -386,6 +439,44 @@ def _choose(config: StudyConfig, choice: Choice) -> set[tuple[str, float, int]]:
     }
 
 
+def _with_teachers(
+    chosen: set[tuple[str, float, int]], arms: Sequence[Arm]
+) -> set[tuple[str, float, int]]:
+    """Add the runs that label for others; a teacher stands above those that it labels for."""
+    chosen = set(chosen)
+    for arm in reversed(arms):
+        for teacher in arm.label.by if arm.label is not None else ():
+            chosen |= {(teacher, *rest) for name, *rest in chosen if name == arm.name}  # type: ignore[misc]
+    return chosen
+
+
+def _frames_of(
+    dataset: Dataset, ids: Sequence[str], forbidden: Mapping[bytes, str], pool: Pool
+) -> dict[str, ImageFile]:
+    """Training images as frames without labels, less copies of test images."""
+    digests = (
+        pool.map(pixel_digest, map(dataset.read_image, ids)) if forbidden else (b"",) * len(ids)
+    )
+    return {
+        id_: dataset.image_file(id_)
+        for id_, pixels in zip(ids, digests, strict=True)
+        if pixels not in forbidden
+    }
+
+
+def _with_label(run: Run, teachers: tuple[Run, ...], frames: Mapping[str, ImageFile]) -> Run:
+    """A run with what labels for it, which is part of what it is."""
+    assert run.arm.label is not None
+    label = run.arm.label.model_dump(mode="json") | {
+        "ids": sha256("".join(f"{id_}\n" for id_ in frames).encode()),
+        "by": {
+            teacher.arm.name: sha256(json.dumps(teacher.identity, sort_keys=True).encode())
+            for teacher in teachers
+        },
+    }
+    return replace(run, identity={**run.identity, "label": label}, teachers=teachers, frames=frames)
+
+
 def _on_device(arm: Arm, device: str) -> Arm:
     compute = arm.train.compute.model_copy(update={"device": device})
     return replace(arm, train=arm.train.model_copy(update={"compute": compute}))
@@ -409,6 +500,12 @@ def _require_known(
                     f"arms.{arm.name}.noise: {unknown('noise', name, noise)}; "
                     f"give --noise {name}=FRAMES"
                 )
+        frames = arm.label.frames if arm.label is not None else REST
+        if frames != REST and frames not in against:
+            raise ConfigError(
+                f"arms.{arm.name}.label.frames: {unknown('further set', frames, against)}; "
+                f"give --against {frames}=SET"
+            )
         if arm.init is not None and not arm.init.is_file():
             raise ConfigError(f"{arm.init}: no such file; arms.{arm.name}.init names it")
     for one in wanted:

@@ -23,6 +23,10 @@ from pipelines.training import TrainConfig
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+REST = "rest"
+"""What the training images are called that a run does not get the labels of."""
 
 # What one arm may not have of its own, and where the study says it for all of them.
 _SHARED_TRAINING = {
@@ -64,12 +68,39 @@ class ArmTraining(StrictModel):
     set: dict[str, Any] = Field(default_factory=dict)
 
 
+class LabelSettings(StrictModel):
+    """Frames without labels that other arms' detectors label; see `detect.pseudo.Confidence`.
+
+    Attributes
+    ----------
+    frames : str
+        ``rest`` for the training images that are left over at a fraction below 1, or the name of
+        one of the study's further sets, for its training images. Their labels are never read.
+    by : tuple of str
+        Arms above this one; their runs of the same fraction and seed label together.
+    threshold, doubt, sure : float
+    """
+
+    frames: Name = REST
+    by: Annotated[tuple[Name, ...], Field(min_length=1)]
+    threshold: Probability = 0.5
+    doubt: Probability = 0.2
+    sure: Probability = 0.8
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
 class ArmSettings(StrictModel):
     """One arm. Without `build` it is trained on the labelled images themselves.
 
     `noise` names those of the study's noise sources that its set is built with, all by default.
+    With `label` it is trained on frames without labels too, and its set is built from both.
     """
 
+    label: LabelSettings | None = None
     build: ChangedFile | None = None
     noise: tuple[str, ...] | None = None
     network: str | None = None
@@ -156,6 +187,13 @@ class StudyConfig(StrictModel):
     def _fits(self) -> StudyConfig:
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: {unknown('arm', self.baseline, self.arms)}")
+        names = list(self.arms)
+        for place, (name, arm) in enumerate(self.arms.items()):
+            for teacher in arm.label.by if arm.label else ():
+                if teacher not in names[:place]:
+                    raise ValueError(
+                        f"arms.{name}.label.by: {unknown('arm above', teacher, names[:place])}"
+                    )
         for key in ("seeds", "fractions"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
@@ -216,6 +254,7 @@ class Arm:
     train : TrainConfig
         Complete but for the seed.
     init : Path or None
+    label : LabelSettings or None
     """
 
     name: str
@@ -223,6 +262,7 @@ class Arm:
     noise: tuple[str, ...] | None
     train: TrainConfig
     init: Path | None
+    label: LabelSettings | None = None
 
 
 def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, list[Arm]]:
@@ -279,8 +319,9 @@ def _read_arm(path: Path, study: StudyConfig, name: str) -> Arm:
         name,
         build,
         settings.noise,
-        _share_batch(where, train, build is not None),
+        _share_batch(where, train, build is not None or settings.label is not None),
         None if settings.init is None else folder / settings.init,
+        settings.label,
     )
 
 
@@ -300,8 +341,8 @@ def _share_batch(where: str, train: TrainConfig, built: bool) -> TrainConfig:
         raise ConfigError(f"{where}: compute.devices: a run of a study has one device; set 1")
     if not built and (sampler.name == "sources" or sampler.originals is not None):
         raise ConfigError(
-            f"{where}: the sampler tells originals from what was made, and this arm has no build; "
-            "set sampler to images"
+            f"{where}: the sampler tells originals from what was made, and this arm has no build "
+            "and no label; set sampler to images"
         )
     if sampler.name != "sources":
         return train

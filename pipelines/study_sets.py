@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from detect.lineage import read_origins
 from pipelines.errors import ConfigError
 from pipelines.pool import Pool
@@ -70,13 +72,18 @@ class Parts:
     ----------
     train, validation : tuple of str
         Ids, in the order of the set's lists.
-    whole : int
-        How many images the training part has at the fraction 1.
+    rest : tuple of str
+        What the fraction leaves of the training part.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    whole: int
+    rest: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> int:
+        """How many images the training part has at the fraction 1."""
+        return len(self.train) + len(self.rest)
 
 
 def open_labelled(path: Path, pool: Pool) -> Labelled:
@@ -149,7 +156,8 @@ def choose_parts(labelled: Labelled, validation: float, fraction: float, seed: i
         )
     order = generator(seed, "study", "fraction").permutation(len(rest))
     count = max(1, round(fraction * len(rest)))
-    return Parts(tuple(rest[at] for at in sorted(order[:count])), held, len(rest))
+    chosen, left = (tuple(rest[at] for at in sorted(part)) for part in np.split(order, [count]))
+    return Parts(chosen, held, left)
 
 
 def link_set(place: Path, dataset: Dataset, parts: Parts) -> None:

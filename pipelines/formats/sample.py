@@ -76,11 +76,15 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A pair that a folder of some format has, and how to load it."""
+    """A pair that a folder of some format has, and how to load it.
+
+    `facts` go into its line of the manifest.
+    """
 
     id: str
     split: str
     load: Callable[[], Loaded] = field(repr=False)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

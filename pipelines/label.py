@@ -1,0 +1,192 @@
+"""A labelled set, and frames without labels that a detector has labelled, as one set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+from detect.predict import load_detector
+from detect.pseudo import Confidence, mean_probability, pseudo_label
+from detect.weightsfile import read_weights
+from pipelines.errors import ConfigError
+from pipelines.export import ExportResult, write_set
+from pipelines.formats.sample import Found
+from pipelines.pool import Pool
+from pipelines.repair import find_grey_pairs, load_grey
+from pipelines.sources import pixel_digest
+from pipelines.store import sha256
+from synth.dataset import Dataset
+from synth.frames import Frame, ImageFile, decode_image, encode_png, to_luma
+from synth.seeds import generator
+from synth.targets import find_targets
+
+PSEUDO = "pseudo"
+"""Key, in the manifest, of images that nobody has looked at: which weights labelled them."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """What became of the frames.
+
+    Attributes
+    ----------
+    written : ExportResult
+        The set.
+    labelled, targets : int
+        Frames with a label now, and targets in them.
+    doubtful : tuple of str
+        Frames that were left out because the detector doubts.
+    known : tuple of str
+        Frames that were left out because the labelled set has them.
+    """
+
+    written: ExportResult
+    labelled: int
+    targets: int
+    doubtful: tuple[str, ...]
+    known: tuple[str, ...]
+
+
+def label_frames(
+    frames: Mapping[str, ImageFile],
+    weights: Sequence[Path],
+    confidence: Confidence,
+    out: Path,
+    *,
+    root: Path,
+    base: Dataset | None = None,
+    validation: float = 0.1,
+    device: str = "auto",
+    pool: Pool | None = None,
+    progress: Progress | None = None,
+) -> Labelling:
+    """Label frames, and write them and a labelled set as one set.
+
+    The labelled set's lists stay what they are; the frames join ``train``. Where it has no ``val``
+    list, one is drawn from its training images, so that no pseudo-label ever judges a training.
+    A frame with the pixels of an image of any list is left out.
+
+    Parameters
+    ----------
+    frames : mapping of str to ImageFile
+        By id.
+    weights : sequence of Path
+        Of the detectors whose mean answer is taken.
+    confidence : Confidence
+    out : Path
+    root : Path
+        The folder that is read.
+    base : Dataset, optional
+    validation : float
+        Share of the labelled set's training images that is held out.
+    device : str
+    pool : Pool, optional
+        Reads and writes.
+    progress : callable, optional
+        Called with stage, images done, images in all.
+
+    Returns
+    -------
+    Labelling
+
+    Raises
+    ------
+    ConfigError
+        No frame is left.
+    SynthError, DetectError
+        A file cannot be read, or the device is not there.
+    StoreError
+        `out` is taken, lies in `root`, or cannot be written.
+    """
+    pool = pool or Pool()
+    report = progress or (lambda stage, done, total: None)
+    lists = _lists(base, validation)
+    pairs = [
+        pair
+        for split, ids in lists.items()
+        for pair in (find_grey_pairs(base, split, ids) if base is not None else ())
+    ]
+    seen = set() if base is None else set(pool.map(partial(_digest, base), [p.id for p in pairs]))
+    taken = {pair.id for pair in pairs}
+
+    detectors = [load_detector(path, device) for path in weights]
+    by = sha256("".join(sha256(path.read_bytes()) for path in weights).encode())[:12]
+    found: list[Found] = []
+    doubtful, known = [], []
+    digests, targets = [], 0
+    for number, (name, file) in enumerate(frames.items(), 1):
+        report("label", number, len(frames))
+        data = file.read()
+        image = decode_image(data, file.path)
+        # What is trained on later is what is labelled here.
+        frame: Frame = image if image.ndim == 2 else to_luma(image)
+        digest = pixel_digest(frame)
+        if digest in seen:
+            known.append(name)
+            continue
+        seen.add(digest)
+        mask = pseudo_label(mean_probability(detectors, frame), confidence)
+        if mask is None:
+            doubtful.append(name)
+            continue
+        id_ = _free_id(name, taken)
+        taken.add(id_)
+        digests.append(digest)
+        targets += len(find_targets(mask))
+        load = partial(load_grey, file, (encode_png(mask), Path(f"{name}.png")))
+        found.append(Found(id_, "train", load, {PSEUDO: by}))
+    if not found:
+        raise ConfigError(
+            f"none of {len(frames)} frames is left: the labelled set has {len(known)} of them, and "
+            f"of {len(doubtful)} the detector is not sure; lower --sure, or raise --doubt"
+        )
+    lists["train"] = [*lists["train"], *(item.id for item in found)]
+    configuration = {
+        "command": "label",
+        "confidence": asdict(confidence),
+        "weights": by,
+        "frames": sha256(b"".join(digests)),
+        "validation": validation if base is not None else None,
+    }
+    names = ", ".join(read_weights(path).network for path in weights)
+    origin = [
+        f"{len(found):,} images have labels that a detector gave ({names}; `{PSEUDO}` in the "
+        "manifest), not a person.",
+        *([f"The others are those of `{base.name}`."] if base is not None else []),
+    ]
+    written = write_set([*pairs, *found], lists, root, out, configuration, origin, pool, report)
+    return Labelling(written, len(found), targets, tuple(doubtful), tuple(known))
+
+
+def _lists(base: Dataset | None, validation: float) -> dict[str, list[str]]:
+    """The labelled set's lists, with one to validate on."""
+    if base is None:
+        return {"train": [], "test": []}
+    lists = {split: list(ids) for split, ids in base.splits.items()}
+    lists.setdefault("train", [])
+    train = lists["train"]
+    if not lists.get("val") and validation and len(train) > 1:
+        count = min(max(1, round(validation * len(train))), len(train) - 1)
+        chosen = generator(0, "label", "validation").permutation(len(train))[:count]
+        lists["val"] = [train[at] for at in sorted(chosen)]
+        lists["train"] = [id_ for id_ in train if id_ not in set(lists["val"])]
+    return {split: ids for split, ids in lists.items() if ids or split != "val"}
+
+
+def _digest(dataset: Dataset, id_: str) -> bytes:
+    return pixel_digest(dataset.read_image(id_))
+
+
+def _free_id(name: str, taken: set[str]) -> str:
+    """A name that no other image has."""
+    stem = name.replace("/", "-")
+    if stem not in taken:
+        return stem
+    number = 2
+    while f"{stem}-{number}" in taken:
+        number += 1
+    return f"{stem}-{number}"
