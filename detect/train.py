@@ -150,7 +150,8 @@ def train(
         model, optimiser = fabric.setup(network, learner.optimiser)
         images = TrainingImages(training, normalisation, recipe.augment, recipe.seed, fabric.device)
         del training  # its pixels are in `images` now
-        if recipe.sampler.name == "images":
+        # Larger networks compute for longer than it takes to launch them, and were not tried.
+        if recipe.network == "small" and recipe.sampler.name == "images":
             _set_mode(network, recipe.freeze_norms)
             crop = recipe.augment.crop
             record_graphs(fabric, network, (recipe.batch, recipe.in_channels, crop, crop))

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
-from detect.predict import load_detector
+from detect.errors import PredictionError
+from detect.predict import load_detector, name_frames
 from detect.pseudo import Confidence, mean_probability, pseudo_label
 from detect.weightsfile import read_weights
 from pipelines.errors import ConfigError
@@ -17,7 +18,7 @@ from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs, load_grey
 from pipelines.sources import pixel_digest
 from pipelines.store import sha256
-from synth.dataset import Dataset
+from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.frames import Frame, ImageFile, decode_image, encode_png, to_luma
 from synth.seeds import generator
 from synth.targets import find_targets
@@ -49,6 +50,33 @@ class Labelling:
     targets: int
     doubtful: tuple[str, ...]
     known: tuple[str, ...]
+
+
+def find_unlabelled(inputs: Sequence[Path]) -> dict[str, ImageFile]:
+    """Find frames in files, in folders, and among the training images of labelled sets.
+
+    Raises
+    ------
+    FrameError
+        A path does not exist, or a folder holds no frame.
+    PredictionError
+        Two frames would have one name.
+    """
+    frames: dict[str, ImageFile] = {}
+    for path in inputs:
+        if is_labelled(path):
+            dataset = open_dataset(path)
+            found = {id_: dataset.image_file(id_) for id_ in dataset.ids("train")}
+        else:
+            found = {name: ImageFile(file) for name, file in name_frames([path]).items()}
+        for name, file in found.items():
+            if name in frames:
+                raise PredictionError(
+                    f"{file.path}: would be called {name}, as {frames[name].path}; give the "
+                    "folder above both, or rename one"
+                )
+            frames[name] = file
+    return frames
 
 
 def label_frames(

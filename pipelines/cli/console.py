@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -108,6 +109,22 @@ def progress(
         for item in items:
             yield item
             bar.update()
+
+
+@contextmanager
+def stage_bar(desc: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar that begins anew with every stage; yields what is called with stage, done and all."""
+    with progress_bar(None, desc) as bar:
+        stages: list[str] = []
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages.append(stage)
+                bar.reset(total)
+                bar.set_description(stage)
+            bar.update(done - bar.n)
+
+        yield report
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

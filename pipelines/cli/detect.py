@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from pipelines.cli.console import ToolGroup, emit_json, json_option, progress
+from pipelines.cli.console import ToolGroup, emit_json, json_option, progress, stage_bar
 from pipelines.cli.report import run_report
 from pipelines.cli.study import study
 
@@ -574,6 +574,112 @@ def predict(
         return
     count = sum(len(entry["targets"]) for entry in entries)
     click.echo(f"{out}: {len(entries):,} frames, {count:,} targets")
+
+
+@main.command()
+@click.argument(
+    "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FRAMES..."
+)
+@click.option("--out", type=_folder, required=True, help="The new set's folder.")
+@click.option(
+    "--with",
+    "labelled",
+    type=_folder,
+    help="A labelled set, loose or in shards, that goes into the new set too.",
+)
+@click.option(
+    "--weights",
+    multiple=True,
+    type=_file,
+    help="Of a training run; of several, by giving it again, the mean answer counts. Those that "
+    "come with the package by default.",
+)
+@click.option(
+    "--threshold",
+    type=_Number(0, 1),
+    default=0.5,
+    show_default=True,
+    help="A pixel is target where its probability is greater.",
+)
+@click.option(
+    "--doubt",
+    type=_Number(0, 1),
+    default=0.2,
+    show_default=True,
+    help="Spots with a probability greater than this ...",
+)
+@click.option(
+    "--sure",
+    type=_Number(0, 1),
+    default=0.8,
+    show_default=True,
+    help="... must reach this one, or their frame is left out. 0 keeps all frames.",
+)
+@click.option(
+    "--validation",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.1,
+    show_default=True,
+    help="Share of the labelled set's training images for its list val, where it has none.",
+)
+@_device_option
+@json_option
+def label(
+    inputs: tuple[Path, ...],
+    out: Path,
+    labelled: Path | None,
+    weights: tuple[Path, ...],
+    threshold: float,
+    doubt: float,
+    sure: float,
+    validation: float,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Let a detector label FRAMES that nobody has labelled, and make a set to train on.
+
+    FRAMES are files, folders (searched recursively), and labelled sets, of which the training
+    images are taken without their labels. Frames in which the detector doubts are left out, and
+    listed by --json: they are those to label by hand. What is in the labelled set already is not
+    taken again; its own lists judge a training, never a label that a detector gave.
+
+    \b
+    Example:
+      detect train configs/train/own.yaml --data mine --out runs/first
+      detect label night/ --with mine --weights runs/first/last.safetensors --out out/more
+      synth build configs/own.yaml --data out/more --out out/set
+    """
+    from detect.predict import shipped_weights
+    from detect.pseudo import Confidence
+    from pipelines.label import find_unlabelled, label_frames
+    from pipelines.store import require_usable
+    from synth.dataset import open_dataset
+
+    if doubt > threshold:
+        raise click.BadParameter(f"{doubt} is above --threshold {threshold}", param_hint="--doubt")
+    require_usable(out)
+    frames = find_unlabelled(inputs)
+    with stage_bar("label") as report:
+        found = label_frames(
+            frames,
+            weights or (shipped_weights(),),
+            Confidence(threshold, doubt, sure),
+            out,
+            root=labelled or inputs[0],
+            base=None if labelled is None else open_dataset(labelled),
+            validation=validation,
+            device=device,
+            progress=report,
+        )
+    if as_json:
+        facts = {"set": str(out), "labelled": found.labelled, "targets": found.targets}
+        facts |= {"doubtful": list(found.doubtful), "known": list(found.known)}
+        emit_json(facts | {"counts": found.written.counts})
+        return
+    click.echo(
+        f"{out}: {found.labelled:,} of {len(frames):,} frames labelled, {found.targets:,} targets; "
+        f"left out: {len(found.doubtful):,} with doubts, {len(found.known):,} known"
+    )
 
 
 @main.command()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipelines.cli.console import emit_json, json_option, progress_bar
+from pipelines.cli.console import emit_json, json_option, stage_bar
 from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_dataset
 from pipelines.formats import FORMATS
 from pipelines.pool import Pool
@@ -58,7 +57,7 @@ def export_command(
     opened = open_dataset(dataset)
     require_usable(out)
     started = time.perf_counter()
-    with _bar("export") as report:
+    with stage_bar("export") as report:
         result = export_dataset(
             opened, name, out, Pool(jobs), shard_size=shard_size or SHARD_SIZE, progress=report
         )
@@ -81,7 +80,7 @@ def import_command(folder: Path, name: str, out: Path, jobs: int, as_json: bool)
     """
     require_usable(out)
     started = time.perf_counter()
-    with _bar("import") as report:
+    with stage_bar("import") as report:
         result = import_dataset(folder, name, out, Pool(jobs), progress=report)
     _tell(result, name, time.perf_counter() - started, as_json)
 
@@ -109,18 +108,3 @@ def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> Non
     click.echo(f"{result.out}: {name}, {counts}, {result.targets:,} targets in {seconds:.1f} s")
     if result.mask_iou is not None and result.mask_iou < 1:
         click.echo(f"IoU of all masks with what {name} keeps of them: {result.mask_iou:.4f}")
-
-
-@contextmanager
-def _bar(desc: str) -> Iterator[Callable[[str, int, int], None]]:
-    with progress_bar(None, desc) as bar:
-        stages: list[str] = []
-
-        def report(stage: str, done: int, total: int) -> None:
-            if stage not in stages:
-                stages.append(stage)
-                bar.reset(total)
-                bar.set_description(stage)
-            bar.update(done - bar.n)
-
-        yield report
