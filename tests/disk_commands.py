@@ -250,6 +250,8 @@ def commands() -> Iterator[Command]:
     yield on(detect, "average", "average", weights, weights, "--out", "OUT/new/w.safetensors")
     predict = ("IN/set/images", "--weights", weights, "--device", "cpu", "--out", "OUT/new/found")
     yield on(detect, "predict", "predict", *predict)
+    label = ("IN/sequence/images", "--with", "IN/set", "--weights", weights, "--sure", 0)
+    yield on(detect, "label", "label", *label, "--device", "cpu", "--out", "OUT/out")
     tables = ("--images", "OUT/new/images.csv", "--csv", "OUT/new/curve.csv", "--device", "cpu")
     yield on(detect, "test with tables", "test", weights, "IN/set", *tables)
     visualize = (weights, "IN/set", "--device", "cpu", "--out", "OUT/new/figures")
