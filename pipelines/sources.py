@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from threading import Lock
 from typing import Protocol
 
 import cv2
@@ -86,13 +87,58 @@ class Pair(Protocol):
         """Its image and mask as arrays, and its files."""
 
 
+# Bytes of pairs that a build keeps: eight hundred of 256 x 256 pixels and 8 bits.
+_KEPT_BYTES = 1 << 27
+
+
+class _Kept:
+    """Pairs that were decoded to be looked at, until they are made into outputs.
+
+    It keeps the first ones, as they come back in the same order. Nothing of it goes along to
+    another process.
+    """
+
+    def __init__(self, room: int = 0) -> None:
+        self._room = room
+        self._pairs: dict[str, LoadedPair] = {}
+        self._lock = Lock()
+
+    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
+        return _Kept, ()
+
+    @property
+    def full(self) -> bool:
+        return self._room <= 0
+
+    def put(self, id_: str, pair: LoadedPair) -> None:
+        with self._lock:
+            if not self.full and id_ not in self._pairs:
+                self._pairs[id_] = pair
+                self._room -= _nbytes(pair)
+
+    def get(self, id_: str) -> LoadedPair | None:
+        return self._pairs.get(id_)
+
+    def take(self, id_: str) -> LoadedPair | None:
+        return self._pairs.pop(id_, None)
+
+
+def _nbytes(pair: LoadedPair) -> int:
+    files = len(pair.files.image) + len(pair.files.mask)
+    return pair.image.nbytes + pair.mask.nbytes + files
+
+
 @dataclass(frozen=True, slots=True)
 class FilePair:
-    """A pair of files of a data set."""
+    """A pair of files of a data set.
+
+    `kept` is where all pairs of the set are kept once they are decoded.
+    """
 
     id: str
     image: ImageFile
     mask: ImageFile
+    kept: _Kept = field(default_factory=_Kept, repr=False, compare=False)
 
     def survey(self, held_out: bool) -> Survey:
         """See `Pair`. Damage to the container is found here, before anything is built."""
@@ -103,11 +149,15 @@ class FilePair:
             image = decode_frame(files.image, self.image.path)
             shape, pixels = (image.shape[0], image.shape[1]), pixel_digest(image)
             require_same_size(self.mask.path, frame_shape(files.mask, self.mask.path), shape)
-        else:
+        elif self.kept.full:
             mask = binarise(decode_frame(files.mask, self.mask.path))
             shape = frame_shape(files.image, self.image.path)
             require_same_size(self.mask.path, mask.shape, shape)
             targets = tuple(find_targets(mask))
+        else:
+            pair = self._decode(files)
+            self.kept.put(self.id, pair)
+            shape, targets = pair.mask.shape, tuple(find_targets(pair.mask))
         digest = hashlib.sha256(hashlib.sha256(files.image).digest())
         digest.update(hashlib.sha256(files.mask).digest())
         return Survey(LabelledSource(self.id, shape, targets), digest.digest(), pixels)
@@ -120,9 +170,12 @@ class FilePair:
 
     def load(self) -> LoadedPair:
         """See `Pair`."""
-        files = self.files()
-        image = decode_frame(files.image, self.image.path)
+        kept = self.kept.take(self.id)
+        return kept if kept is not None else self._decode(self.files())
+
+    def _decode(self, files: PairFiles) -> LoadedPair:
         values = decode_frame(files.mask, self.mask.path)
+        image = decode_frame(files.image, self.image.path)
         mask = binarise(values)
         require_same_size(self.mask.path, mask.shape, image.shape)
         if not np.array_equal(values, mask.view(np.uint8) * np.uint8(255)):
@@ -175,14 +228,18 @@ class Source:
 
 def dataset_source(dataset: Dataset) -> Source:
     """The pairs of a data set on disk."""
+    kept = _Kept(_KEPT_BYTES)
     splits: dict[str, tuple[Pair, ...]] = {
-        split: tuple(FilePair(id_, dataset.image_file(id_), dataset.mask_file(id_)) for id_ in ids)
+        split: tuple(
+            FilePair(id_, dataset.image_file(id_), dataset.mask_file(id_), kept) for id_ in ids
+        )
         for split, ids in dataset.splits.items()
     }
 
     def wrap(id_: str) -> NoiseFrame:
         def load() -> tuple[Frame, Mask]:
-            frame, mask = dataset.read_pair(id_)
+            pair = kept.get(id_)
+            frame, mask = (pair.image, pair.mask) if pair else dataset.read_pair(id_)
             return frame, _grown(mask)
 
         return NoiseFrame(id_, load)

@@ -7,7 +7,7 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dstn
+import scipy
 
 from synth.frames import Frame, Mask
 
@@ -113,8 +113,8 @@ def span_border(border: NDArray[np.float64]) -> NDArray[np.float64]:
     load[:, -1] += border[1:-1, -1]
     spanned = border.copy()
     # The five-point Laplacian is diagonal in sines.
-    spectrum = dstn(load, type=1, norm="ortho") / _eigenvalues(height - 2, width - 2)
-    spanned[1:-1, 1:-1] = dstn(spectrum, type=1, norm="ortho")
+    spectrum = scipy.fft.dstn(load, type=1, norm="ortho") / _eigenvalues(height - 2, width - 2)
+    spanned[1:-1, 1:-1] = scipy.fft.dstn(spectrum, type=1, norm="ortho")
     return spanned
 
 

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -27,6 +28,26 @@ class ToolGroup(click.Group):
 
     Wrong usage is one line and exit status 2, an interrupt 130. A traceback is a bug.
     """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._later: dict[str, str] = {}
+
+    def add_later(self, name: str, where: str) -> None:
+        """Add a command that is imported when it is asked for, ``package.module:command``."""
+        self._later[name] = where
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *self._later])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        # Where a name is wrong, all are needed, to suggest the right one.
+        known = cmd_name in self.commands or cmd_name in self._later
+        for name in [cmd_name] if known else [*self._later]:
+            if name in self._later:
+                module, _, command = self._later.pop(name).partition(":")
+                self.add_command(getattr(import_module(module), command), name)
+        return super().get_command(ctx, cmd_name)
 
     def main(  # type: ignore[override]
         self,

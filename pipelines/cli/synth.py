@@ -25,12 +25,7 @@ from pipelines.build import (
     prepare_turns,
 )
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
-from pipelines.cli.check import check_command
 from pipelines.cli.console import ToolGroup, emit_json, json_option, progress_bar
-from pipelines.cli.export import export_command, import_command
-from pipelines.cli.fetch import fetch_command
-from pipelines.cli.quality import quality
-from pipelines.cli.report import set_report
 from pipelines.config import load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
@@ -186,12 +181,12 @@ def main() -> None:
     """Synthesise labelled infrared small-target data from real or simulated frames."""
 
 
-main.add_command(quality)
-main.add_command(check_command)
-main.add_command(export_command)
-main.add_command(import_command)
-main.add_command(set_report)
-main.add_command(fetch_command)
+main.add_later("quality", "pipelines.cli.quality:quality")
+main.add_later("check", "pipelines.cli.check:check_command")
+main.add_later("export", "pipelines.cli.export:export_command")
+main.add_later("import", "pipelines.cli.export:import_command")
+main.add_later("report", "pipelines.cli.report:set_report")
+main.add_later("fetch", "pipelines.cli.fetch:fetch_command")
 
 
 @main.command("noise-sample")

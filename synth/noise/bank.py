@@ -15,6 +15,9 @@ from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.npz import read_npz
 
+# Patches whose mean and variance are computed together.
+_AT_A_TIME = 256
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseBank:
@@ -116,15 +119,18 @@ def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
         raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
     if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.size:
         raise NoiseError(f"{path}: `patches` has shape {patches.shape}; it must be (N, side, side)")
-    bank = make_bank(patches)
+    names = [column.name for column in fields(NoiseBank)[1:]]
+    # What a bank has in common with all others is known from one of a single patch.
+    whole = all(name in found for name in names)
+    bank = make_bank(patches[:1] if whole else patches)
     columns = {}
-    for column in fields(NoiseBank)[1:]:
-        default = getattr(bank, column.name)
-        values = found.get(column.name, default)
-        wanted = "US" if column.name == "frame" else "iuf"
-        if values.shape != default.shape or values.dtype.kind not in wanted:
-            raise NoiseError(f"{path}: `{column.name}` must have one entry for every patch")
-        columns[column.name] = values.astype(values.dtype if wanted == "US" else default.dtype)
+    for name in names:
+        default = getattr(bank, name)
+        values = found.get(name, default)
+        wanted = "US" if name == "frame" else "iuf"
+        if values.shape != (len(patches),) or values.dtype.kind not in wanted:
+            raise NoiseError(f"{path}: `{name}` must have one entry for every patch")
+        columns[name] = values.astype(values.dtype if wanted == "US" else default.dtype)
     return NoiseBank(patches, **columns)
 
 
@@ -144,13 +150,19 @@ def make_bank(
     """
     count = len(patches)
     flat = patches.reshape(count, -1)
+    mean, var = np.zeros((2, count))
+    # Of all at once the differences would take eight times the memory of the patches.
+    for at in range(0, count, _AT_A_TIME):
+        some = slice(at, at + _AT_A_TIME)
+        mean[some] = flat[some].mean(axis=1, dtype=np.float64)
+        var[some] = flat[some].var(axis=1, dtype=np.float64)
     return NoiseBank(
         patches=patches,
         frame=np.asarray(frame if frame is not None else [""] * count, dtype=np.str_),
         row=np.asarray(row if row is not None else np.zeros(count), np.int32),
         col=np.asarray(col if col is not None else np.zeros(count), np.int32),
-        mean=flat.mean(axis=1, dtype=np.float64),
-        var=flat.var(axis=1, dtype=np.float64),
+        mean=mean,
+        var=var,
         kind=np.zeros(count, np.int32),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+import scipy
 
 from synth.errors import NoiseError
 from synth.frames import Frame
@@ -169,7 +169,7 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
     correlation = np.mean([one.correlation for one in levels], axis=0)
     down, along = ((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:])
     spectrum = np.outer(down, along)
-    normal = special.ndtri((np.arange(257) + 0.5) / 257)
+    normal = scipy.special.ndtri((np.arange(257) + 0.5) / 257)
 
     def overall(name: str) -> tuple[float, float]:
         sigma, error = (np.array([getattr(one, key)[name] for one in levels]) for key in _PARTS)

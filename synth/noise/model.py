@@ -19,8 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
-from scipy.cluster import hierarchy
+import scipy
 
 from synth.errors import NoiseError
 from synth.noise.blocks import NoiseBlocks, trend_basis
@@ -253,7 +252,7 @@ def make_physical_model(
     # Between knots σ is linear; these lie so that the root of a line is met to a thousandth.
     level = top * np.linspace(0, 1, 129) ** 2
     share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    normal = special.ndtri(share)
+    normal = scipy.special.ndtri(share)
     frequency = np.maximum(np.abs(np.fft.fftfreq(side)), 1 / side)
     rows = row**2 + drift**2 * (1 / frequency) / (1 / frequency).mean()
     square = sigma**2 + (netd * responsivity) ** 2
@@ -483,8 +482,8 @@ def _group(parts: _Spectra, number: NDArray[np.intp]) -> NDArray[np.int64]:
     shape = np.log(np.stack([*rings, *level.mean(1).T, *level.mean(2).T], 1))
     shape -= shape.mean(1, keepdims=True)
     most = min(_MOST_KINDS, frames // _FRAMES_PER_KIND)
-    tree = hierarchy.linkage(shape, "ward")
-    return np.asarray(hierarchy.fcluster(tree, most, "maxclust") - 1, np.int64)
+    tree = scipy.cluster.hierarchy.linkage(shape, "ward")
+    return np.asarray(scipy.cluster.hierarchy.fcluster(tree, most, "maxclust") - 1, np.int64)
 
 
 def _shape(lines: Floats) -> Floats:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft, special
+import scipy
 
 from synth.errors import NoiseError
 from synth.frames import Frame
@@ -335,14 +335,14 @@ def _make_field(model: NoiseModel, kind: int) -> Field:
 def _white_noise(number: int) -> Spectrum:
     """The transform of a field of white normal noise; cameras share it."""
     values = generator(number, "noise field").standard_normal((_SIDE, _SIDE), np.float32)
-    return np.asarray(fft.rfft2(values))
+    return np.asarray(scipy.fft.rfft2(values))
 
 
 def _coloured(white: Spectrum, power: NDArray[np.float64]) -> Field:
     """Give white noise a spectrum, of which the logarithm is given."""
     gain = _enlarge(power)
     np.exp(np.divide(gain, 2, out=gain), out=gain)
-    return np.asarray(fft.irfft2(white * gain, (_SIDE, _SIDE), overwrite_x=True))
+    return np.asarray(scipy.fft.irfft2(white * gain, (_SIDE, _SIDE), overwrite_x=True))
 
 
 def _bent(coloured: Field, bend: Field) -> Field:
@@ -363,7 +363,7 @@ def _place(normal: Field) -> NDArray[np.int32]:
 
 def _bending(quantiles: NDArray[np.float64]) -> Field:
     """What normal values become so that they have the quantiles, at `_STEPS` of them."""
-    normal = special.ndtri((np.arange(len(quantiles)) + 0.5) / len(quantiles))
+    normal = scipy.special.ndtri((np.arange(len(quantiles)) + 0.5) / len(quantiles))
     # Beyond the outermost quantiles the distribution goes on as a normal one.
     ends = quantiles[[0, -1]] * (_ENDS / -normal[0])
     values = np.concatenate([ends[:1], quantiles, ends[1:]])
@@ -392,7 +392,7 @@ def _spectrum(field: NDArray[np.floating], side: int) -> NDArray[np.float64]:
     """The power spectrum of a field by its blocks, (side, side), mean 1."""
     blocks = field[: _SIDE // side * side, : _SIDE // side * side]
     blocks = blocks.reshape(_SIDE // side, side, _SIDE // side, side).swapaxes(1, 2)
-    half = (np.abs(fft.rfft2(blocks)) ** 2).mean((0, 1))
+    half = (np.abs(scipy.fft.rfft2(blocks)) ** 2).mean((0, 1))
     # The rest is that of the opposite frequencies, in the columns that are their own opposites too.
     beyond, before = slice(side // 2 + 1, None), slice((side - 1) // 2, 0, -1)
     own = [0] if side % 2 else [0, -1]
@@ -408,7 +408,7 @@ def _make_lines(spectrum: NDArray[np.float64], rng: np.random.Generator) -> Fiel
         return np.zeros(_LENGTH, np.float32)
     place = np.arange(_LENGTH // 2 + 1) * (len(spectrum) / _LENGTH)
     power = np.interp(place, np.arange(len(spectrum) + 1), np.append(spectrum, spectrum[0]))
-    line = fft.irfft(fft.rfft(rng.standard_normal(_LENGTH)) * np.sqrt(power), _LENGTH)
+    line = scipy.fft.irfft(scipy.fft.rfft(rng.standard_normal(_LENGTH)) * np.sqrt(power), _LENGTH)
     return _standardise(line).astype(np.float32)
 
 

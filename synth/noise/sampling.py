@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -62,6 +62,11 @@ class SamplingRule:
     limit: int | None = None
     bits: int | None = None
     rule: Literal["variance", "texture"] = "variance"
+
+    @property
+    def step(self) -> int:
+        """Step between windows, pixels."""
+        return self.stride or self.side
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,9 +139,9 @@ def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int 
         if min(frame.shape) < rule.side:
             sample.skip(source.name)
             continue
-        passed = _passes(frame, rule)
+        passed = _passes(frame, rule, rule.step)
         if targets is not None:
-            passed &= _free_of(targets, rule.side)
+            passed &= _free_of(targets, rule.side, rule.step)
         sample.add(source.name, frame, passed)
     return sample.to_bank()
 
@@ -170,7 +175,7 @@ def sample_sequences(
                 f"{sequence[0].name}: is a sequence of one frame, which nothing can be said of "
                 "over time; give more frames, or sample without --sequence"
             )
-        steady = _steady_windows(sequence, rule)
+        steady = _steady_windows(sequence, rule)[:: rule.step, :: rule.step]
         for source in sequence:
             sample.add(source.name, source.load()[0], steady)
     return sample.to_bank()
@@ -210,9 +215,26 @@ def _window_sums(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[
     return cast(NDArray[np.float64], total), cast(NDArray[np.float64], squares)
 
 
-def _passes(frame: Frame, rule: SamplingRule) -> NDArray[np.bool_]:
-    """Which windows pass in this frame; compared as integers, so without rounding."""
-    total, squares = _window_sums(frame, rule.side)
+def _sums_on_grid(
+    frame: Frame, side: int, step: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Sums and sums of squares of every `step`-th window."""
+    if step < side:
+        total, squares = _window_sums(frame, side)
+        return total[::step, ::step], squares[::step, ::step]
+    # They do not overlap, so that no more than each by itself is to be added.
+    values = _windows(frame, side)[::step, ::step].astype(np.float64)
+    return values.sum((2, 3)), np.einsum("rcij,rcij->rc", values, values)
+
+
+def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
+    """(rows, cols, side, side) view of all square windows."""
+    return np.lib.stride_tricks.sliding_window_view(values, (side, side))
+
+
+def _passes(frame: Frame, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
+    """Which windows of a grid pass in this frame; compared as integers, so without rounding."""
+    total, squares = _sums_on_grid(frame, rule.side, step)
     count = rule.side**2
     scale = _scale(frame, rule)
     # n Σx² − (Σx)² < v n²  is  var < v
@@ -226,9 +248,10 @@ def _scale(frame: Frame, rule: SamplingRule) -> float:
     return float(2**bits - 1) / 255.0
 
 
-def _free_of(targets: Mask, side: int) -> NDArray[np.bool_]:
-    total, _ = _window_sums(targets.view(np.uint8), side)
-    return total == 0
+def _free_of(targets: Mask, side: int, step: int) -> NDArray[np.bool_]:
+    if step < side:
+        return _window_sums(targets.view(np.uint8), side)[0][::step, ::step] == 0
+    return ~_windows(targets, side)[::step, ::step].any((2, 3))
 
 
 def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:
@@ -242,9 +265,9 @@ def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArr
         if min(frame.shape) < rule.side:
             return np.zeros((0, 0), bool)
         statistics = window_statistics(frame, rule.side)
-        here = _passes(frame, rule)
+        here = _passes(frame, rule, 1)
         if targets is not None:
-            here &= _free_of(targets, rule.side)
+            here &= _free_of(targets, rule.side, 1)
         if passed is None:
             passed, scale = here, _scale(frame, rule)
             means = [np.zeros(here.shape) for _ in statistics]
@@ -303,12 +326,11 @@ class _Sample:
         self._names.append(name)
 
     def add(self, name: str, frame: Frame, passed: NDArray[np.bool_]) -> None:
-        """Cut the windows that passed in a frame, or those of them that may still stay."""
+        """Cut the windows of the grid that passed, or those of them that may still stay."""
         number = len(self._names)
         self._names.append(name)
-        side, limit, step = self._rule.side, self._rule.limit, self._rule.stride or self._rule.side
-        on_grid = np.ascontiguousarray(passed[::step, ::step])
-        chosen = np.flatnonzero(on_grid)
+        side, limit, step = self._rule.side, self._rule.limit, self._rule.step
+        chosen = np.flatnonzero(passed)
         priority = np.zeros(len(chosen))
         if limit is not None:
             priority = generator(self._seed, "noise", name, str(number)).random(len(chosen))
@@ -319,10 +341,10 @@ class _Sample:
         if limit is not None and len(chosen) > limit:
             stay = np.sort(np.argpartition(priority, limit)[:limit])
             chosen, priority = chosen[stay], priority[stay]
-        row, col = np.unravel_index(chosen, on_grid.shape)
+        row, col = np.unravel_index(chosen, passed.shape)
         row, col = row * step, col * step
         self._require_room(len(chosen), frame.itemsize)
-        patches = np.lib.stride_tricks.sliding_window_view(frame, (side, side))[row, col]
+        patches = _windows(frame, side)[row, col]
         self._kept.append(_Found(number, row, col, priority, cast(Frame, patches)))
         self._count += len(chosen)
         # Pruning costs a pass over all that is kept, so it waits until there is enough to drop.

@@ -27,7 +27,7 @@ from synth.recipe import Spec
 from synth.targets import find_targets
 
 ROOT = Path(__file__).parents[2]
-COMMANDS = sorted(main.commands)
+COMMANDS = main.list_commands(click.Context(main))
 Synth = Callable[..., Outcome]
 
 
@@ -67,23 +67,29 @@ def test_help_has_an_example_of_the_command(synth: Synth, command: str) -> None:
     assert outcome.err == ""
 
 
+def _command(name: str) -> click.Command:
+    found = main.get_command(click.Context(main), name)
+    assert found is not None
+    return found
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_speaks_json(command: str) -> None:
-    assert "--json" in [name for param in main.commands[command].params for name in param.opts]
+    assert "--json" in [name for param in _command(command).params for name in param.opts]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_name_options_that_exist(command: str) -> None:
-    text = main.commands[command].help or ""
+    text = _command(command).help or ""
     words = text[text.index("Example: ") :].split()[3:]
-    known = {name for param in main.commands[command].params for name in param.opts}
+    known = {name for param in _command(command).params for name in param.opts}
     assert {word for word in words if word.startswith("--")} <= known
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_option_of_a_command_is_in_its_help(synth: Synth, command: str) -> None:
     shown = synth(command, "--help").out
-    for param in main.commands[command].params:
+    for param in _command(command).params:
         if isinstance(param, click.Option):
             assert param.opts[0] in shown
 

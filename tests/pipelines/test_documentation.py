@@ -24,6 +24,14 @@ _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 _PROGRAM = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?((?:synth|detect|make)\b.*)")
 
 
+def commands(program: str) -> dict[str, click.Command]:
+    """All commands of a program, by name."""
+    group = GROUPS[program]
+    context = click.Context(group)
+    found = {name: group.get_command(context, name) for name in group.list_commands(context)}
+    return {name: command for name, command in found.items() if command is not None}
+
+
 def blocks(page: Path) -> Iterator[str]:
     """Commands in the fenced blocks of a page, one line each, without comments."""
     for block in _FENCE.findall(page.read_text()):
@@ -42,8 +50,8 @@ def spans(page: Path) -> Iterator[str]:
 
 def help_lines() -> Iterator[str]:
     """The examples in the help of every command."""
-    for program, group in GROUPS.items():
-        for name, command in group.commands.items():
+    for program in GROUPS:
+        for name, command in commands(program).items():
             text = re.sub(r"\\\n\s*", "", f"{command.help}\n{command.epilog}")
             lines = [line.replace("Example:", "") for line in text.splitlines()]
             examples = [found[1] for found in map(_PROGRAM.match, lines) if found]
@@ -53,8 +61,9 @@ def help_lines() -> Iterator[str]:
 
 def find_command(program: str, name: str) -> click.Command:
     """The command of a group; it has to be there."""
-    assert name in GROUPS[program].commands, f"there is no `{program} {name}`"
-    return GROUPS[program].commands[name]
+    known = commands(program)
+    assert name in known, f"there is no `{program} {name}`"
+    return known[name]
 
 
 def check_usage(line: str, whole: bool) -> None:
@@ -113,7 +122,7 @@ def test_the_table_of_commands_is_whole_and_names_options_that_exist() -> None:
     for line, program, name, text in rows:
         check_options(find_command(program, name), [line, *_SPAN.findall(text)])
     listed = {(program, name) for _, program, name, _ in rows}
-    assert listed == {(p, name) for p, group in GROUPS.items() for name in group.commands}
+    assert listed == {(p, name) for p in GROUPS for name in commands(p)}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
