@@ -42,6 +42,7 @@ from pipelines.store import (
     MASKS,
     NOISE,
     PARTS,
+    OutputFile,
     Staging,
     finished,
     manifest_line,
@@ -65,7 +66,6 @@ from synth.recipe import (
     plan_transfer,
 )
 from synth.shards import FOLDER as SHARDS
-from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]
 
@@ -676,11 +676,11 @@ def _make_shard(shard: _ShardTask) -> Shard:
     with ShardWriter(task.place, shard.name) as writer:
         for group in task.groups:
             for record, image, mask in _make_group(task, group):
-                writer.add(record, (image.data, image.suffix), (mask.data, mask.suffix))
+                writer.add(record, image, mask)
         return writer.finish()
 
 
-_Made = tuple[dict[str, Any], "_File", "_File"]
+_Made = tuple[dict[str, Any], OutputFile, OutputFile]
 
 
 def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
@@ -701,12 +701,12 @@ def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
     made = Realiser(
         source.image,
         source.mask,
-        find_targets(source.mask),
+        source.targets,
         bank,
         task.gain,
         lambda name: load_host(task.hosts[name]),
     )
-    masks: dict[Any, _File] = {}
+    masks: dict[Any, OutputFile] = {}
     for spec in group.specs:
         try:
             image = made.image(spec)
@@ -716,40 +716,23 @@ def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
         change = spec.turn, spec.move, spec.copies
         mask = masks.get(change)
         if mask is None:
-            mask = _File(encode_png(made.mask(spec)), ".png")
+            mask = OutputFile(encode_png(made.mask(spec)), ".png")
             masks[change] = mask
         record = {"id": spec.id, "split": group.split} | spec.record() | made.facts
-        yield record, _File(encode_png(image), ".png"), mask
+        yield record, OutputFile(encode_png(image), ".png"), mask
 
 
 def _copy(group: Group, files: PairFiles) -> _Made:
     record = {"id": group.pair.id, "split": group.split, "source": group.pair.id}
-    image = _File(files.image, files.image_suffix)
-    return record, image, _File(files.mask, files.mask_suffix)
+    image = OutputFile(files.image, files.image_suffix)
+    return record, image, OutputFile(files.mask, files.mask_suffix)
 
 
 def _where(pair: Pair) -> Path | str:
     return pair.image.path if isinstance(pair, FilePair) else pair.id
 
 
-class _File:
-    """The bytes of an output's file, with their suffix."""
-
-    __slots__ = ("_sha256", "data", "suffix")
-
-    def __init__(self, data: bytes, suffix: str) -> None:
-        self.data = data
-        self.suffix = suffix
-        self._sha256 = ""
-
-    @property
-    def sha256(self) -> str:
-        """Its hash; a mask that several outputs have is hashed once."""
-        self._sha256 = self._sha256 or sha256(self.data)
-        return self._sha256
-
-
-def _write_pair(task: _Task, record: dict[str, Any], image: _File, mask: _File) -> bytes:
+def _write_pair(task: _Task, record: dict[str, Any], image: OutputFile, mask: OutputFile) -> bytes:
     for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
         name = f"{folder}/{record['id']}{file.suffix}"
         if task.apart:

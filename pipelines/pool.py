@@ -6,13 +6,15 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from itertools import islice
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import cv2
-import joblib
 
 from pipelines.cluster import map_on_cluster, require_dask
 
@@ -20,11 +22,15 @@ Backend = Literal["threads", "processes", "dask"]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_JOBLIB_NAMES = {"threads": "threading", "processes": "loky"}
+_Attempt: TypeAlias = tuple[Result, None] | tuple[None, Exception]
+
+# Tasks for every worker, those that it works on and those that wait: a large one may hold up the
+# results of many small ones.
+_TASKS_A_WORKER = 4
 
 
 class Pool:
-    """Workers over joblib or Dask; results come in the order of the tasks.
+    """Workers: threads, processes of joblib, or Dask; results come in the order of the tasks.
 
     Threads are the default: OpenCV, NumPy, hashing and files release the interpreter's lock, and
     nothing has to be started or copied.
@@ -51,7 +57,7 @@ class Pool:
         if backend == "dask":
             require_dask()
         # Of this machine: what is done here is little when the rest is done by a cluster.
-        self.jobs = jobs if jobs > 0 and backend != "dask" else joblib.cpu_count()
+        self.jobs = jobs if jobs > 0 and backend != "dask" else _count_processors()
         self.backend = backend
         self._scheduler = scheduler
         self._most = jobs
@@ -84,45 +90,65 @@ class Pool:
             yield from map(work, items)
             return
         stop = threading.Event()
-
-        def attempt(item: Item) -> tuple[Result | None, Exception | None]:
-            # A thread sees the stop; what waits for a process is made all the same.
-            return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
-
-        def feed() -> Iterator[Any]:
-            for item in items:
-                if stop.is_set():
-                    return
-                if self.backend == "threads":
-                    yield joblib.delayed(attempt)(item)
-                else:
-                    yield joblib.delayed(_attempt_in_process)(os.getpid(), work, item)
-
-        run = joblib.Parallel(
-            n_jobs=self.jobs,
-            backend=_JOBLIB_NAMES[self.backend],
-            return_as="generator",
-            pre_dispatch="4*n_jobs",
-            batch_size=1,
-        )
         with _interrupts(stop, interrupted) as caught:
-            # Workers that start while interrupts are ignored ignore them for good: the terminal
-            # sends Ctrl-C to them too, and it is for this process to end them in order.
-            with _ignored_interrupts():
-                results = run(feed())
-            try:
+            run = self._run_threads if self.backend == "threads" else self._run_processes
+            with closing(run(work, items, stop)) as results:
                 for result, error in results:
                     if isinstance(error, _StoppedError):
                         break
                     if error is not None:
                         raise error
-                    yield result
-            finally:
-                stop.set()
-                for _ in results:
-                    pass
+                    yield cast(Result, result)
         if caught:
             raise KeyboardInterrupt
+
+    def _run_threads(
+        self, work: Callable[[Item], Result], items: Iterable[Item], stop: threading.Event
+    ) -> Generator[_Attempt[Result], None, None]:
+        def attempt(item: Item) -> _Attempt[Result]:
+            return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
+
+        left = iter(items)
+        waiting: deque[Future[_Attempt[Result]]] = deque()
+        with ThreadPoolExecutor(self.jobs) as executor:
+            try:
+                while True:
+                    room = 0 if stop.is_set() else _TASKS_A_WORKER * self.jobs - len(waiting)
+                    waiting += (executor.submit(attempt, item) for item in islice(left, room))
+                    if not waiting:
+                        return
+                    yield waiting.popleft().result()
+            finally:
+                stop.set()
+
+    def _run_processes(
+        self, work: Callable[[Item], Result], items: Iterable[Item], stop: threading.Event
+    ) -> Generator[_Attempt[Result], None, None]:
+        import joblib
+
+        def feed() -> Iterator[Any]:
+            for item in items:
+                if stop.is_set():
+                    return
+                yield joblib.delayed(_attempt_in_process)(os.getpid(), work, item)
+
+        run = joblib.Parallel(
+            n_jobs=self.jobs,
+            backend="loky",
+            return_as="generator",
+            pre_dispatch=f"{_TASKS_A_WORKER}*n_jobs",
+            batch_size=1,
+        )
+        # Workers that start while interrupts are ignored ignore them for good: the terminal
+        # sends Ctrl-C to them too, and it is for this process to end them in order.
+        with _ignored_interrupts():
+            results = run(feed())
+        try:
+            yield from results
+        finally:
+            stop.set()
+            for _ in results:
+                pass
 
     def _map_on_cluster(
         self,
@@ -184,9 +210,14 @@ class _StoppedError(Exception):
     """In place of a result that nobody waits for any more."""
 
 
-def _attempt(
-    work: Callable[[Item], Result], item: Item
-) -> tuple[Result, None] | tuple[None, Exception]:
+def _count_processors() -> int:
+    """Of those that this process may use."""
+    import joblib
+
+    return int(joblib.cpu_count())
+
+
+def _attempt(work: Callable[[Item], Result], item: Item) -> _Attempt[Result]:
     """An error comes back as a value: raised in a worker, it would leave the others running."""
     try:
         return work(item), None
@@ -196,7 +227,7 @@ def _attempt(
 
 def _attempt_in_process(
     parent: int, work: Callable[[Item], Result], item: Item
-) -> tuple[Result, None] | tuple[None, Exception]:
+) -> _Attempt[Result]:
     _end_with(parent)
     return _attempt(work, item)
 

@@ -21,7 +21,15 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import StoreError
-from pipelines.store import PARTS, Staging, file_problem, manifest_line, place_file, sha256
+from pipelines.store import (
+    PARTS,
+    OutputFile,
+    Staging,
+    file_problem,
+    manifest_line,
+    place_file,
+    sha256,
+)
 from synth.shards import BLOCK, FOLDER, MASK_END, member_key
 
 MARKS = ".whole"
@@ -83,17 +91,14 @@ class ShardWriter:
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
-    def add(
-        self, record: Mapping[str, Any], image: tuple[bytes, str], mask: tuple[bytes, str]
-    ) -> None:
+    def add(self, record: Mapping[str, Any], image: OutputFile, mask: OutputFile) -> None:
         """Append an output.
 
         Parameters
         ----------
         record : mapping
             What its manifest line says, without its files.
-        image, mask : (bytes, str)
-            A file's content and suffix.
+        image, mask : OutputFile
 
         Raises
         ------
@@ -102,12 +107,18 @@ class ShardWriter:
         """
         key = member_key(record["id"])
         line = dict(record)
-        for what, end, (data, suffix) in (("image", "", image), ("mask", MASK_END, mask)):
-            line[what] = f"{key}{end}{suffix}"
-            line[f"{what}_at"] = [self._append(line[what], data), len(data)]
-            line[f"{what}_sha256"] = sha256(data)
+        parts: list[bytes] = []
+        at = self._at
+        for what, end, file in (("image", "", image), ("mask", MASK_END, mask)):
+            line[what] = f"{key}{end}{file.suffix}"
+            member = _member(line[what], file.data)
+            line[f"{what}_at"] = [at + len(member[0]), len(file.data)]
+            line[f"{what}_sha256"] = file.sha256
+            at += sum(map(len, member))
+            parts += member
         self._lines.append(manifest_line(line))
-        self._append(f"{key}.json", self._lines[-1])
+        parts += _member(f"{key}.json", self._lines[-1])
+        self._write(b"".join(parts))
         self._noisier += record.get("noisier", 0.0) >= 0.5
 
     def finish(self) -> Shard:
@@ -128,13 +139,6 @@ class ShardWriter:
         place_file(str(self._place / MARKS / f"{self._name}.json"), mark, parts)
         return made
 
-    def _append(self, name: str, data: bytes) -> int:
-        """Append a member; return the offset of its content."""
-        header = member_header(name, len(data))
-        at = self._at + len(header)
-        self._write(header + data + bytes(-len(data) % BLOCK))
-        return at
-
     def _write(self, data: bytes) -> None:
         try:
             self._file.write(data)
@@ -145,6 +149,11 @@ class ShardWriter:
 
     def _error(self, error: OSError) -> StoreError:
         return StoreError(self._final, f"cannot be written ({error.strerror}); nothing was kept")
+
+
+def _member(name: str, data: bytes) -> tuple[bytes, bytes, bytes]:
+    """A file in a tar file: its header, its content, and what fills up the last block."""
+    return member_header(name, len(data)), data, bytes(-len(data) % BLOCK)
 
 
 def member_header(name: str, size: int) -> bytes:

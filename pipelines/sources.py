@@ -55,6 +55,7 @@ class LoadedPair:
     files: PairFiles
     image: Frame
     mask: Mask
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ class FilePair:
         else:
             pair = self._decode(files)
             self.kept.put(self.id, pair)
-            shape, targets = pair.mask.shape, tuple(find_targets(pair.mask))
+            shape, targets = pair.mask.shape, pair.targets
         digest = hashlib.sha256(hashlib.sha256(files.image).digest())
         digest.update(hashlib.sha256(files.mask).digest())
         return Survey(LabelledSource(self.id, shape, targets), digest.digest(), pixels)
@@ -180,7 +181,7 @@ class FilePair:
         require_same_size(self.mask.path, mask.shape, image.shape)
         if not np.array_equal(values, mask.view(np.uint8) * np.uint8(255)):
             files = replace(files, mask=encode_png(mask), mask_suffix=".png")
-        return LoadedPair(files, image, mask)
+        return LoadedPair(files, image, mask, tuple(find_targets(mask)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class SimulatedPair:
         """See `Pair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
         files = PairFiles(encode_png(frame.image), ".png", encode_png(frame.mask), ".png")
-        return LoadedPair(files, frame.image, frame.mask)
+        return LoadedPair(files, frame.image, frame.mask, tuple(find_targets(frame.mask)))
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ PARTS = ".parts"
 
 _PLAN = ".plan.json"
 
+_LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
 
 def write_file(path: str, data: bytes) -> None:
     """Write a file in one go, in place of any other of its name.
@@ -146,9 +148,26 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+class OutputFile:
+    """The bytes of an output's file, with their suffix."""
+
+    __slots__ = ("_sha256", "data", "suffix")
+
+    def __init__(self, data: bytes, suffix: str) -> None:
+        self.data = data
+        self.suffix = suffix
+        self._sha256 = ""
+
+    @property
+    def sha256(self) -> str:
+        """Its hash; a mask that several outputs have is hashed once."""
+        self._sha256 = self._sha256 or sha256(self.data)
+        return self._sha256
+
+
 def manifest_line(record: Mapping[str, Any]) -> bytes:
     """One line of the manifest."""
-    return json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+    return _LINES.encode(record).encode() + b"\n"
 
 
 def describe(description: Mapping[str, Any]) -> bytes:

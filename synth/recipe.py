@@ -509,7 +509,11 @@ class NegativePlan:
         choice = TurnChoice(
             target.index, side, turn, recipe.mirror, recipe.blend, recipe.keep_offset
         )
-        move, distractors = _draw_changes(recipe, target.index, generator(seed, "changes", id_))
+        move: MoveChoice | None = None
+        distractors: tuple[DistractorChoice, ...] = ()
+        if recipe.moves > 0 or recipe.any_angle > 0 or recipe.distractors[1]:
+            rng = generator(seed, "changes", id_)
+            move, distractors = _draw_changes(recipe, target.index, rng)
         copies: tuple[MoveChoice, ...] = ()
         if recipe.copies[1]:
             copies = _draw_copies(recipe, len(source.targets), generator(seed, "copies", id_))

@@ -89,16 +89,7 @@ def label_targets(mask: Mask) -> tuple[int, NDArray[np.int32]]:
         0 for background, 1 to `count` for the components.
     """
     components = _components(mask)
-    rank = np.zeros(len(components.order) + 1, np.int32)
-    rank[components.order] = np.arange(1, len(rank))
-    labels = np.zeros(mask.shape, np.int32)
-    height, width = components.labels.shape
-    window = (
-        slice(components.top, components.top + height),
-        slice(components.left, components.left + width),
-    )
-    labels[window] = rank[components.labels]
-    return len(components.order), labels
+    return len(components.order), _labels(mask, components)
 
 
 def find_targets(mask: Mask) -> list[Target]:
@@ -121,7 +112,10 @@ def find_targets(mask: Mask) -> list[Target]:
     >>> [(t.row, t.col, t.area, t.box) for t in find_targets(mask)]
     [(3, 5, 2, (2, 5, 4, 6))]
     """
-    components = _components(mask)
+    return _targets(_components(mask))
+
+
+def _targets(components: _Components) -> list[Target]:
     targets = []
     for index, label in enumerate(components.order):
         left, top, width, height, area = components.stats[label].tolist()
@@ -253,8 +247,9 @@ def measure_signals(image: Frame, mask: Mask, margin: int = 20) -> list[Signal]:
     list of Signal
         In the order of `find_targets`.
     """
-    _, labels = label_targets(mask)
-    return [_measure_signal(image, mask, labels, target, margin) for target in find_targets(mask)]
+    components = _components(mask)
+    labels = _labels(mask, components)
+    return [_measure_signal(image, mask, labels, target, margin) for target in _targets(components)]
 
 
 def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
@@ -379,6 +374,19 @@ def _components(mask: Mask) -> _Components:
         cast(NDArray[np.int32], stats),
         cast(NDArray[np.float64], means),
     )
+
+
+def _labels(mask: Mask, components: _Components) -> NDArray[np.int32]:
+    rank = np.zeros(len(components.order) + 1, np.int32)
+    rank[components.order] = np.arange(1, len(rank))
+    labels = np.zeros(mask.shape, np.int32)
+    height, width = components.labels.shape
+    window = (
+        slice(components.top, components.top + height),
+        slice(components.left, components.left + width),
+    )
+    labels[window] = rank[components.labels]
+    return labels
 
 
 def _peak(values: NDArray[np.floating], place: int) -> float:

@@ -13,6 +13,10 @@ _INTERRUPTED = 130
 
 def run_synth() -> None:
     """Run the command `synth`."""
+    # Workers are the parallelism. Threads of the linear algebra would only get in their way: where
+    # others use the machine too, they wait for each other most of the time.
+    for library in ("OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     with _plain_interrupts():
         from pipelines.cli.synth import main
     _run(main, "synth")

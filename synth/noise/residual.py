@@ -13,8 +13,8 @@ from typing import Any, TypeVar, cast
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 import scipy
+from numpy.typing import NDArray
 
 from synth.errors import NoiseError
 from synth.frames import Frame

@@ -251,7 +251,7 @@ def _scale(frame: Frame, rule: SamplingRule) -> float:
 def _free_of(targets: Mask, side: int, step: int) -> NDArray[np.bool_]:
     if step < side:
         return _window_sums(targets.view(np.uint8), side)[0][::step, ::step] == 0
-    return ~_windows(targets, side)[::step, ::step].any((2, 3))
+    return np.logical_not(_windows(targets, side)[::step, ::step].any((2, 3)))
 
 
 def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:

@@ -41,6 +41,7 @@ _CONFIG = _ROOT / "configs" / "sirst5k.yaml"
 _LAYOUTS = ("files", "webdataset")
 _PARTS = ("plan", "cost", "workers", "floor", "dask")
 _PROJECTED = (1_000_000, 100_000_000)
+_AT_A_TIME = 4096
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def main(
         if "workers" in only:
             found["workers"] = watch_workers(bench, sorted({min(negatives), max(negatives)}), jobs)
         if "floor" in only:
-            found["floor"] = compare_with_encoding(bench, min(negatives), jobs, runs)
+            found["floor"] = compare_with_encoding(bench, sorted(negatives), jobs, runs)
         if "dask" in only:
             found["dask"] = compare_workers(bench, min(negatives), runs)
     if report is not None:
@@ -303,24 +304,36 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def compare_with_encoding(bench: Bench, size: int, jobs: int, runs: int) -> dict[str, Any]:
-    """A build in shards against encoding its arrays alone, both with as many workers."""
-    builds, floors = [], []
-    for number in range(runs + 1):
-        name = f"floor-{size}-{number}"
-        run = bench.build("webdataset", size, name, "--jobs", str(jobs))
-        floor = _encode_alone(bench.scratch / name, jobs)
-        if number:
-            builds.append(run)
-            floors.append(floor)
-    ratios = [run.wall / floor for run, floor in zip(builds, floors, strict=True)]
-    click.echo(
-        f"{builds[0].outputs:,} outputs in shards, {jobs} workers: build "
-        f"{statistics.median(run.wall for run in builds):.2f} s, encoding alone "
-        f"{statistics.median(floors):.2f} s, ratio {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f})"
-    )
-    return {"builds": [asdict(run) for run in builds], "encoding": floors, "ratios": ratios}
+def compare_with_encoding(
+    bench: Bench, sizes: list[int], jobs: int, runs: int
+) -> list[dict[str, Any]]:
+    """Builds in shards against encoding their arrays alone, both with as many workers."""
+    bench.build("webdataset", sizes[0], "floor-warm", "--jobs", str(jobs))
+    found = []
+    for size in sizes:
+        builds, floors = [], []
+        for number in range(runs):
+            name = f"floor-{size}-{number}"
+            builds.append(bench.build("webdataset", size, name, "--jobs", str(jobs)))
+            floors.append(_encode_alone(bench.scratch / name, jobs))
+        ratios = [run.wall / floor[0] for run, floor in zip(builds, floors, strict=True)]
+        of_cpu = [run.cpu / floor[1] for run, floor in zip(builds, floors, strict=True)]
+        click.echo(
+            f"{builds[0].outputs:,} outputs in shards, {jobs} workers: build "
+            f"{statistics.median(run.wall for run in builds):.2f} s, encoding alone "
+            f"{statistics.median(floor[0] for floor in floors):.2f} s, ratio "
+            f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}); "
+            f"of processor time {statistics.median(of_cpu):.2f}"
+        )
+        found.append(
+            {
+                "builds": [asdict(run) for run in builds],
+                "encoding": floors,
+                "ratios": ratios,
+                "processor": of_cpu,
+            }
+        )
+    return found
 
 
 def compare_workers(bench: Bench, size: int, runs: int) -> dict[str, Any]:
@@ -371,20 +384,27 @@ def _simulate(data: Path, frames: int) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)
 
 
-def _encode_alone(built: Path, jobs: int) -> float:
-    """Seconds to encode all arrays of a set; nothing is written."""
+def _encode_alone(built: Path, jobs: int) -> tuple[float, float]:
+    """Seconds of wall and of all cores to encode all arrays of a set; nothing is written."""
     cv2.setNumThreads(1)
     dataset = open_dataset(built)
-    pairs = [dataset.read_pair(id_) for id_ in dataset.ids("all")]
+    ids = dataset.ids("all")
+    wall = cpu = 0.0
 
     def encode(pair: tuple[Any, Any]) -> int:
         return len(encode_png(pair[0])) + len(encode_png(pair[1]))
 
-    started = time.perf_counter()
     with ThreadPoolExecutor(jobs) as pool:
-        for _ in pool.map(encode, pairs, chunksize=32):
-            pass
-    return time.perf_counter() - started
+        # In parts, so that a large set fits into memory; reading it is not timed.
+        for at in range(0, len(ids), _AT_A_TIME):
+            pairs = [dataset.read_pair(id_) for id_ in ids[at : at + _AT_A_TIME]]
+            wall -= time.perf_counter()
+            cpu -= time.process_time()
+            for _ in pool.map(encode, pairs):
+                pass
+            wall += time.perf_counter()
+            cpu += time.process_time()
+    return wall, cpu
 
 
 def _measure(command: list[str]) -> tuple[float, float, float]:
