@@ -144,7 +144,9 @@ class Pool:
         with _ignored_interrupts():
             results = run(feed())
         try:
-            yield from results
+            # Not `yield from`, which would close the results before they are waited for.
+            for result in results:  # noqa: UP028
+                yield result
         finally:
             stop.set()
             for _ in results:

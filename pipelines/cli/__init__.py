@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,10 +14,11 @@ _INTERRUPTED = 130
 
 def run_synth() -> None:
     """Run the command `synth`."""
-    # Workers are the parallelism. Threads of the linear algebra would only get in their way: where
-    # others use the machine too, they wait for each other most of the time.
-    for library in ("OPENBLAS", "MKL"):
-        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    if sys.argv[1:2] == ["report"]:
+        # Threads of the linear algebra wait for each other where others use the machine too. Not so
+        # for builds: with other threads the last digits of a noise model are others.
+        for library in ("OPENBLAS", "MKL"):
+            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     with _plain_interrupts():
         from pipelines.cli.synth import main
     _run(main, "synth")
