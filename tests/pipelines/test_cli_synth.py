@@ -73,6 +73,32 @@ def _command(name: str) -> click.Command:
     return found
 
 
+def test_a_mistyped_command_is_told_those_like_it(synth: Synth) -> None:
+    outcome = synth("expot")
+    assert outcome.status == 2
+    assert "'export'" in outcome.err
+
+
+def test_a_build_imports_nothing_that_it_does_not_use() -> None:
+    code = (
+        "import sys; from pipelines.cli.synth import main;"
+        " main(['build', '--help'], standalone_mode=False); print(*sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=True)
+    loaded = set(done.stderr.decode().split())
+    unwanted = {
+        "torch",
+        "joblib",
+        "matplotlib",
+        "skimage",
+        "scipy.fft",
+        "scipy.stats",
+        "distributed",
+    }
+    assert "pipelines.build" in loaded
+    assert not loaded & unwanted
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_speaks_json(command: str) -> None:
     assert "--json" in [name for param in _command(command).params for name in param.opts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 
 import cv2
@@ -10,10 +11,11 @@ import pytest
 from scipy import ndimage
 from small_sets import SmallSet
 
+from pipelines import sources
 from pipelines.build_config import SimulationSettings
 from pipelines.sources import dataset_source, pixel_digest, simulated_source
 from synth.dataset import open_dataset
-from synth.errors import DatasetError
+from synth.errors import DatasetError, FrameError
 from synth.frames import decode_frame, decode_mask
 from synth.targets import find_targets
 
@@ -27,6 +29,46 @@ def test_a_survey_tells_size_and_targets(small_set: SmallSet) -> None:
         assert found.id == pair.id
         assert found.shape == (48, 64)
         assert list(found.targets) == find_targets(dataset.read_mask(pair.id))
+
+
+def test_a_pair_that_was_looked_at_is_decoded_once(small_set: SmallSet) -> None:
+    source = dataset_source(open_dataset(small_set.root))
+    pair = source.splits["train"][0]
+    before = pair.load()
+    found = pair.survey(held_out=False)
+    small_set.image(pair.id).unlink()
+    assert source.noise_frames[0].load()[0].tobytes() == before.image.tobytes()
+    kept = pair.load()
+    assert kept.files == before.files
+    assert kept.targets == before.targets == found.source.targets
+    with pytest.raises(FrameError):
+        pair.load()
+
+
+def test_what_is_kept_of_pairs_does_not_travel(small_set: SmallSet) -> None:
+    pair = dataset_source(open_dataset(small_set.root)).splits["train"][0]
+    size = len(pickle.dumps(pair))
+    pair.survey(held_out=False)
+    assert len(pickle.dumps(pair)) == size
+    sent = pickle.loads(pickle.dumps(pair))
+    assert sent == pair
+    found = sent.survey(held_out=False)
+    assert found == pair.survey(held_out=False)
+    assert sent.load().files == pair.load().files
+
+
+def test_no_more_pairs_are_kept_than_there_is_room_for(
+    small_set: SmallSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "_KEPT_BYTES", 1)
+    source = dataset_source(open_dataset(small_set.root))
+    for pair in source.splits["train"]:
+        pair.survey(held_out=False)
+        small_set.image(pair.id).unlink()
+    first, second = source.splits["train"][:2]
+    assert first.load().image.any()
+    with pytest.raises(FrameError):
+        second.load()
 
 
 def test_targets_that_are_held_out_are_not_looked_at(small_set: SmallSet) -> None:
