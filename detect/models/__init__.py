@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -141,6 +142,7 @@ def build_model(name: str, in_channels: int = 1) -> Network:
     return _BUILDERS[require_known(name)](in_channels)
 
 
+@cache
 def count_cost(name: str, in_channels: int = 1, side: int = 256) -> Cost:
     """Count the parameters of a network and its operations on a square image.
 

@@ -86,7 +86,7 @@ def make_recipe() -> Callable[..., Recipe]:
         loss=Loss("soft_iou_bce", 4.0, 0.5, "batch", 0.0),
         optimiser=Optimiser("adamw", 1e-3, 0.01, None),
         schedule=Schedule("onecycle", 0.2, 1e-6, (0.5, 0.75), 0.1),
-        compute=Compute("cpu", 1, "auto", "bf16-mixed", True),
+        compute=Compute("cpu", 1, "auto", "32-true", True),
     )
 
     def make(**changes: Any) -> Recipe:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from detect import export
+from detect import export, models
 from detect.errors import DetectError
 from detect.models import build_model
+from detect.models.small import Small
 from detect.normalise import Kind, Normalisation
 from detect.predict import Detector, load_detector
 from detect.weightsfile import Weights, write_weights
@@ -21,16 +23,25 @@ onnxruntime = pytest.importorskip("onnxruntime")
 OWN = Normalisation("frame", (0.0,), (1.0,))
 
 
+@pytest.fixture(scope="module", params=["shallow", pytest.param("small", marks=pytest.mark.slow)])
+def name(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Our network, and the same with fewer levels, which takes less long to trace."""
+    with pytest.MonkeyPatch.context() as patch:
+        builders = models._BUILDERS | {"shallow": lambda channels: Small(channels, (16, 24, 24))}
+        patch.setattr(models, "_BUILDERS", builders)
+        yield request.param
+
+
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
-    network = build_model("small")
+    network = build_model(name)
     with torch.no_grad():
         # Probabilities of every size, where a fresh network has 0.01 everywhere.
         network.head.weight *= 20
         network.head.bias.zero_()
     path = tmp_path_factory.mktemp("weights") / "w.safetensors"
-    write_weights(path, Weights("small", OWN, network.state_dict(), {}))
+    write_weights(path, Weights(name, OWN, network.state_dict(), {}))
     return path
 
 
@@ -60,12 +71,12 @@ def test_the_graph_answers_as_the_detector(
 
 
 def test_the_file_says_what_it_is_and_nothing_of_where_it_was_made(
-    model: tuple[Path, Any],
+    name: str, model: tuple[Path, Any]
 ) -> None:
     path, made = model
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
-    assert about["network"] == made.network == "small"
+    assert about["network"] == made.network == name
     assert json.loads(about["normalisation"]) == {"kind": "frame", "mean": [0.0], "std": [1.0]}
     assert about["input"] == made.input == "DN of any depth"
     assert [(i.name, i.shape[1], i.type) for i in session.get_inputs()] == [
@@ -79,13 +90,13 @@ def test_the_file_says_what_it_is_and_nothing_of_where_it_was_made(
 
 
 @pytest.mark.parametrize("kind", ["frame", "dataset"])
-@pytest.mark.parametrize("name", ["small", "rdian"])
+@pytest.mark.parametrize("network_name", ["small", "rdian"])
 @pytest.mark.parametrize("shape", [(40, 33), (3, 20)])
 def test_normalisation_and_padding_are_those_of_the_detector(
-    kind: Kind, name: str, shape: tuple[int, int]
+    kind: Kind, network_name: str, shape: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    network = build_model(name, 3).eval()
+    network = build_model(network_name, 3).eval()
     rule = Normalisation(kind, (9.0, 7.0, 1.0), (20.0, 30.0, 40.0))
     eight = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     with torch.inference_mode():
@@ -101,13 +112,17 @@ def test_a_constant_frame_is_no_division_by_zero() -> None:
 
 
 def test_a_graph_that_differs_is_not_written(
-    weights: Path, model: tuple[Path, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str,
+    weights: Path,
+    model: tuple[Path, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = model[0].read_bytes()
     monkeypatch.setattr(export, "_trace", lambda graph, about: data)
     other = tmp_path / "other.safetensors"
     torch.manual_seed(1)
-    write_weights(other, Weights("small", OWN, build_model("small").state_dict(), {}))
+    write_weights(other, Weights(name, OWN, build_model(name).state_dict(), {}))
     with pytest.raises(DetectError, match=r"other\.safetensors: .* differ .* nothing was written"):
         export.export_onnx(other, tmp_path / "x.onnx")
     assert not (tmp_path / "x.onnx").exists()
