@@ -14,6 +14,8 @@ RUN ?= runs/$(basename $(notdir $(TRAIN)))
 
 BIN := .venv/bin
 READY := .venv/.ready
+# One run of tests a processor; what one of them has left, another takes over.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: help synth train test test-all coverage bench lint docs clean
 .DEFAULT_GOAL := help
@@ -34,13 +36,13 @@ train: $(READY) ## train a detector on the built set (TRAIN= OUT= RUN=), then te
 	  echo $(BIN)/detect test "$$1" $(OUT); $(BIN)/detect test "$$1" $(OUT)
 
 test: $(READY) ## run the tests, but for the slow ones
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-all: $(READY) ## run every test
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 coverage: $(READY) ## run every test, and say which lines none of them reaches
-	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
+	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
 	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# Before NumPy and torch are there: their threads cost more than they save on arrays this small,
+# above all where tests run side by side.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import signal
 import subprocess
@@ -10,9 +16,16 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from joblib import cpu_count
 from small_sets import Outcome, SmallSet, write_small_set
 
 from pipelines.cli.synth import main
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: the processors that are ours, not all that the machine has."""
+    return int(cpu_count())
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -413,15 +413,18 @@ def run_build(
     )
 
 
-@pytest.mark.parametrize("backend", ["threads", "processes"])
+@pytest.mark.parametrize(
+    ("backend", "times"),
+    [("threads", 2), ("processes", 1), pytest.param("processes", 3, marks=slow)],
+)
 def test_an_error_among_workers_is_one_line_and_status_1(
-    make_set: Callable[..., SmallSet], tmp_path: Path, backend: str
+    make_set: Callable[..., SmallSet], tmp_path: Path, backend: str, times: int
 ) -> None:
     made = make_set(train=120, shapes=((96, 96),), targets=4)
     shutil.copy(made.image(made.test[0]), made.image("030"))
     file = tmp_path / "my.yaml"
     file.write_text(f"data: {made.root}\nnoise: {{patch: 8}}\nnegatives: {{side: 9}}\n")
-    for _ in range(3):
+    for _ in range(times):
         process = run_build(file, tmp_path / "out", "--jobs", "2", "--backend", backend)
         _, errors = process.communicate(timeout=60)
         assert (process.returncode, errors.decode().count("\n")) == (1, 1), errors.decode()

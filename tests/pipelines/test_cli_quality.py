@@ -386,6 +386,7 @@ def test_a_mask_of_another_size_is_told(small_set: SmallSet, synth: Synth) -> No
     assert "002.png: is 9x9 but its image is 48x64" in outcome.err
 
 
+@pytest.mark.slow
 def test_real_sets_are_scored_in_well_under_a_minute() -> None:
     frames = open_frames(real_data("NUAA-SIRST"))
     started = time.perf_counter()

@@ -133,7 +133,7 @@ def test_a_set_on_disk_is_found_from_workers(
     assert tree(tmp_path / "out") == tree(tmp_path / "local")
 
 
-@pytest.mark.parametrize("shards", LAYOUTS)
+@pytest.mark.parametrize("shards", [None, pytest.param(LAYOUTS[1], marks=pytest.mark.slow)])
 def test_a_second_build_into_one_place_is_told(
     cluster: LocalCluster, tmp_path: Path, tree: Tree, shards: ShardSize | None
 ) -> None:

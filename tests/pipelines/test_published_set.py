@@ -13,11 +13,14 @@ from PIL import Image
 from real_data import real_data
 from skimage.measure import label, regionprops
 
-from pipelines.build import build
+from pipelines.build import Plan, execute, prepare
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
+from pipelines.pool import Pool
 from pipelines.store import verify
 from synth.dataset import open_dataset
+
+slow = pytest.mark.slow
 
 _CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -28,15 +31,21 @@ def source() -> Path:
 
 
 @pytest.fixture(scope="module")
-def built(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def plan(source: Path) -> Plan:
+    """All that the build decides, before it makes 5,526 pairs of files."""
     config = load_config(
         _CONFIGS / "sirst5k.yaml",
         BuildConfig,
         [f"noise.sources={real_data('IR-backgrounds')}"],
         data=str(source),
     )
+    return prepare(config, Pool(0))
+
+
+@pytest.fixture(scope="module")
+def built(plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("published") / "sirst5k"
-    build(config, out)
+    execute(plan, out, Pool(0))
     return out
 
 
@@ -45,6 +54,18 @@ def manifest(built: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (built / "manifest.jsonl").read_text().splitlines()]
 
 
+def test_counts_are_planned_as_published(plan: Plan) -> None:
+    assert {split: len(ids) for split, ids in plan.lists.items() if ids} == {
+        "train": 4862,
+        "test": 664,
+    }
+    negatives = plan.lists["train"][663:]
+    assert (negatives[0], negatives[-1], len(negatives)) == ("001328", "005526", 4199)
+    listed = [id_ for ids in plan.lists.values() for id_ in ids]
+    assert sorted(id_ for id_, _ in plan.outputs()) == sorted(listed)
+
+
+@slow
 def test_counts_are_the_published_ones(built: Path) -> None:
     dataset = open_dataset(built)
     assert (len(dataset.ids("train")), len(dataset.ids("test"))) == (4862, 664)
@@ -53,6 +74,7 @@ def test_counts_are_the_published_ones(built: Path) -> None:
     assert len(list((built / "images").iterdir())) == len(list((built / "masks").iterdir())) == 5526
 
 
+@slow
 def test_test_files_are_the_sources_own(built: Path, source: Path) -> None:
     for id_ in open_dataset(source).ids("test"):
         for folder in ("images", "masks"):
@@ -61,9 +83,9 @@ def test_test_files_are_the_sources_own(built: Path, source: Path) -> None:
 
 
 def test_first_negatives_are_the_four_turns_of_every_target(
-    manifest: list[dict[str, Any]], source: Path
+    plan: Plan,
 ) -> None:
-    made = {line["id"]: line for line in manifest if "target" in line}
+    made = {spec.id: spec.record() for group in plan.groups for spec in group.specs}
     first = [made[f"{number:06d}"] for number in range(1328, 1328 + 3672)]
     turns = Counter((line["source"], line["target"]) for line in first)
     assert len(turns) == 918
@@ -77,6 +99,7 @@ def test_first_negatives_are_the_four_turns_of_every_target(
         assert line["noise_patch"] != before["noise_patch"]
 
 
+@slow
 def test_negatives_can_be_recomputed_from_their_lines(
     built: Path, source: Path, manifest: list[dict[str, Any]]
 ) -> None:
@@ -110,6 +133,7 @@ def test_negatives_can_be_recomputed_from_their_lines(
         )
 
 
+@slow
 def test_masks_keep_the_area_of_their_source(
     built: Path, source: Path, manifest: list[dict[str, Any]]
 ) -> None:
@@ -121,5 +145,6 @@ def test_masks_keep_the_area_of_their_source(
             assert int(outputs.read_mask(line["id"]).sum()) == areas[line["source"]]
 
 
+@slow
 def test_every_file_is_as_the_build_left_it(built: Path) -> None:
     assert not [problem for _, _, problem in verify(built, 2) if problem]

@@ -62,6 +62,12 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the figures, which take longer than runs as short as these."""
+    monkeypatch.setattr("pipelines.study_figure.plot_study", lambda study: {})
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A labelled set, another one, frames without targets, and a study's files."""
@@ -142,6 +148,7 @@ def test_scores_are_those_of_detect_test(done: Path, folder: Path) -> None:
             assert float(row[name]) == pytest.approx(scores[name], rel=1e-5)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_pd_within_limits_on_fa_is_that_of_detect_test(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     one = ("--only", "originals", "--seeds", 0, "--test", "--json")
@@ -288,6 +295,7 @@ def interrupt(at: int, kill: bool) -> Callable[..., Iterator[int]]:
     return steps
 
 
+@pytest.mark.usefixtures("undrawn")
 @pytest.mark.parametrize("kill", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_an_interrupted_study_ends_with_the_same_tables(
     done: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kill: bool
@@ -307,6 +315,7 @@ def test_an_interrupted_study_ends_with_the_same_tables(
     assert not list((out / "runs").rglob("set"))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_part_of_a_study_can_be_done_and_tested_later(
     done: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -327,6 +336,7 @@ def test_a_part_of_a_study_can_be_done_and_tested_later(
     assert (results / "runs.csv").read_text().startswith(theirs)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_split_is_judged_once_though_others_are_added(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -346,7 +356,9 @@ def test_a_split_is_judged_once_though_others_are_added(
     assert judged[2] == open_dataset(folder / "other").ids("test")
 
 
-def test_noise_and_further_sets_are_judged_on(folder: Path, tmp_path: Path) -> None:
+def test_noise_and_further_sets_are_judged_on(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     text = (folder / "study.yaml").read_text()
     config = folder / "tests.yaml"
     tests = [{"strengths": [0, 3]}, {"against": "other"}, {"split": "val", "strengths": 3}]
@@ -355,8 +367,10 @@ def test_noise_and_further_sets_are_judged_on(folder: Path, tmp_path: Path) -> N
     outs = [tmp_path / "one", tmp_path / "two"]
     for out in outs:
         against = ("--against", f"other={folder / 'other'}", "--seeds", 0, "--test")
-        outcome = call(config, *arguments, *against, "--out", out, "--set", "steps=2")
+        outcome = call(config, *arguments, *against, "--out", out, "--set", "steps=2", "--json")
         assert outcome.status == 0, outcome.err
+        assert len(json.loads(outcome.out)["plots"]) == (6 if out is outs[0] else 0)
+        monkeypatch.setattr("pipelines.study_figure.plot_study", lambda study: {})
     rows = {row["split"]: row for row in table(outs[0] / "runs.csv")}
     assert list(rows) == ["val", "test", "test+noise3", "test@other", "val+noise3"]
     assert (outs[0] / "runs.csv").read_bytes() == (outs[1] / "runs.csv").read_bytes()
