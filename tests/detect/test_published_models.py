@@ -86,8 +86,8 @@ def test_uiunet_computes() -> None:
 @pytest.mark.parametrize("name", COMPUTED)
 def test_a_few_steps_reduce_the_loss_on_one_image(name: str) -> None:
     torch.manual_seed(0)
-    truth = torch.zeros(1, 1, 32, 32)
-    truth[..., 20:24, 20:23] = 1
+    truth = torch.zeros(1, 1, 48, 48)
+    truth[..., 20:24, 30:33] = 1
     image = 3 * truth + 0.1 * torch.randn_like(truth)
     network = build_model(name)
     optimiser = torch.optim.Adam(network.parameters(), 5e-3)
