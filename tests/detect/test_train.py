@@ -102,7 +102,7 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
 def test_a_run_that_was_killed_ends_as_one_that_was_not(
     tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
-    recipe = make_recipe(steps=40, epoch_steps=4, average=0.9)
+    recipe = make_recipe(steps=24, epoch_steps=3, average=0.9)
     train(recipe, open_dataset(tiny_set), tmp_path / "whole")
     program = (
         "from pathlib import Path\nfrom detect.recipe import *\nfrom detect.train import train\n"
