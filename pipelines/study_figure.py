@@ -71,9 +71,10 @@ def _plot_curves(title: str, arms: Mapping[str, Sequence[Run]]) -> bytes:
                     steps, table.min(0), table.max(0), color=colour, alpha=0.15, lw=0
                 )
     figure.suptitle(title)
-    scores.set(title="validation IoU, 10⁻²", xlabel="steps", ylim=(0, None))
+    # Arms lie close together: the axis begins where they do.
+    scores.set(title="validation IoU, 10⁻²", xlabel="steps")
     losses.set(title="training loss", xlabel="steps")
-    scores.legend(frameon=False, title="arm (seeds)", fontsize="small")
+    scores.legend(frameon=False, title="arm (seeds)", fontsize="small", loc="lower right")
     return _encode(figure)
 
 
