@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,6 +269,55 @@ def test_the_sets_own_noise_is_compared_where_no_frames_are_given(
 ) -> None:
     found, _ = report(built)
     assert found["noise"]["real"] == "the set's noise.npz"
+
+
+def write_camera(folder: Path, sigma: float, frames: int) -> Path:
+    """Flat frames with white noise."""
+    rng = np.random.default_rng(frames)
+    folder.mkdir(parents=True)
+    for number in range(frames):
+        frame = rng.normal(100, sigma, (96, 96)).clip(0, 255).astype(np.uint8)
+        cv2.imwrite(str(folder / f"{number}.png"), frame)
+    return folder
+
+
+def test_cameras_weigh_alike_however_many_frames_they_have(
+    make_set: MakeSet, report: Report, synth: Synth, tmp_path: Path
+) -> None:
+    made = make_set(train=3, test=0, targets=0, shapes=((96, 96),))
+    cameras = tmp_path / "cameras"
+    write_camera(cameras / "quiet", 4, 6)
+    write_camera(cameras / "loud", 12, 2)
+    write_camera(cameras / "dark", 0, 2)  # which shows nothing, and is left out
+    found, _ = report(made.root, "--noise", cameras)
+    name = "frames of cameras, 2 cameras alike"
+    assert found["noise"]["real"] == name
+    blocks = found["noise"]["blocks"]
+    assert blocks[name] == pytest.approx(4 / 3 * blocks["originals"], rel=0.1)
+    power = {group: np.mean(of["power"]) for group, of in found["noise"]["spectra"].items()}
+    assert power[name] / power["originals"] > 2
+    for folder in ("quiet", "loud"):
+        shutil.rmtree(cameras / folder)
+    write_camera(cameras / "night", 0, 2)
+    outcome = synth("report", made.root, "--noise", cameras, "--out", tmp_path / "a.html")
+    assert (outcome.status, outcome.err.count("\n")) == (1, 1)
+    assert "cameras: no block of these frames shows noise alone; give others" in outcome.err
+
+
+def test_the_noise_of_a_model_is_that_of_its_frames(
+    make_set: MakeSet, report: Report, synth: Synth, tmp_path: Path
+) -> None:
+    made = make_set(train=3, test=1, shapes=((96, 96),))
+    camera = write_camera(tmp_path / "camera", 9, 4)
+    config = tmp_path / "my.yaml"
+    config.write_text("noise: {mode: residual}\nnegatives: {side: 9}\n")
+    out = tmp_path / "modelled"
+    noise = ("--noise", camera, "--jobs", 1)
+    assert synth("build", config, "--data", made.root, *noise, "--out", out).status == 0
+    own, frames = report(out)[0]["noise"], report(out, "--noise", camera)[0]["noise"]
+    assert own["real"] == "the set's noise.npz"
+    powers = [np.mean(one["spectra"][one["real"]]["power"]) for one in (own, frames)]
+    assert powers[0] == pytest.approx(powers[1], rel=0.15)
 
 
 def test_noise_of_another_depth_is_noted_and_not_compared(
