@@ -455,6 +455,17 @@ def visualize(
         click.echo(f"{len(written)} figures in {out}")
 
 
+def _require_outside(out: Path, inputs: Iterable[Path]) -> None:
+    from detect.errors import PredictionError
+
+    for path in inputs:
+        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
+            raise PredictionError(
+                f"{out}: lies in the folder of frames {path}, where results would be taken for "
+                "frames next time; choose another --out"
+            )
+
+
 @main.command()
 @click.argument(
     "inputs", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FRAMES..."
@@ -522,7 +533,6 @@ def predict(
       detect predict frames/ --out found
       detect predict night.tif --weights runs/demo/best.safetensors --out found --threshold 0.3
     """
-    from detect.errors import PredictionError
     from detect.predict import (
         encode_probability,
         find_detections,
@@ -534,12 +544,7 @@ def predict(
     from pipelines.store import replace_file
     from synth.frames import encode_png, read_frame
 
-    for path in inputs:
-        if path.is_dir() and out.resolve().is_relative_to(path.resolve()):
-            raise PredictionError(
-                f"{out}: lies in the folder of frames {path}, where results would be taken for "
-                "frames next time; choose another --out"
-            )
+    _require_outside(out, inputs)
     frames = name_frames(inputs)
     chosen = weights if weights is not None else shipped_weights()
     detector = load_detector(chosen, device, precision, tile, overlap)
@@ -657,6 +662,7 @@ def label(
 
     if doubt > threshold:
         raise click.BadParameter(f"{doubt} is above --threshold {threshold}", param_hint="--doubt")
+    _require_outside(out, inputs)
     require_usable(out)
     frames = find_unlabelled(inputs)
     with stage_bar("label") as report:

@@ -155,6 +155,17 @@ def test_errors_say_what_to_do(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_set_is_not_written_among_the_frames(
+    bright: None, labelled: SmallSet, tmp_path: Path
+) -> None:
+    write_frames(tmp_path / "night", {"a": 200})
+    out = tmp_path / "night" / "out"
+    result = call(tmp_path / "night", "--with", labelled.root, "--out", out)
+    assert result.exit_code == 1
+    assert "choose another --out" in result.stderr
+    assert not out.exists()
+
+
 def test_doubt_lies_below_the_threshold(tmp_path: Path) -> None:
     result = call(tmp_path, "--out", tmp_path / "out", "--doubt", 0.6)
     assert result.exit_code == 2
