@@ -72,9 +72,10 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self, data: bytes) -> None:
         """Send a part of the body, and count it."""
+        # First, since the client may look as soon as it has the last byte.
+        self.served.asked[-1].sent += len(data)
         self.wfile.write(data)
         self.wfile.flush()
-        self.served.asked[-1].sent += len(data)
 
 
 def serve(handler: Handler, served: FileServer, upto: int | None = None) -> None:
