@@ -200,8 +200,9 @@ def _lists(base: Dataset | None, validation: float) -> dict[str, list[str]]:
     if not lists.get("val") and validation and len(train) > 1:
         count = min(max(1, round(validation * len(train))), len(train) - 1)
         chosen = generator(0, "label", "validation").permutation(len(train))[:count]
-        lists["val"] = [train[at] for at in sorted(chosen)]
-        lists["train"] = [id_ for id_ in train if id_ not in set(lists["val"])]
+        held = set(chosen.tolist())
+        lists["val"] = [id_ for at, id_ in enumerate(train) if at in held]
+        lists["train"] = [id_ for at, id_ in enumerate(train) if at not in held]
     return {split: ids for split, ids in lists.items() if ids or split != "val"}
 
 
