@@ -27,14 +27,16 @@ def soft_iou(outputs: Sequence[Tensor], truth: Tensor, sources: int | None = Non
     """Soft intersection over union, as DNA-Net is trained with it.
 
     1 − (Σ p·t + 1) / (Σ p + Σ t − Σ p·t + 1) with p the sigmoid of the logits (B. Li et al., IEEE
-    TIP 2023, equation 9; the smoothing of 1 is that of the published code).
+    TIP 2023, equation 9; the smoothing of 1 is that of the published code). The lesser of p and t
+    stands for their product, which is the same where t is 0 or 1, so that it is least at p = t for
+    a truth in between, too (a Jaccard metric loss: Wang, Ning & Blaschko, NeurIPS 2023).
 
     Parameters
     ----------
     outputs : sequence of (N, 1, H, W) Tensor
         Logits.
     truth : (N, 1, H, W) Tensor of float32
-        1 on targets, 0 elsewhere.
+        1 on targets, 0 elsewhere; in between where it is a probability (`detect.teachers`).
     sources : int, optional
         None makes one loss of all pixels of the batch. A number says how many images the batch
         was made from: then every image has a loss of its own, and what is returned is the sum of
@@ -52,7 +54,8 @@ def soft_iou_bce(outputs: Sequence[Tensor], truth: Tensor, sources: int | None =
     """Soft IoU plus binary cross-entropy; parameters as `soft_iou`.
 
     Soft IoU sees the balance of a whole batch and hardly feels one lost target; the
-    cross-entropy gives every pixel a gradient of its own.
+    cross-entropy gives every pixel a gradient of its own. It is counted from its least value, which
+    is above 0 where the truth is a probability.
     """
     return _average(outputs, truth, sources, _soft_iou, _bce)
 
@@ -135,12 +138,13 @@ def _average(
 
 def _soft_iou(logits: Tensor, truth: Tensor) -> Tensor:
     probability = logits.sigmoid()
-    both = (probability * truth).sum(1)
+    both = torch.minimum(probability, truth).sum(1)
     return 1 - (both + 1) / (probability.sum(1) + truth.sum(1) - both + 1)
 
 
 def _bce(logits: Tensor, truth: Tensor) -> Tensor:
-    return F.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(1)
+    each = F.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    return (each - _entropy(truth)).mean(1)
 
 
 def _make_hard_bce(truth: Tensor, edge_weight: float, hard_share: float) -> _RowLoss:
@@ -148,6 +152,8 @@ def _make_hard_bce(truth: Tensor, edge_weight: float, hard_share: float) -> _Row
 
     def hard(logits: Tensor, truth: Tensor) -> Tensor:
         each = F.binary_cross_entropy_with_logits(logits, truth, weight, reduction="none")
+        # A pixel that nobody can be sure of is not hard for that.
+        each = each - weight * _entropy(truth)
         least = _greatest(each.detach(), max(1, int(hard_share * each.shape[1])))
         chosen = (each >= least).to(each.dtype)
         return (each * chosen).sum(1) / chosen.sum(1)
@@ -155,9 +161,14 @@ def _make_hard_bce(truth: Tensor, edge_weight: float, hard_share: float) -> _Row
     return hard
 
 
+def _entropy(truth: Tensor) -> Tensor:
+    """The least cross-entropy that any answer has, 0 where the truth is 0 or 1."""
+    return -(torch.xlogy(truth, truth) + torch.xlogy(1 - truth, 1 - truth))
+
+
 def _outlines(truth: Tensor) -> Tensor:
     """Where the 3 x 3 neighbourhood holds both kinds of pixel."""
-    near = F.pad(truth, (1, 1, 1, 1), mode="replicate")
+    near = F.pad((truth > 0.5).to(truth.dtype), (1, 1, 1, 1), mode="replicate")
     near = near[..., :-2] + near[..., 1:-1] + near[..., 2:]
     near = near[..., :-2, :] + near[..., 1:-1, :] + near[..., 2:, :]
     return (near > 0) & (near < 9)

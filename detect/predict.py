@@ -92,9 +92,9 @@ class Detector:
         self.device = device
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.network = self.network.to(self.dtype)
-        self._multiple = network.multiple
-        self._tile = tile // self._multiple * self._multiple
-        self._overlap = -(-max(overlap, _FADE) // self._multiple) * self._multiple
+        self.multiple = network.multiple
+        self._tile = tile // self.multiple * self.multiple
+        self._overlap = -(-max(overlap, _FADE) // self.multiple) * self.multiple
         if self._tile <= self._overlap:
             raise DetectError(
                 f"a tile of {tile} pixels is not wider than its overlap of {self._overlap}; "
@@ -114,21 +114,37 @@ class Detector:
         (H, W) ndarray of float32
             0 to 1.
         """
-        self.network.eval()
         height, width = frame.shape
         values = self.normalisation.apply(frame)
-        below, right = -height % self._multiple, -width % self._multiple
+        below, right = -height % self.multiple, -width % self.multiple
         if below or right:
             values = np.pad(values, ((0, 0), (0, below), (0, right)), mode="reflect")
         with torch.inference_mode():
             whole = self._infer_tiles(torch.from_numpy(values)[None])
             return whole[:height, :width].numpy()
 
+    def probabilities(self, values: Tensor) -> Tensor:
+        """Compute the answers to a batch of windows that are normalised and on the device.
+
+        Parameters
+        ----------
+        values : (N, C, H, W) Tensor of float32
+            H and W are multiples of what the network pools.
+
+        Returns
+        -------
+        (N, 1, H, W) Tensor of float32
+            0 to 1, on the device.
+        """
+        self.network.eval()
+        dtype = torch.float32 if self.network.full_input else self.dtype
+        with torch.no_grad():
+            placed = values.to(dtype, memory_format=torch.channels_last)
+            return self.network(placed)[-1].float().sigmoid()
+
     def _infer(self, values: Tensor) -> Tensor:
         """From (1, C, H, W) to the probabilities (H, W), on the processor."""
-        dtype = torch.float32 if self.network.full_input else self.dtype
-        placed = values.to(self.device, dtype, memory_format=torch.channels_last)
-        return self.network(placed)[-1][0, 0].float().sigmoid().cpu()
+        return self.probabilities(values.to(self.device))[0, 0].cpu()
 
     def _infer_tiles(self, values: Tensor) -> Tensor:
         rows, cols = (self._tiles(length) for length in values.shape[-2:])
@@ -148,7 +164,7 @@ class Detector:
         if length <= self._tile:
             return [(slice(0, length), torch.ones(length))]
         count = ceil((length - self._overlap) / (self._tile - self._overlap))
-        step = ceil((length - self._overlap) / count / self._multiple) * self._multiple
+        step = ceil((length - self._overlap) / count / self.multiple) * self.multiple
         side = step + self._overlap
         place = torch.arange(side) + 0.5
         context = (self._overlap - _FADE) / 2

@@ -40,6 +40,7 @@ from detect.recipe import Compute, Optimiser, Recipe
 from detect.sampler import Entry, make_stream
 from detect.schedule import learning_rate
 from detect.seeds import Purpose, draw_generator
+from detect.teachers import Teachers, Teaching
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset
 
@@ -86,6 +87,7 @@ def train(
     init: Path | None = None,
     watch: Callable[[range], Iterable[int]] = iter,
     log: Callable[[str], None] = lambda line: None,
+    teaching: Teaching | None = None,
 ) -> Outcome | None:
     """Train a detector on the training split of a data set.
 
@@ -105,6 +107,8 @@ def train(
         Iterates over the steps, and may show how far it is.
     log : callable
         Gets one line per validation.
+    teaching : Teaching, optional
+        Detectors whose answers are a part of the labels.
 
     Returns
     -------
@@ -117,7 +121,7 @@ def train(
         The set is too small, `out` belongs to another run or is in use, or the loss became
         infinite.
     WeightsError
-        `init` cannot be used.
+        `init`, or a teacher, cannot be used.
     TrainingInterruptedError
         A signal came; a checkpoint of the last step is in `out`.
     """
@@ -136,9 +140,12 @@ def train(
 
     normalisation, network = _make_network(recipe, training, init)
     objective = _Objective(recipe, training, origins)
+    teachers = None
+    if teaching is not None:
+        teachers = Teachers(teaching, normalisation, recipe.augment.crop, recipe.compute)
 
     # The run directory is this run's alone; then the other processes of a distributed run start.
-    identity = _identify(recipe, dataset, training, validation, init) if first else {}
+    identity = _identify(recipe, dataset, training, validation, init, teaching) if first else {}
     with claim_run(out, identity) if first else ExitStack() as exits:
         _launch(fabric, recipe.compute)
         if fabric.device.type == "cpu":
@@ -156,6 +163,8 @@ def train(
             crop = recipe.augment.crop
             record_graphs(fabric, network, (recipe.batch, recipe.in_channels, crop, crop))
         detector = Detector(averaged, normalisation, str(fabric.device))
+        if teachers is not None:
+            teachers.to(fabric.device)
 
         # Go on from where the run is.
         progress = load_state(out, learner)
@@ -181,6 +190,8 @@ def train(
             views = images.choose_views(entries, objective.compares)
             mine = _own_rows(fabric, len(entries))
             values, truth = images.take([entries[row] for row in mine], views[mine])
+            if teachers is not None:
+                truth = teachers.teach(values, truth)
             _set_mode(network, recipe.freeze_norms)
             outputs = model(values.to(memory_format=layout))
             outputs, truth = _gather(fabric, outputs, truth, len(entries))
@@ -216,6 +227,7 @@ def train(
                     entry["scores"] = _validate(fabric, detector, validation)
                     card = {"recipe": asdict(recipe), "data": dataset.name}
                     card |= {key: entry[key] for key in ("step", "scores")}
+                    card |= {key: identity[key] for key in ("teaching",) if key in identity}
                     weights = Weights(recipe.network, normalisation, averaged.state_dict(), card)
                     # The checkpoint comes last: whatever it says is on disk.
                     _keep(out, progress, entry, weights, progress.step == steps)
@@ -297,6 +309,7 @@ def _identify(
     training: LabelledFrames,
     validation: LabelledFrames,
     init: Path | None,
+    teaching: Teaching | None,
 ) -> dict[str, Any]:
     """List everything that decides the result of a run."""
     data = {
@@ -305,7 +318,11 @@ def _identify(
         "validation": validation.fingerprint(),
     }
     start = hashlib.sha256(init.read_bytes()).hexdigest() if init else None
-    return {**asdict(recipe), "data": data, "init": start}
+    identity = {**asdict(recipe), "data": data, "init": start}
+    if teaching is not None:
+        by = [hashlib.sha256(path.read_bytes()).hexdigest() for path in teaching.weights]
+        identity["teaching"] = {"by": by, "share": teaching.share}
+    return identity
 
 
 class _Objective:

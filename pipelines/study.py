@@ -27,6 +27,7 @@ from detect.files import write_json
 from detect.identity import flatten, shorten
 from detect.predict import load_detector
 from detect.pseudo import Confidence
+from detect.teachers import Teaching
 from detect.train import BEST, LAST, train
 from pipelines.build import build
 from pipelines.errors import ConfigError, PipelineError, StoreError
@@ -106,10 +107,12 @@ class Run:
         What it is judged on: the set, and the noise of a sensor.
     weights : str
         Name of the weights file that is judged.
-    teachers : tuple of Run
+    labellers : tuple of Run
         Those whose detectors label frames for it.
     frames : mapping of str to ImageFile
         Those frames.
+    teachers : tuple of Run
+        Those whose detectors look at every window with it.
     """
 
     arm: Arm
@@ -120,13 +123,14 @@ class Run:
     identity: Mapping[str, Any]
     evaluations: tuple[tuple[Evaluation, Path, Path | None], ...]
     weights: str
-    teachers: tuple[Run, ...] = ()
+    labellers: tuple[Run, ...] = ()
     frames: Mapping[str, ImageFile] = field(default_factory=dict)
+    teachers: tuple[Run, ...] = ()
 
     @property
     def turn(self) -> int:
-        """In which turn it can be made: after its teachers."""
-        return max((1 + teacher.turn for teacher in self.teachers), default=0)
+        """In which turn it can be made: after those that it needs."""
+        return max((1 + run.turn for run in (*self.labellers, *self.teachers)), default=0)
 
     @property
     def weights_path(self) -> Path:
@@ -231,7 +235,7 @@ def prepare(
         Something that the study names is missing; a noise frame or training image is a test image.
     """
     choice = choice or Choice()
-    chosen = _with_teachers(_choose(config, choice), arms)
+    chosen = _with_needed(_choose(config, choice), arms)
     noise, against = dict(noise or {}), dict(against or {})
     pool = Pool(jobs, "threads")
     if device is not None:
@@ -285,8 +289,11 @@ def prepare(
                         frames = _frames_of(labelled.dataset, part.rest, {}, pool)
                     else:
                         frames = unlabelled.get(arm.label.frames, {})
-                    teachers = tuple(made[name, fraction, seed] for name in arm.label.by)
-                    run = _with_label(run, teachers, frames)
+                    labellers = tuple(made[name, fraction, seed] for name in arm.label.by)
+                    run = _with_label(run, labellers, frames)
+                if arm.teach is not None:
+                    teachers = tuple(made[name, fraction, seed] for name in arm.teach.by)
+                    run = _with_teachers(run, teachers)
                 made[arm.name, fraction, seed] = replace(
                     run,
                     place=out / RUNS / arm.name / place,
@@ -380,7 +387,11 @@ def make_run(
             build(config, built, jobs=build_jobs)
             data = built
         recipe = run.arm.train.recipe()
-        train(recipe, open_dataset(data), training, run.arm.init, watch, log)
+        teaching = None
+        if run.arm.teach is not None:
+            paths = tuple(teacher.weights_path for teacher in run.teachers)
+            teaching = Teaching(paths, run.arm.teach.share)
+        train(recipe, open_dataset(data), training, run.arm.init, watch, log, teaching)
     detector = None
     for one, root, noise in run.evaluations:
         path = run.scores_path(one)
@@ -397,10 +408,10 @@ def make_run(
 
 
 def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:
-    """Let the teachers label a run's frames; return the set of these and its own images."""
+    """Let other runs label a run's frames; return the set of these and its own images."""
     label_frames(
         run.frames,
-        [teacher.weights_path for teacher in run.teachers],
+        [labeller.weights_path for labeller in run.labellers],
         Confidence(settings.threshold, settings.doubt, settings.sure),
         out,
         root=run.base,
@@ -439,14 +450,14 @@ def _choose(config: StudyConfig, choice: Choice) -> set[tuple[str, float, int]]:
     }
 
 
-def _with_teachers(
+def _with_needed(
     chosen: set[tuple[str, float, int]], arms: Sequence[Arm]
 ) -> set[tuple[str, float, int]]:
-    """Add the runs that label for others; a teacher stands above those that it labels for."""
+    """Add the runs that label for others or teach them; they stand above those."""
     chosen = set(chosen)
     for arm in reversed(arms):
-        for teacher in arm.label.by if arm.label is not None else ():
-            chosen |= {(teacher, *rest) for name, *rest in chosen if name == arm.name}  # type: ignore[misc]
+        for needed in arm.needs:
+            chosen |= {(needed, *rest) for name, *rest in chosen if name == arm.name}  # type: ignore[misc]
     return chosen
 
 
@@ -464,17 +475,26 @@ def _frames_of(
     }
 
 
-def _with_label(run: Run, teachers: tuple[Run, ...], frames: Mapping[str, ImageFile]) -> Run:
+def _with_label(run: Run, labellers: tuple[Run, ...], frames: Mapping[str, ImageFile]) -> Run:
     """A run with what labels for it, which is part of what it is."""
     assert run.arm.label is not None
     label = run.arm.label.model_dump(mode="json") | {
         "ids": sha256("".join(f"{id_}\n" for id_ in frames).encode()),
-        "by": {
-            teacher.arm.name: sha256(json.dumps(teacher.identity, sort_keys=True).encode())
-            for teacher in teachers
-        },
+        "by": _identities(labellers),
     }
-    return replace(run, identity={**run.identity, "label": label}, teachers=teachers, frames=frames)
+    identity = {**run.identity, "label": label}
+    return replace(run, identity=identity, labellers=labellers, frames=frames)
+
+
+def _with_teachers(run: Run, teachers: tuple[Run, ...]) -> Run:
+    """A run with what teaches it, which is part of what it is."""
+    assert run.arm.teach is not None
+    teach = {"share": run.arm.teach.share, "by": _identities(teachers)}
+    return replace(run, identity={**run.identity, "teach": teach}, teachers=teachers)
+
+
+def _identities(runs: Iterable[Run]) -> dict[str, str]:
+    return {run.arm.name: sha256(json.dumps(run.identity, sort_keys=True).encode()) for run in runs}
 
 
 def _on_device(arm: Arm, device: str) -> Arm:

@@ -93,14 +93,36 @@ class LabelSettings(StrictModel):
         return (value,) if isinstance(value, str) else value
 
 
+class TeachSettings(StrictModel):
+    """Other arms' detectors whose answers are a part of the labels; see `detect.teachers`.
+
+    Attributes
+    ----------
+    by : tuple of str
+        Arms above this one; their runs of the same fraction and seed teach together.
+    share : float
+        Of their mean answer in the label of a pixel.
+    """
+
+    by: Annotated[tuple[Name, ...], Field(min_length=1)]
+    share: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("by", mode="before")
+    @classmethod
+    def _one_is_a_list(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
 class ArmSettings(StrictModel):
     """One arm. Without `build` it is trained on the labelled images themselves.
 
     `noise` names those of the study's noise sources that its set is built with, all by default.
-    With `label` it is trained on frames without labels too, and its set is built from both.
+    With `label` it is trained on frames without labels too, and its set is built from both. With
+    `teach` other arms' detectors look at every window with it.
     """
 
     label: LabelSettings | None = None
+    teach: TeachSettings | None = None
     build: ChangedFile | None = None
     noise: tuple[str, ...] | None = None
     network: str | None = None
@@ -189,11 +211,12 @@ class StudyConfig(StrictModel):
             raise ValueError(f"baseline: {unknown('arm', self.baseline, self.arms)}")
         names = list(self.arms)
         for place, (name, arm) in enumerate(self.arms.items()):
-            for teacher in arm.label.by if arm.label else ():
-                if teacher not in names[:place]:
-                    raise ValueError(
-                        f"arms.{name}.label.by: {unknown('arm above', teacher, names[:place])}"
-                    )
+            for key, wanted in (("label", arm.label), ("teach", arm.teach)):
+                for other in wanted.by if wanted else ():
+                    if other not in names[:place]:
+                        raise ValueError(
+                            f"arms.{name}.{key}.by: {unknown('arm above', other, names[:place])}"
+                        )
         for key in ("seeds", "fractions"):
             values = getattr(self, key)
             if len(set(values)) != len(values):
@@ -255,6 +278,7 @@ class Arm:
         Complete but for the seed.
     init : Path or None
     label : LabelSettings or None
+    teach : TeachSettings or None
     """
 
     name: str
@@ -263,6 +287,12 @@ class Arm:
     train: TrainConfig
     init: Path | None
     label: LabelSettings | None = None
+    teach: TeachSettings | None = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the arms whose detectors it is made with."""
+        return tuple(name for one in (self.label, self.teach) if one for name in one.by)
 
 
 def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, list[Arm]]:
@@ -322,6 +352,7 @@ def _read_arm(path: Path, study: StudyConfig, name: str) -> Arm:
         _share_batch(where, train, build is not None or settings.label is not None),
         None if settings.init is None else folder / settings.init,
         settings.label,
+        settings.teach,
     )
 
 

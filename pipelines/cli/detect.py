@@ -195,6 +195,18 @@ main.add_command(run_report)
 @click.option("--data", type=_folder, help="The data set's folder; replaces `data`.")
 @click.option("--out", type=_folder, help="The run's folder; replaces `out`.")
 @click.option("--init", type=_file, help="Start from these weights instead of fresh ones.")
+@click.option(
+    "--teacher",
+    "teachers",
+    type=_file,
+    multiple=True,
+    help="Weights whose answers are mixed into the labels; give several for their mean.",
+)
+@click.option(
+    "--teaching",
+    type=click.FloatRange(0, 1, min_open=True),
+    help="Share of the teachers' answers in the labels, 0.5 unless given.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Replaces `seed`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps; replaces `compute.device`.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace any key.")
@@ -204,6 +216,8 @@ def train(
     data: Path | None,
     out: Path | None,
     init: Path | None,
+    teachers: tuple[Path, ...],
+    teaching: float | None,
     seed: int | None,
     device: str | None,
     overrides: tuple[str, ...],
@@ -221,9 +235,17 @@ def train(
       detect train configs/train/demo.yaml --data out/demo --out runs/two --set compute.devices=2
       detect train configs/train/dnanet-published.yaml --data out/set --out runs/tuned \\
           --init runs/dnanet/best.safetensors
+      detect train configs/train/demo.yaml --data out/demo --out runs/pupil \\
+          --teacher runs/demo/last.safetensors --teacher runs/other/last.safetensors
+
+    Teachers must not know the images that the run holds out: train them on the same data with the
+    same `seed` and `validation`.
     """
     from pipelines.config import load_config
     from pipelines.training import TrainConfig
+
+    if teaching is not None and not teachers:
+        raise click.UsageError("--teaching is a share of teachers' answers; give --teacher too")
 
     if device is not None:
         overrides = (*overrides, f"compute.device={device}")
@@ -235,14 +257,22 @@ def train(
     assert settings.out is not None
 
     from detect.errors import DetectError, TrainingInterruptedError
+    from detect.teachers import Teaching
     from detect.train import is_first_process
     from detect.train import train as run
     from synth.dataset import open_dataset
 
+    taught = Teaching(teachers, 0.5 if teaching is None else teaching) if teachers else None
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         outcome = run(
-            settings.recipe(), open_dataset(settings.data), settings.out, init, _steps, _log
+            settings.recipe(),
+            open_dataset(settings.data),
+            settings.out,
+            init,
+            _steps,
+            _log,
+            taught,
         )
     except DetectError as error:
         interrupted = isinstance(error, TrainingInterruptedError)

@@ -66,3 +66,26 @@ def test_over_sources_images_are_summed_and_sources_averaged(name: str) -> None:
     alone = [loss([logits[i : i + 1]], truth[i : i + 1]) for i in range(5)]
     expected = (sum(alone[:3]) + sum(alone[3:])) / 2
     torch.testing.assert_close(loss([logits], truth, 2), expected)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_nothing_is_lost_on_an_answer_that_is_the_truth_even_if_that_is_a_probability(
+    name: str,
+) -> None:
+    truth = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    logits = truth.logit().requires_grad_()
+    loss = LOSSES[name]([logits], truth)
+    assert loss.item() == pytest.approx(0, abs=1e-5)
+    for _ in range(5):
+        other = LOSSES[name]([truth.logit() + torch.randn_like(truth) / 3], truth)
+        assert other > loss
+
+
+def test_hard_cross_entropy_takes_the_outline_of_what_is_probable() -> None:
+    logits = torch.randn(1, 1, 9, 9)
+    truth = torch.zeros(1, 1, 9, 9)
+    truth[0, 0, 3:6, 3:6] = 1
+    soft = truth * 0.98 + 0.01
+    # As if it were a label, but for what the softness itself is worth.
+    ratio = hard_bce([logits], soft, hard_share=1.0) / hard_bce([logits], truth, hard_share=1.0)
+    assert ratio.item() == pytest.approx(1, abs=0.1)

@@ -150,6 +150,8 @@ def test_failures_are_one_line(weights: Path, dataset: Path, config: Path, tmp_p
     fails(call(*run, "--set", "network=dnanett"), "did you mean 'dnanet'")
     fails(call(*run, "--set", "epochs=3"), "one of `epochs` and `steps`")
     fails(call(*run, "--init", tmp_path / "none.safetensors"), "no such file")
+    fails(call(*run, "--teacher", tmp_path / "none.safetensors"), "no such file")
+    fails(call(*run, "--teacher", weights), "teaching.by=null")
 
 
 def test_wrong_usage_has_its_own_status(
@@ -157,6 +159,9 @@ def test_wrong_usage_has_its_own_status(
 ) -> None:
     fails(call("train", config), "--data", status=2)
     fails(call("train", config, "--data", dataset), "--out", status=2)
+    run = ("train", config, "--data", dataset, "--out", tmp_path / "o")
+    fails(call(*run, "--teaching", 0.5), "--teacher", status=2)
+    fails(call(*run, "--teacher", weights, "--teaching", 0), "--teaching", status=2)
     fails(call("test", weights), "DATASET", status=2)
     fails(call("test", weights, dataset, "--threshold", 2), "--threshold", status=2)
     fails(call("test", weights, dataset, "--threshold", "nan"), "not a number", status=2)

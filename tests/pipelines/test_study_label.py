@@ -1,7 +1,8 @@
-"""Arms of a study that learn from frames without labels, too."""
+"""Arms of a study that learn from other arms: their labels of frames, or their answers."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -43,6 +44,10 @@ STUDY: dict[str, Any] = {
             "train": {"set": {"sampler.originals": 0.5}},
         },
         "camera": {"label": {"frames": "other", "by": "originals", "sure": 0}},
+        "taught": {
+            "teach": {"by": ["originals", "labelled"], "share": 0.6},
+            "build": {"config": "build.yaml", "set": {"noise": None}},
+        },
     },
     "tests": [{"split": "test"}],
 }
@@ -177,6 +182,8 @@ def test_a_run_is_another_one_with_another_teacher(folder: Path) -> None:
     [
         ("arms.labelled.label.by=twice", "no arm above is called 'twice'"),
         ("arms.labelled.label.by=labelled", "no arm above is called 'labelled'"),
+        ("arms.taught.teach.by=taught", r"taught\.teach\.by.*no arm above is called 'taught'"),
+        ("arms.taught.teach.share=0", r"teach\.share"),
     ],
 )
 def test_teachers_stand_above(folder: Path, change: str, words: str) -> None:
@@ -188,3 +195,38 @@ def test_frames_of_a_set_that_was_not_given(folder: Path, tmp_path: Path) -> Non
     outcome = run(folder, tmp_path / "out", "--only", "camera")
     assert outcome.status == 1
     assert "give --against other=SET" in outcome.err
+
+
+def test_teachers_of_an_arm_are_the_runs_that_it_names(folder: Path, done: Path) -> None:
+    from pipelines.study import Choice
+
+    study = ready(folder, choice=Choice(arms=("taught",)))
+    assert [run.arm.name for run in study.chosen] == ["originals", "labelled", "taught"]
+    assert study.chosen[-1].turn == 2
+    said = json.loads((done / "runs" / "taught" / "f0.4-s0" / "train" / "run.json").read_text())
+    weights = [
+        done / "runs" / arm / "f0.4-s0" / "train" / "last.safetensors"
+        for arm in ("originals", "labelled")
+    ]
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
+    assert said["teaching"] == {"by": digests, "share": 0.6}
+
+
+def test_a_run_is_another_one_with_another_share(folder: Path, done: Path, tmp_path: Path) -> None:
+    identities = []
+    for share in (0.6, 0.7):
+        config, arms = read_study(folder / "study.yaml", [f"arms.taught.teach.share={share}"])
+        study = prepare(
+            config,
+            arms,
+            tmp_path / "ready",
+            data=folder / "set",
+            against={"other": folder / "other"},
+            jobs=1,
+        )
+        identities.append({run.arm.name: run.identity for run in study.runs})
+    before, after = identities
+    assert before["taught"] != after["taught"]
+    assert {**before, "taught": None} == {**after, "taught": None}
+    written = json.loads((done / "runs" / "taught" / "f0.4-s0" / "run.json").read_text())
+    assert written == before["taught"]
