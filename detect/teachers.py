@@ -9,9 +9,11 @@ more to ask the teachers about than the labelled images do.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,6 +22,7 @@ from detect.errors import TrainingError
 from detect.normalise import Normalisation
 from detect.predict import Detector, load_detector
 from detect.recipe import Compute
+from synth.frames import Frame
 
 # How near to a pixel of a target an answer must be to be meant for it, in pixels.
 _NEAR = 3
@@ -50,6 +53,8 @@ class Teachers:
     teaching : Teaching
     normalisation : Normalisation
         Of the windows.
+    frames : sequence of (H, W) ndarray of uint8 or uint16
+        The training images that the windows are of.
     crop : int
         Side of the windows in pixels.
     compute : Compute
@@ -60,25 +65,33 @@ class Teachers:
     WeightsError
         A file does not hold weights of a known network.
     TrainingError
-        A teacher takes frames that are normalised one by one and the run does not, or the other
-        way round; or its network cannot take the windows.
+        A teacher's network cannot take the windows.
     """
 
     def __init__(
         self,
         teaching: Teaching,
         normalisation: Normalisation,
+        frames: Sequence[Frame],
         crop: int,
         compute: Compute,
     ) -> None:
         self._share = teaching.share
-        self._normalisation = normalisation
         precision = "bfloat16" if compute.precision == "bf16-mixed" else "float32"
         self._detectors: list[Detector] = []
+        self._maps: list[_Maps | None] = []
         for path in teaching.weights:
             detector = load_detector(path, "cpu", precision)  # type: ignore[arg-type]
-            _require_fitting(path, detector, normalisation, crop)
+            if crop % detector.multiple:
+                raise TrainingError(
+                    f"{path}: its network takes sides that are multiples of {detector.multiple}, "
+                    f"and augment.crop is {crop}"
+                )
             self._detectors.append(detector)
+            theirs = detector.normalisation
+            self._maps.append(
+                None if theirs == normalisation else _Maps(normalisation, theirs, frames)
+            )
 
     def to(self, device: torch.device) -> Teachers:
         """Move them to where the windows are."""
@@ -87,13 +100,15 @@ class Teachers:
             detector.device = str(device)
         return self
 
-    def answer(self, values: Tensor) -> Tensor:
+    def answer(self, values: Tensor, images: Sequence[int]) -> Tensor:
         """Average the teachers' answers.
 
         Parameters
         ----------
         values : (N, C, crop, crop) Tensor of float32
             As the run normalises them.
+        images : sequence of int
+            Which of the frames every window is of.
 
         Returns
         -------
@@ -101,12 +116,12 @@ class Teachers:
             0 to 1.
         """
         answers = [
-            detector.probabilities(_renormalise(values, self._normalisation, detector))
-            for detector in self._detectors
+            detector.probabilities(values if maps is None else maps.apply(values, images))
+            for detector, maps in zip(self._detectors, self._maps, strict=True)
         ]
         return torch.stack(answers).mean(0)
 
-    def teach(self, values: Tensor, truth: Tensor) -> Tensor:
+    def teach(self, values: Tensor, truth: Tensor, images: Sequence[int]) -> Tensor:
         """Mix labels with the teachers' answers.
 
         Parameters
@@ -114,13 +129,15 @@ class Teachers:
         values : (N, C, crop, crop) Tensor of float32
         truth : (N, 1, crop, crop) Tensor of float32
             0 and 1.
+        images : sequence of int
+            See `answer`.
 
         Returns
         -------
         (N, 1, crop, crop) Tensor of float32
             0 to 1; the label itself on a target that the teachers do not find.
         """
-        return mix(truth, self.answer(values), self._share)
+        return mix(truth, self.answer(values, images), self._share)
 
 
 def mix(truth: Tensor, answer: Tensor, share: float) -> Tensor:
@@ -155,30 +172,21 @@ def mix(truth: Tensor, answer: Tensor, share: float) -> Tensor:
     return torch.where((truth > 0.5) & ~found, truth, torch.lerp(truth, answer, share))
 
 
-def _require_fitting(
-    path: Path, detector: Detector, normalisation: Normalisation, crop: int
-) -> None:
-    kinds = {kind.kind for kind in (detector.normalisation, normalisation)}
-    if "frame" in kinds and len(kinds) > 1:
-        raise TrainingError(
-            f"{path}: has normalisation={detector.normalisation.kind} and the run "
-            f"{normalisation.kind}; a teacher sees what the run sees, so train it with the same"
-        )
-    if crop % detector.multiple:
-        raise TrainingError(
-            f"{path}: its network takes sides that are multiples of {detector.multiple}, and "
-            f"augment.crop is {crop}"
-        )
+class _Maps:
+    """From one normalisation to another: for every frame both are affine, and so is this."""
 
+    def __init__(self, ours: Normalisation, theirs: Normalisation, frames: Sequence[Frame]) -> None:
+        pairs = [(*ours.affine(frame), *theirs.affine(frame)) for frame in frames]
+        offset, scale, their_offset, their_scale = (
+            np.stack(column) for column in zip(*pairs, strict=True)
+        )
+        # Channels of a frame are equal, so that the first one says all.
+        self._gain = scale[:, :1] / their_scale
+        self._shift = (offset[:, :1] - their_offset) / their_scale
 
-def _renormalise(values: Tensor, ours: Normalisation, detector: Detector) -> Tensor:
-    """Windows as the teacher normalises them: both rules are affine on the scale 0 to 255."""
-    theirs = detector.normalisation
-    if ours == theirs:
-        return values
-    grey = values[:, :1] * ours.std[0] + ours.mean[0]
-    mean, std = (
-        torch.tensor(column, device=values.device)[None, :, None, None]
-        for column in (theirs.mean, theirs.std)
-    )
-    return (grey - mean) / std
+    def apply(self, values: Tensor, images: Sequence[int]) -> Tensor:
+        gain, shift = (
+            torch.from_numpy(column[list(images)]).to(values.device)[:, :, None, None]
+            for column in (self._gain, self._shift)
+        )
+        return values[:, :1] * gain + shift

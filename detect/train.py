@@ -142,7 +142,8 @@ def train(
     objective = _Objective(recipe, training, origins)
     teachers = None
     if teaching is not None:
-        teachers = Teachers(teaching, normalisation, recipe.augment.crop, recipe.compute)
+        crop = recipe.augment.crop
+        teachers = Teachers(teaching, normalisation, training.frames, crop, recipe.compute)
 
     # The run directory is this run's alone; then the other processes of a distributed run start.
     identity = _identify(recipe, dataset, training, validation, init, teaching) if first else {}
@@ -182,16 +183,17 @@ def train(
             rate = learning_rate(recipe.schedule, recipe.optimiser.lr, step, steps)
             _set_rate(learner.optimiser, rate)
             # What a layer draws follows from the step, so that a run that goes on draws the same.
-            own = draw_generator(Purpose.DROPOUT, recipe.seed, step, fabric.global_rank)
-            torch.manual_seed(int(own.integers(1 << 63)))
+            draws = draw_generator(Purpose.DROPOUT, recipe.seed, step, fabric.global_rank)
+            torch.manual_seed(int(draws.integers(1 << 63)))
 
             # Every process takes its rows of the batch, and sees the answers to all of them.
             entries = stream.batch(step, steps)
             views = images.choose_views(entries, objective.compares)
             mine = _own_rows(fabric, len(entries))
-            values, truth = images.take([entries[row] for row in mine], views[mine])
+            own = [entries[row] for row in mine]
+            values, truth = images.take(own, views[mine])
             if teachers is not None:
-                truth = teachers.teach(values, truth)
+                truth = teachers.teach(values, truth, [entry.image for entry in own])
             _set_mode(network, recipe.freeze_norms)
             outputs = model(values.to(memory_format=layout))
             outputs, truth = _gather(fabric, outputs, truth, len(entries))

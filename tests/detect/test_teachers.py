@@ -27,6 +27,7 @@ from detect.teachers import Teachers, Teaching, mix
 from detect.train import train
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset, open_dataset
+from synth.frames import Frame
 
 MakeRecipe = Callable[..., Recipe]
 
@@ -42,8 +43,8 @@ def write_teacher(
     return path
 
 
-def make_teachers(paths: list[Path], ours: Normalisation, share: float = 0.5) -> Teachers:
-    return Teachers(Teaching(tuple(paths), share), ours, 32, CPU)
+def make_teachers(paths: list[Path], ours: Normalisation, *frames: Frame) -> Teachers:
+    return Teachers(Teaching(tuple(paths)), ours, frames, 32, CPU)
 
 
 maps = arrays.array_shapes(min_dims=2, max_dims=2, max_side=12).flatmap(
@@ -72,46 +73,41 @@ def test_the_answer_of_several_teachers_is_their_mean(tmp_path: Path) -> None:
     paths = [write_teacher(tmp_path / f"{seed}.safetensors", ours, seed=seed) for seed in (0, 1)]
     frame = np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
     values = torch.from_numpy(ours.apply(frame))[None].repeat(3, 1, 1, 1)
-    answer = make_teachers(paths, ours).answer(values)
+    answer = make_teachers(paths, ours, frame).answer(values, [0, 0, 0])
     expected = np.mean([load_detector(path, "cpu")(frame) for path in paths], 0)
     assert answer.shape == (3, 1, 32, 32)
     for window in answer:
         np.testing.assert_allclose(window[0], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("own", ["frame", "dataset", "imagenet"])
 @pytest.mark.parametrize(
     ("kind", "channels", "network"),
-    [("imagenet", 3, "small"), ("dataset", 1, "small"), ("imagenet", 1, "acm")],
+    [("imagenet", 3, "small"), ("dataset", 1, "small"), ("frame", 1, "small"), ("frame", 3, "acm")],
 )
 def test_a_teacher_sees_windows_as_it_normalises_them(
-    tmp_path: Path, kind: Any, channels: int, network: str
+    tmp_path: Path, own: Any, kind: Any, channels: int, network: str
 ) -> None:
     rng = np.random.default_rng(1)
-    frame = rng.integers(0, 256, (32, 32), dtype=np.uint8)
-    ours = Normalisation("dataset", (90.0,), (20.0,))
-    theirs = fit_normalisation(kind, [frame], channels)
-    assert theirs != ours
+    frames = [
+        rng.integers(0, 256, (32, 32), dtype=np.uint8),
+        rng.integers(900, 5000, (32, 32), dtype=np.uint16),
+    ]
+    ours = fit_normalisation(own, frames[:1], 1)
+    theirs = fit_normalisation(kind, frames, channels)
     path = write_teacher(tmp_path / "teacher.safetensors", theirs, network)
-    answer = make_teachers([path], ours).answer(torch.from_numpy(ours.apply(frame))[None])
-    np.testing.assert_allclose(answer[0, 0], load_detector(path, "cpu")(frame), atol=1e-4)
-
-
-@pytest.mark.parametrize("kinds", [("frame", "dataset"), ("dataset", "frame")])
-def test_frames_that_are_normalised_one_by_one_are_not_seen_otherwise(
-    tmp_path: Path, kinds: tuple[Any, Any]
-) -> None:
-    frame = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    ours, theirs = (fit_normalisation(kind, [frame], 1) for kind in kinds)
-    path = write_teacher(tmp_path / "teacher.safetensors", theirs)
-    with pytest.raises(TrainingError, match=r"teacher\.safetensors: has normalisation="):
-        make_teachers([path], ours)
+    values = torch.from_numpy(np.stack([ours.apply(frames[image]) for image in (1, 0, 1)]))
+    answer = make_teachers([path], ours, *frames).answer(values, [1, 0, 1])
+    detector = load_detector(path, "cpu")
+    for window, image in zip(answer, (1, 0, 1), strict=True):
+        np.testing.assert_allclose(window[0], detector(frames[image]), atol=2e-4)
 
 
 def test_windows_that_a_network_cannot_take(tmp_path: Path) -> None:
     ours = fit_normalisation("frame", (), 1)
     path = write_teacher(tmp_path / "teacher.safetensors", ours, "acm")
     with pytest.raises(TrainingError, match=r"multiples of 16, and augment\.crop is 24"):
-        Teachers(Teaching((path,)), ours, 24, CPU)
+        Teachers(Teaching((path,)), ours, [], 24, CPU)
 
 
 # What a training makes of them.
