@@ -204,7 +204,7 @@ main.add_command(run_report)
 )
 @click.option(
     "--teaching",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=_Number(0, 1, min_open=True),
     help="Share of the teachers' answers in the labels, 0.5 unless given.",
 )
 @click.option("--seed", type=click.IntRange(0), help="Replaces `seed`.")

@@ -161,7 +161,8 @@ def test_wrong_usage_has_its_own_status(
     fails(call("train", config, "--data", dataset), "--out", status=2)
     run = ("train", config, "--data", dataset, "--out", tmp_path / "o")
     fails(call(*run, "--teaching", 0.5), "--teacher", status=2)
-    fails(call(*run, "--teacher", weights, "--teaching", 0), "--teaching", status=2)
+    for share in (0, "nan"):
+        fails(call(*run, "--teacher", weights, "--teaching", share), "--teaching", status=2)
     fails(call("test", weights), "DATASET", status=2)
     fails(call("test", weights, dataset, "--threshold", 2), "--threshold", status=2)
     fails(call("test", weights, dataset, "--threshold", "nan"), "not a number", status=2)
