@@ -12,6 +12,8 @@ import torch
 from small_sets import SmallSet
 
 from detect.files import read_tensors
+from detect.predict import shipped_weights
+from detect.teachers import Teaching
 from detect.train import train
 from pipelines.config import load_config
 from pipelines.training import TrainConfig
@@ -40,11 +42,14 @@ compute: {precision: 32-true}
 TWO = ("compute.devices=2", "compute.strategy=ddp")
 
 
-def launch(config: Path, data: Path, out: Path, *changes: str) -> subprocess.CompletedProcess[str]:
+def launch(
+    config: Path, data: Path, out: Path, *changes: str, teachers: tuple[Path, ...] = ()
+) -> subprocess.CompletedProcess[str]:
     """Run `detect train` as a user does, so that Lightning can start it once more."""
     program = config.with_name("detect")
     program.write_text("from pipelines.cli.detect import main\nmain()\n")
     given = [f"--set={change}" for change in changes]
+    given += [f"--teacher={teacher}" for teacher in teachers]
     command = [sys.executable, program, "train", config, "--data", data, "--out", out]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     return subprocess.run(
@@ -67,28 +72,30 @@ def built(small_set: SmallSet, synth: Callable[..., object], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("changes", "teachers"),
     [
-        ("loss=soft_iou_hard_bce",),
+        (("loss=soft_iou_hard_bce",), ()),
         pytest.param(
             (
                 "sampler=sources",
                 "loss={name: soft_iou_bce, over: sources, consistency: 1}",
                 "batch=1",
             ),
+            (),
             marks=pytest.mark.slow,
         ),
+        pytest.param((), (shipped_weights(),), marks=pytest.mark.slow),
     ],
 )
 def test_two_processes_have_the_loss_of_one(
-    built: Path, tmp_path: Path, changes: tuple[str, ...]
+    built: Path, tmp_path: Path, changes: tuple[str, ...], teachers: tuple[Path, ...]
 ) -> None:
     config = tmp_path / "train.yaml"
     config.write_text(CONFIG)
     one, two = tmp_path / "one", tmp_path / "two"
     recipe = load_config(config, TrainConfig, (*changes, "compute.device=cpu")).recipe()
-    train(recipe, open_dataset(built), one)
-    done = launch(config, built, two, *changes, *TWO)
+    train(recipe, open_dataset(built), one, teaching=Teaching(teachers) if teachers else None)
+    done = launch(config, built, two, *changes, *TWO, teachers=teachers)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 6
     histories = [json.loads((out / "history.json").read_text()) for out in (one, two)]
