@@ -79,12 +79,16 @@ def run(folder: Path, out: Path, *arguments: object, data: Path | None = None) -
     return Outcome(result.exit_code, result.stdout, result.stderr)
 
 
-def ready(folder: Path, **keywords: Any) -> Study:
-    config, arms = read_study(folder / "study.yaml")
+def ready(folder: Path, *overrides: str, **keywords: Any) -> Study:
+    config, arms = read_study(folder / "study.yaml", overrides)
     against = {"other": folder / "other"}
     return prepare(
         config, arms, folder / "ready", data=folder / "set", against=against, jobs=1, **keywords
     )
+
+
+def identities(folder: Path, *overrides: str) -> dict[str, Any]:
+    return {run.arm.name: dict(run.identity) for run in ready(folder, *overrides).runs}
 
 
 @pytest.fixture(scope="module")
@@ -159,22 +163,10 @@ def test_runs_in_processes_wait_for_their_teachers(
 
 
 def test_a_run_is_another_one_with_another_teacher(folder: Path) -> None:
-    def identities(*overrides: str) -> dict[str, Any]:
-        config, arms = read_study(folder / "study.yaml", overrides)
-        study = prepare(
-            config,
-            arms,
-            folder / "ready",
-            data=folder / "set",
-            against={"other": folder / "other"},
-            jobs=1,
-        )
-        return {run.arm.name: json.loads(json.dumps(run.identity)) for run in study.runs}
-
-    before = identities()
+    before = identities(folder)
     assert "label" not in before["originals"]
-    assert identities("arms.labelled.label.threshold=0.6")["twice"] != before["twice"]
-    assert identities("arms.camera.label.sure=0.9")["twice"] == before["twice"]
+    assert identities(folder, "arms.labelled.label.threshold=0.6")["twice"] != before["twice"]
+    assert identities(folder, "arms.camera.label.sure=0.9")["twice"] == before["twice"]
 
 
 @pytest.mark.parametrize(
@@ -212,20 +204,8 @@ def test_teachers_of_an_arm_are_the_runs_that_it_names(folder: Path, done: Path)
     assert said["teaching"] == {"by": digests, "share": 0.6}
 
 
-def test_a_run_is_another_one_with_another_share(folder: Path, done: Path, tmp_path: Path) -> None:
-    identities = []
-    for share in (0.6, 0.7):
-        config, arms = read_study(folder / "study.yaml", [f"arms.taught.teach.share={share}"])
-        study = prepare(
-            config,
-            arms,
-            tmp_path / "ready",
-            data=folder / "set",
-            against={"other": folder / "other"},
-            jobs=1,
-        )
-        identities.append({run.arm.name: run.identity for run in study.runs})
-    before, after = identities
+def test_a_run_is_another_one_with_another_share(folder: Path, done: Path) -> None:
+    before, after = identities(folder), identities(folder, "arms.taught.teach.share=0.7")
     assert before["taught"] != after["taught"]
     assert {**before, "taught": None} == {**after, "taught": None}
     written = json.loads((done / "runs" / "taught" / "f0.4-s0" / "run.json").read_text())
