@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,9 @@ from click.testing import CliRunner
 from small_sets import Outcome, write_small_set
 
 from detect.files import PART
+
+# Seconds that a command has in a process that dies with its disk.
+_PATIENCE = 120
 
 _WORDS = {
     "full": "No space left on device",
@@ -114,8 +119,11 @@ def break_at(
     kind, path = wanted.points[at - 1]
     where = f"{command.name}, {mode} at {kind} {path} ({at} of {len(wanted.points)})"
     if mode == "kill":
+        _wait_for_threads()
         child = os.fork()
         if not child:
+            # A child that hangs ends by this signal, and its status says so.
+            signal.alarm(_PATIENCE)
             try:
                 with broken(BrokenDisk(disk, at, mode)):
                     command.run(inputs, disk)
@@ -138,6 +146,19 @@ def break_at(
     )  # fmt: skip
     assert not odd, f"{where}: run again, {odd[0]} is not as it should be"
     return what
+
+
+def _wait_for_threads() -> None:
+    """Wait until the threads of the last command are gone.
+
+    Python calls a thread ended before its native one is: that still holds locks of libraries, as
+    OpenCV's, which nobody would release in a child that is forked in this moment.
+    """
+    tasks = Path("/proc/self/task")
+    before = -1
+    while tasks.is_dir() and (now := len(list(tasks.iterdir()))) != before:
+        before = now
+        time.sleep(0.01)
 
 
 def _judge(
