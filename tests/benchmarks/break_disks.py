@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import traceback
 from collections import Counter
 from pathlib import Path
 
+# Threads of OpenMP do not live on in a process that is forked, and are waited for there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from broken_disk import MODES
