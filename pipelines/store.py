@@ -259,6 +259,11 @@ def _is_description(found: Mapping[str, Any]) -> bool:
     """Whether what is counted on has the types that a build gives it."""
     kinds = {"files": str, "shards": int, "folders": int, "counts": int}
     parts = {key: found.get(key, {}) for key in kinds}
+    settings = found.get("configuration") or {}
+    if not isinstance(settings, dict) or not all(
+        isinstance(noise, dict | None) for noise in (found.get("noise"), settings.get("noise"))
+    ):
+        return False
     return all(
         isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
         for key, part in parts.items()

@@ -23,6 +23,8 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+# Threads of OpenMP do not live on in a process that is forked, and are waited for there.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from fuzz_cases import Reader, make_readers, run_case

@@ -295,7 +295,11 @@ values = st.recursive(
 )
 
 
-@given(st.dictionaries(st.text().filter(lambda key: key != "sha256"), values, max_size=4))
+# Keys whose values have a type of their own.
+KNOWN = {"sha256", "files", "shards", "folders", "counts", "configuration", "noise"}
+
+
+@given(st.dictionaries(st.text().filter(lambda key: key not in KNOWN), values, max_size=4))
 @settings(max_examples=40, deadline=None)
 def test_a_description_survives_its_file(
     tmp_path_factory: pytest.TempPathFactory, body: Mapping[str, Any]
@@ -317,6 +321,23 @@ def test_a_changed_byte_of_a_description_is_found(
     (folder / DESCRIPTION).write_bytes(raw)
     with pytest.raises(StoreError, match=r"dataset\.json: was changed"):
         read_description(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"noise": "bank"},
+        {"configuration": "build"},
+        {"configuration": {"noise": [1]}},
+        {"files": {"a": 1}},
+    ],
+)
+def test_a_description_of_other_types_is_refused_though_its_hash_is_right(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    (tmp_path / DESCRIPTION).write_bytes(describe({**description(), **change}))
+    with pytest.raises(StoreError, match=r"dataset\.json: was changed"):
+        read_description(tmp_path)
 
 
 def test_a_changed_missing_or_additional_file_is_named(tmp_path: Path) -> None:
