@@ -9,7 +9,9 @@ an image that judges is no more trained on than the image itself.
 
 from __future__ import annotations
 
+import glob
 import os
+import platform
 import shutil
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -280,7 +282,11 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
     wanted = {name: os.path.realpath(file) for name, file in files.items()}
     if _holds(place, wanted, texts):
         return
-    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    ours = f".{place.name}.{platform.node()}."
+    partial = place.with_name(f"{ours}{os.getpid()}.partial")
+    for other in place.parent.glob(f"{glob.escape(ours)}*.partial"):
+        if not _is_alive(other.name.removeprefix(ours).removesuffix(".partial")):
+            shutil.rmtree(other, ignore_errors=True)
     shutil.rmtree(partial, ignore_errors=True)
     try:
         _fill(partial, wanted, texts)
@@ -295,6 +301,19 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
         shutil.rmtree(partial)
         if not _holds(place, wanted, texts):
             raise
+
+
+def _is_alive(pid: str) -> bool:
+    """Whether a process of this machine is, or may be, under way."""
+    if not pid.isdecimal() or os.name != "posix":
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
 
 
 def _fill(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> None:

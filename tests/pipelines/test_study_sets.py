@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -143,3 +147,24 @@ def test_of_a_labelled_set_the_training_frames_are_the_noise(
     source = make_set()
     noise = open_noise(source.root, {}, POOL)
     assert [path.stem for path in noise.frames] == source.train
+
+
+def test_what_a_killed_process_left_is_removed_and_what_others_make_is_not(
+    make_set: Callable[..., SmallSet], tmp_path: Path
+) -> None:
+    labelled = open_labelled(make_set(train=4, test=1).root, POOL)
+    place = tmp_path / "runs" / "f1-s0"
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    left, alive, elsewhere = (
+        place.with_name(f".f1-s0.{host}.{pid}.partial")
+        for host, pid in (
+            (platform.node(), ended.pid),
+            (platform.node(), os.getppid()),
+            ("elsewhere", ended.pid),
+        )
+    )
+    for folder in (left, alive, elsewhere):
+        (folder / "images").mkdir(parents=True)
+    link_set(place, labelled.dataset, choose_parts(labelled, 0.25, 1.0, 0))
+    assert set(place.parent.iterdir()) == {place, alive, elsewhere}
