@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -422,8 +423,8 @@ def _count_noisier(plan: Plan, out: Path) -> int | None:
     noise = plan.description["configuration"].get("noise")
     if noise is None or noise["mode"] == "mixup":
         return None
-    lines = (json.loads(line) for line in (out / MANIFEST).read_bytes().splitlines())
-    return sum(line.get("noisier", 0.0) >= 0.5 for line in lines)
+    with (out / MANIFEST).open("rb") as lines:
+        return sum(json.loads(line).get("noisier", 0.0) >= 0.5 for line in lines)
 
 
 def survey(source: Source, pool: Pool) -> dict[str, list[Survey]]:
@@ -755,12 +756,18 @@ def _bank(path: Path, sha256: str) -> NoiseBank | CameraNoise:
 
 def _check_listing(plan: Plan, stage: Staging) -> None:
     """Every output has its two files, and nothing else lies beside them."""
-    wanted = {id_ for id_, _ in plan.outputs()}
     for folder in (IMAGES, MASKS):
-        found = {Path(entry).stem for entry in (stage.place / folder).iterdir()}
-        missing = wanted - found
-        if missing or len(found) != len(wanted):
-            odd = sorted(missing or found - wanted)[0]
+        missing = {id_ for id_, _ in plan.outputs()}
+        odd = []
+        with os.scandir(stage.place / folder) as entries:
+            for entry in entries:
+                stem = Path(entry.name).stem
+                if stem in missing:
+                    missing.remove(stem)
+                else:
+                    odd.append(stem)
+        if missing or odd:
+            name = min(missing or odd)
             raise StoreError(
-                stage.place / folder / odd, "changed while the build ran; run it again"
+                stage.place / folder / name, "changed while the build ran; run it again"
             )

@@ -380,7 +380,8 @@ class Staging:
             write_file(str(path), data)
         for name in (NOISE, MANIFEST):
             if (self.place / name).exists():
-                hashes[name] = sha256((self.place / name).read_bytes())
+                with (self.place / name).open("rb") as stream:
+                    hashes[name] = hashlib.file_digest(stream, "sha256").hexdigest()
         whole = describe(description | {"files": dict(sorted(hashes.items()))})
         write_file(str(self.place / DESCRIPTION), whole)
         (self.place / _PLAN).unlink()
