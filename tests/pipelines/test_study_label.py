@@ -152,6 +152,7 @@ def test_teachers_come_first_and_without_being_asked_for(folder: Path) -> None:
     assert [run.turn for run in study.chosen] == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_runs_in_processes_wait_for_their_teachers(
     folder: Path, done: Path, tmp_path: Path
 ) -> None:
