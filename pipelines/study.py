@@ -392,6 +392,10 @@ def make_run(
             paths = tuple(teacher.weights_path for teacher in run.teachers)
             teaching = Teaching(paths, run.arm.teach.share)
         train(recipe, open_dataset(data), training, run.arm.init, watch, log, teaching)
+        # Before it is judged, so that a run whose sets could not be removed is not yet done.
+        if not keep_sets:
+            _remove(built)
+            _remove(labelled)
     detector = None
     for one, root, noise in run.evaluations:
         path = run.scores_path(one)
@@ -402,9 +406,19 @@ def make_run(
         dataset = open_dataset(run.base if one.split == "val" else root)
         change = evaluation_noise(_cameras(noise), one) if noise is not None else None
         score_run(detector, dataset, dataset.ids(one.split), change).save(path)
-    if not keep_sets:
-        shutil.rmtree(built, ignore_errors=True)
-        shutil.rmtree(labelled, ignore_errors=True)
+
+
+def _remove(place: Path) -> None:
+    """Remove a set, under another name first, so that a part of it is never taken for whole."""
+    gone = place.with_name(f".{place.name}.removed")
+    try:
+        if gone.exists():
+            shutil.rmtree(gone)
+        if place.exists():
+            place.rename(gone)
+            shutil.rmtree(gone)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(place)) from None
 
 
 def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:

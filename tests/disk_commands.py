@@ -282,6 +282,5 @@ def commands() -> Iterator[Command]:
     study = ("IN/study.yaml", "--data", "IN/set", "--device", "cpu", "--out", "OUT/new/study")
     yield on(
         detect, "study", "study", *study, "--test", "--results", "OUT/tables",
-        # A set that cannot be removed when its run is trained stays, and is not read again.
-        loose=("tensorboard", "set"),
+        loose=("tensorboard",),
     )  # fmt: skip
