@@ -22,6 +22,7 @@ from detect.files import write_whole
 from detect.models import Network
 from detect.normalise import Normalisation
 from detect.predict import Detector
+from detect.tta import Moves, average_moves
 from detect.weightsfile import read_weights
 from synth.frames import Frame
 
@@ -53,7 +54,7 @@ class Exported(NamedTuple):
     difference: float
 
 
-def export_onnx(path: Path, out: Path) -> Exported:
+def export_onnx(path: Path, out: Path, tta: Moves = 1) -> Exported:
     """Write a detector as ONNX, once it is known to answer as torch does.
 
     The graph takes ``frame``, (N, 1, H, W) float32 of any batch and of any height and width from
@@ -69,6 +70,8 @@ def export_onnx(path: Path, out: Path) -> Exported:
         Weights.
     out : Path
         The file to write; its folder is made.
+    tta : {1, 4, 9}
+        Over how many moves of a frame the graph averages; see `detect.tta`.
 
     Returns
     -------
@@ -100,13 +103,14 @@ def export_onnx(path: Path, out: Path) -> Exported:
         "normalisation": json.dumps(asdict(rule)),
         "input": takes,
         "output": "probability that a pixel belongs to a target",
+        "tta": str(tta),
     }
     try:
-        data = _trace(_Graph(network, rule), about)
+        data = _trace(_Graph(network, rule, tta), about)
     except torch.onnx.OnnxExporterError as error:
         reason = str(error).splitlines()[0]
         raise DetectError(f"{path}: {weights.network} has no ONNX form here ({reason})") from None
-    difference = _compare(data, Detector(network, rule, "cpu"))
+    difference = _compare(data, Detector(network, rule, "cpu", tta=tta))
     if not difference <= _TOLERANCE:
         raise DetectError(
             f"{path}: as ONNX its probabilities differ from torch's by up to {difference:.3g}; "
@@ -123,9 +127,10 @@ class _Graph(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, network: Network, rule: Normalisation) -> None:
+    def __init__(self, network: Network, rule: Normalisation, tta: Moves = 1) -> None:
         super().__init__()
         self.network = network
+        self.tta = tta
         self.own = rule.kind == "frame"
         self.register_buffer("mean", torch.tensor(rule.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(rule.std)[:, None, None])
@@ -142,7 +147,10 @@ class _Graph(nn.Module):
         rows = _reflected(height, self.network.multiple)
         cols = _reflected(width, self.network.multiple)
         values = values[:, :, rows][..., cols]
-        return self.network.segment(values)[-1][..., :height, :width].sigmoid()
+        return average_moves(self._answer, values, self.tta)[..., :height, :width]
+
+    def _answer(self, values: Tensor) -> Tensor:
+        return self.network.segment(values)[-1].sigmoid()
 
 
 def _reflected(length: int, multiple: int) -> Tensor:

@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from detect.errors import DetectError, PredictionError
 from detect.models import Network
 from detect.normalise import Normalisation
+from detect.tta import Moves, average_moves
 from detect.weightsfile import read_weights
 from synth.frames import Frame, encode_png, find_frames
 from synth.targets import Box, find_targets, label_targets
@@ -65,6 +66,9 @@ class Detector:
         Longest side in pixels of what the network sees at once; rounded down to its multiple.
     overlap : int
         Least number of pixels that neighbouring tiles share; rounded up to its multiple.
+    tta : {1, 4, 9}
+        Over how many moves of the frame by a pixel the answer is averaged, in so many times the
+        time; see `detect.tta`.
 
     Raises
     ------
@@ -80,6 +84,7 @@ class Detector:
         precision: Precision = "float32",
         tile: int = TILE,
         overlap: int = OVERLAP,
+        tta: Moves = 1,
     ) -> None:
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -93,6 +98,7 @@ class Detector:
         self.dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
         self.network = self.network.to(self.dtype)
         self.multiple = network.multiple
+        self.tta = tta
         self._tile = tile // self.multiple * self.multiple
         self._overlap = -(-max(overlap, _FADE) // self.multiple) * self.multiple
         if self._tile <= self._overlap:
@@ -137,10 +143,14 @@ class Detector:
             0 to 1, on the device.
         """
         self.network.eval()
-        dtype = torch.float32 if self.network.full_input else self.dtype
         with torch.no_grad():
-            placed = values.to(dtype, memory_format=torch.channels_last)
-            return self.network(placed)[-1].float().sigmoid()
+            return average_moves(self._answer, values, self.tta)
+
+    def _answer(self, values: Tensor) -> Tensor:
+        dtype = torch.float32 if self.network.full_input else self.dtype
+        placed = values.to(dtype, memory_format=torch.channels_last)
+        answer: Tensor = self.network(placed)[-1].float().sigmoid()
+        return answer
 
     def _infer(self, values: Tensor) -> Tensor:
         """From (1, C, H, W) to the probabilities (H, W), on the processor."""
@@ -187,6 +197,7 @@ def load_detector(
     precision: Precision = "float32",
     tile: int = TILE,
     overlap: int = OVERLAP,
+    tta: Moves = 1,
 ) -> Detector:
     """Make a detector from a weights file.
 
@@ -196,7 +207,7 @@ def load_detector(
     Parameters
     ----------
     path : Path
-    device, precision, tile, overlap
+    device, precision, tile, overlap, tta
         See `Detector`.
 
     Raises
@@ -217,7 +228,7 @@ def load_detector(
     weights = read_weights(path)
     network = fold_norms(weights.build(path))
     network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Detector(network, weights.normalisation, device, precision, tile, overlap)
+    return Detector(network, weights.normalisation, device, precision, tile, overlap, tta)
 
 
 def shipped_weights() -> Path:

@@ -22,6 +22,7 @@ from detect.errors import TrainingError
 from detect.normalise import Normalisation
 from detect.predict import Detector, load_detector
 from detect.recipe import Compute
+from detect.tta import Moves
 from synth.frames import Frame
 
 # How near to a pixel of a target an answer must be to be meant for it, in pixels.
@@ -39,10 +40,13 @@ class Teaching:
         holds out; those of runs with the same data, seed and share of validation were not.
     share : float
         Of the teachers' answer in the label of a pixel; the rest is the label itself.
+    tta : {1, 4, 9}
+        Over how many moves of a window by a pixel they average; see `detect.tta`.
     """
 
     weights: tuple[Path, ...]
     share: float = 0.5
+    tta: Moves = 1
 
 
 class Teachers:
@@ -81,7 +85,7 @@ class Teachers:
         self._detectors: list[Detector] = []
         self._maps: list[_Maps | None] = []
         for path in teaching.weights:
-            detector = load_detector(path, "cpu", precision)  # type: ignore[arg-type]
+            detector = load_detector(path, "cpu", precision, tta=teaching.tta)  # type: ignore[arg-type]
             if crop % detector.multiple:
                 raise TrainingError(
                     f"{path}: its network takes sides that are multiples of {detector.multiple}, "

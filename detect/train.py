@@ -324,6 +324,8 @@ def _identify(
     if teaching is not None:
         by = [hashlib.sha256(path.read_bytes()).hexdigest() for path in teaching.weights]
         identity["teaching"] = {"by": by, "share": teaching.share}
+        if teaching.tta > 1:
+            identity["teaching"]["tta"] = teaching.tta
     return identity
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from detect.errors import PredictionError
 from detect.predict import load_detector, name_frames
 from detect.pseudo import Confidence, mean_probability, pseudo_label
+from detect.tta import Moves
 from detect.weightsfile import read_weights
 from pipelines.errors import ConfigError
 from pipelines.export import ExportResult, write_set
@@ -89,6 +90,7 @@ def label_frames(
     base: Dataset | None = None,
     validation: float = 0.1,
     device: str = "auto",
+    tta: Moves = 1,
     pool: Pool | None = None,
     progress: Progress | None = None,
 ) -> Labelling:
@@ -112,6 +114,8 @@ def label_frames(
     validation : float
         Share of the labelled set's training images that is held out.
     device : str
+    tta : {1, 4, 9}
+        Over how many moves of a frame by a pixel every detector averages; see `detect.tta`.
     pool : Pool, optional
         Reads and writes.
     progress : callable, optional
@@ -141,7 +145,7 @@ def label_frames(
     seen = set() if base is None else set(pool.map(partial(_digest, base), [p.id for p in pairs]))
     taken = {pair.id for pair in pairs}
 
-    detectors = [load_detector(path, device) for path in weights]
+    detectors = [load_detector(path, device, tta=tta) for path in weights]
     by = sha256("".join(sha256(path.read_bytes()) for path in weights).encode())[:12]
     found: list[Found] = []
     doubtful, known = [], []
@@ -177,6 +181,7 @@ def label_frames(
         "command": "label",
         "confidence": asdict(confidence),
         "weights": by,
+        "tta": tta,
         "frames": sha256(b"".join(digests)),
         "validation": validation if base is not None else None,
     }

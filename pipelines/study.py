@@ -25,10 +25,11 @@ from typing import Any
 from detect.errors import TrainingInterruptedError
 from detect.files import write_json
 from detect.identity import flatten, shorten
-from detect.predict import load_detector
+from detect.predict import Detector, load_detector
 from detect.pseudo import Confidence
 from detect.teachers import Teaching
 from detect.train import BEST, LAST, train
+from detect.tta import Moves
 from pipelines.build import build
 from pipelines.errors import ConfigError, PipelineError, StoreError
 from pipelines.label import label_frames
@@ -390,22 +391,23 @@ def make_run(
         teaching = None
         if run.arm.teach is not None:
             paths = tuple(teacher.weights_path for teacher in run.teachers)
-            teaching = Teaching(paths, run.arm.teach.share)
+            teaching = Teaching(paths, run.arm.teach.share, run.arm.teach.tta)
         train(recipe, open_dataset(data), training, run.arm.init, watch, log, teaching)
         # Before it is judged, so that a run whose sets could not be removed is not yet done.
         if not keep_sets:
             _remove(built)
             _remove(labelled)
-    detector = None
+    detectors: dict[Moves, Detector] = {}
     for one, root, noise in run.evaluations:
         path = run.scores_path(one)
         if path.is_file():
             continue
-        if detector is None:
-            detector = load_detector(run.weights_path, run.arm.train.compute.device)
+        if one.tta not in detectors:
+            device = run.arm.train.compute.device
+            detectors[one.tta] = load_detector(run.weights_path, device, tta=one.tta)
         dataset = open_dataset(run.base if one.split == "val" else root)
         change = evaluation_noise(_cameras(noise), one) if noise is not None else None
-        score_run(detector, dataset, dataset.ids(one.split), change).save(path)
+        score_run(detectors[one.tta], dataset, dataset.ids(one.split), change).save(path)
 
 
 def _remove(place: Path) -> None:
@@ -431,6 +433,7 @@ def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:
         root=run.base,
         base=open_dataset(run.base),
         device=run.arm.train.compute.device,
+        tta=settings.tta,
         pool=pool,
     )
     return out
@@ -492,9 +495,10 @@ def _frames_of(
 def _with_label(run: Run, labellers: tuple[Run, ...], frames: Mapping[str, ImageFile]) -> Run:
     """A run with what labels for it, which is part of what it is."""
     assert run.arm.label is not None
-    label = run.arm.label.model_dump(mode="json") | {
+    label = run.arm.label.model_dump(mode="json", exclude={"tta"}) | {
         "ids": sha256("".join(f"{id_}\n" for id_ in frames).encode()),
         "by": _identities(labellers),
+        **_tta(run.arm.label.tta),
     }
     identity = {**run.identity, "label": label}
     return replace(run, identity=identity, labellers=labellers, frames=frames)
@@ -503,8 +507,14 @@ def _with_label(run: Run, labellers: tuple[Run, ...], frames: Mapping[str, Image
 def _with_teachers(run: Run, teachers: tuple[Run, ...]) -> Run:
     """A run with what teaches it, which is part of what it is."""
     assert run.arm.teach is not None
-    teach = {"share": run.arm.teach.share, "by": _identities(teachers)}
+    settings = run.arm.teach
+    teach = {"share": settings.share, "by": _identities(teachers), **_tta(settings.tta)}
     return replace(run, identity={**run.identity, "teach": teach}, teachers=teachers)
+
+
+def _tta(moves: Moves) -> dict[str, int]:
+    """What is said of it in an identity: nothing of the frame as it is."""
+    return {"tta": moves} if moves > 1 else {}
 
 
 def _identities(runs: Iterable[Run]) -> dict[str, str]:

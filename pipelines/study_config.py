@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from detect.tta import Moves
 from pipelines.build_config import BuildConfig, Strength
 from pipelines.config import StrictModel, load_config
 from pipelines.errors import ConfigError
@@ -79,6 +80,8 @@ class LabelSettings(StrictModel):
     by : tuple of str
         Arms above this one; their runs of the same fraction and seed label together.
     threshold, doubt, sure : float
+    tta : {1, 4, 9}
+        Over how many moves of a frame they average; see `detect.tta`.
     """
 
     frames: Name = REST
@@ -86,6 +89,7 @@ class LabelSettings(StrictModel):
     threshold: Probability = 0.5
     doubt: Probability = 0.2
     sure: Probability = 0.8
+    tta: Moves = 1
 
     @field_validator("by", mode="before")
     @classmethod
@@ -102,10 +106,13 @@ class TeachSettings(StrictModel):
         Arms above this one; their runs of the same fraction and seed teach together.
     share : float
         Of their mean answer in the label of a pixel.
+    tta : {1, 4, 9}
+        Over how many moves of a window they average; see `detect.tta`.
     """
 
     by: Annotated[tuple[Name, ...], Field(min_length=1)]
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    tta: Moves = 1
 
     @field_validator("by", mode="before")
     @classmethod
@@ -154,6 +161,8 @@ class JudgingSettings(StrictModel):
         Whose, by the name of one of the study's noise sources; of all of them by default.
     label : str
         What the noise is called in the name of the split, as in ``test+noise2``.
+    tta : {1, 4, 9}
+        Over how many moves of a frame detectors average; see `detect.tta`.
     """
 
     split: Literal["val", "test"] = "test"
@@ -161,6 +170,7 @@ class JudgingSettings(StrictModel):
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (0.0,)
     noise: str | None = None
     label: Name = "noise"
+    tta: Moves = 1
 
     @field_validator("strengths", mode="before")
     @classmethod
@@ -239,13 +249,15 @@ class Evaluation:
     strength: float = 0.0
     noise: str | None = None
     label: str = "noise"
+    tta: Moves = 1
 
     @property
     def name(self) -> str:
-        """Its name in tables: ``val``, ``test``, ``test@other``, ``test+noise2``."""
+        """Its name in tables: ``val``, ``test``, ``test@other``, ``test+noise2``, ``test+tta9``."""
         other = f"@{self.against}" if self.against else ""
         noise = f"+{self.label}{self.strength:g}" if self.strength else ""
-        return f"{self.split}{other}{noise}"
+        tta = f"+tta{self.tta}" if self.tta > 1 else ""
+        return f"{self.split}{other}{noise}{tta}"
 
 
 VALIDATION = Evaluation("val")
@@ -257,7 +269,7 @@ def evaluations(tests: Iterable[JudgingSettings]) -> list[Evaluation]:
     found = [VALIDATION]
     for test in tests:
         for strength in test.strengths:
-            one = Evaluation(test.split, test.against, strength, test.noise, test.label)
+            one = Evaluation(test.split, test.against, strength, test.noise, test.label, test.tta)
             if one.name != VALIDATION.name:
                 found.append(one)
     return found

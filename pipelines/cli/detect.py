@@ -162,6 +162,20 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
     return name
 
 
+def _moves(context: click.Context, option: click.Parameter, count: str | None) -> int | None:
+    return None if count is None else int(count)
+
+
+_tta_option = click.option(
+    "--tta",
+    type=click.Choice(["1", "4", "9"]),
+    default="1",
+    show_default=True,
+    callback=_moves,
+    help="Moves of a frame by a pixel whose answers are averaged, in so many times the time.",
+)
+
+
 _device_option = click.option(
     "--device",
     default="auto",
@@ -207,6 +221,12 @@ main.add_command(run_report)
     type=_Number(0, 1, min_open=True),
     help="Share of the teachers' answers in the labels, 0.5 unless given.",
 )
+@click.option(
+    "--teacher-tta",
+    type=click.Choice(["1", "4", "9"]),
+    callback=_moves,
+    help="Moves of a window by a pixel over which teachers average, 1 unless given.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Replaces `seed`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps; replaces `compute.device`.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace any key.")
@@ -218,6 +238,7 @@ def train(
     init: Path | None,
     teachers: tuple[Path, ...],
     teaching: float | None,
+    teacher_tta: Any,
     seed: int | None,
     device: str | None,
     overrides: tuple[str, ...],
@@ -246,6 +267,8 @@ def train(
 
     if teaching is not None and not teachers:
         raise click.UsageError("--teaching is a share of teachers' answers; give --teacher too")
+    if teacher_tta is not None and not teachers:
+        raise click.UsageError("--teacher-tta is how teachers answer; give --teacher too")
 
     if device is not None:
         overrides = (*overrides, f"compute.device={device}")
@@ -262,7 +285,10 @@ def train(
     from detect.train import train as run
     from synth.dataset import open_dataset
 
-    taught = Teaching(teachers, 0.5 if teaching is None else teaching) if teachers else None
+    taught = None
+    if teachers:
+        share = 0.5 if teaching is None else teaching
+        taught = Teaching(teachers, share, teacher_tta or 1)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     try:
         outcome = run(
@@ -304,12 +330,14 @@ def train(
 @click.argument("weights", type=_file)
 @click.argument("dataset", type=_folder)
 @_judging
+@_tta_option
 @_device_option
 @json_option
 def test(
     weights: Path,
     dataset: Path,
     judging: _Judging,
+    tta: Any,
     device: str,
     as_json: bool,
 ) -> None:
@@ -320,6 +348,7 @@ def test(
       detect test runs/demo/best.safetensors out/demo
       detect test runs/demo/best.safetensors out/demo --protocol dnanet --json
       detect test runs/demo/best.safetensors out/demo --csv curve.csv --by area --by scr
+      detect test runs/demo/best.safetensors out/demo --tta 9
     """
     from detect.evaluate import Case, require_ids
     from detect.predict import load_detector
@@ -327,7 +356,7 @@ def test(
 
     opened = open_dataset(dataset)
     ids = require_ids(opened, judging.split)
-    detector = load_detector(weights, device)
+    detector = load_detector(weights, device, tta=tta)
 
     def cases() -> Iterator[Case]:
         for id_ in ids:
@@ -335,7 +364,7 @@ def test(
             yield Case(id_, detector(frame), truth, frame)
 
     scores = _judge(progress(cases(), len(ids), "test"), judging)
-    origin = {"weights": str(weights), "dataset": str(dataset), "split": judging.split}
+    origin = {"weights": str(weights), "dataset": str(dataset), "split": judging.split, "tta": tta}
     _show_scores(scores | origin, f"{weights} on {opened.name} {judging.split}", as_json)
 
 
@@ -428,6 +457,7 @@ def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
 @click.option("--ids", help="These images, separated by commas.")
 @click.option("--count", type=click.IntRange(1), help="The first so many of the split.")
 @click.option("--surface", is_flag=True, help="Three-dimensional surfaces, as ID_surface.png.")
+@_tta_option
 @_device_option
 @json_option
 def visualize(
@@ -438,6 +468,7 @@ def visualize(
     ids: str | None,
     count: int | None,
     surface: bool,
+    tta: Any,
     device: str,
     as_json: bool,
 ) -> None:
@@ -467,7 +498,7 @@ def visualize(
     )
     if not chosen:
         raise click.UsageError("--ids names no image")
-    detector = load_detector(weights, device)
+    detector = load_detector(weights, device, tta=tta)
     out.mkdir(parents=True, exist_ok=True)
     written = []
     for id_ in progress(chosen, len(chosen), "visualize"):
@@ -537,6 +568,7 @@ def _require_outside(out: Path, inputs: Iterable[Path]) -> None:
     show_default=True,
     help="bfloat16 is quicker on processors that compute in it; rims of targets may differ.",
 )
+@_tta_option
 @_device_option
 @json_option
 def predict(
@@ -548,6 +580,7 @@ def predict(
     tile: int,
     overlap: int,
     precision: Any,
+    tta: Any,
     device: str,
     as_json: bool,
 ) -> None:
@@ -577,7 +610,7 @@ def predict(
     _require_outside(out, inputs)
     frames = name_frames(inputs)
     chosen = weights if weights is not None else shipped_weights()
-    detector = load_detector(chosen, device, precision, tile, overlap)
+    detector = load_detector(chosen, device, precision, tile, overlap, tta)
     entries: list[dict[str, Any]] = []
     for name, path in progress(frames.items(), len(frames), "predict"):
         frame = read_frame(path)
@@ -602,7 +635,12 @@ def predict(
             | {kind: file for kind, (file, _) in results.items()}
             | {"targets": [vars(target) for target in found]}
         )
-    summary = {"weights": str(chosen), "threshold": threshold, "frames": entries}
+    summary = {
+        "weights": str(chosen),
+        "threshold": threshold,
+        "tta": tta,
+        "frames": entries,
+    }
     replace_file(out / "targets.json", (json.dumps(summary, indent=1) + "\n").encode())
     if as_json:
         emit_json(summary)
@@ -657,6 +695,7 @@ def predict(
     show_default=True,
     help="Share of the labelled set's training images for its list val, where it has none.",
 )
+@_tta_option
 @_device_option
 @json_option
 def label(
@@ -668,6 +707,7 @@ def label(
     doubt: float,
     sure: float,
     validation: float,
+    tta: Any,
     device: str,
     as_json: bool,
 ) -> None:
@@ -705,6 +745,7 @@ def label(
             base=None if labelled is None else open_dataset(labelled),
             validation=validation,
             device=device,
+            tta=tta,
             progress=report,
         )
     if as_json:
@@ -749,8 +790,9 @@ def average(weights: tuple[Path, ...], out: Path, as_json: bool) -> None:
 @main.command()
 @click.argument("weights", type=_file)
 @click.option("--out", type=_file, required=True, help="An .onnx file.")
+@_tta_option
 @json_option
-def export(weights: Path, out: Path, as_json: bool) -> None:
+def export(weights: Path, out: Path, tta: Any, as_json: bool) -> None:
     """Write a detector as ONNX, for programs that have no torch.
 
     The graph takes frames of any size as float32 and gives probabilities; normalisation and padding
@@ -766,7 +808,7 @@ def export(weights: Path, out: Path, as_json: bool) -> None:
 
     from detect.export import export_onnx
 
-    made = export_onnx(weights, out)
+    made = export_onnx(weights, out, tta)
     if as_json:
         emit_json({"onnx": str(out), **made._asdict()})
         return

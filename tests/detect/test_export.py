@@ -105,6 +105,21 @@ def test_normalisation_and_padding_are_those_of_the_detector(
     np.testing.assert_allclose(answer, Detector(network, rule, "cpu")(eight), atol=1e-5)
 
 
+def test_the_graph_averages_over_moves(weights: Path, tmp_path: Path) -> None:
+    made = export.export_onnx(weights, tmp_path / "four.onnx", tta=4)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "four.onnx", providers=["CPUExecutionProvider"]
+    )
+    assert session.get_modelmeta().custom_metadata_map["tta"] == "4"
+    assert made.difference <= 1e-4
+    for shape in ((64, 64), (31, 140)):
+        one = frame(shape)
+        (answer,) = session.run(None, {"frame": one[None, None].astype(np.float32)})
+        single, four = (load_detector(weights, "cpu", tta=tta)(one) for tta in (1, 4))
+        np.testing.assert_allclose(answer[0, 0], four, atol=1e-4)
+        assert np.abs(single - four).max() > 1e-2
+
+
 def test_a_constant_frame_is_no_division_by_zero() -> None:
     graph = export._Graph(build_model("small").eval(), OWN)
     with torch.inference_mode():

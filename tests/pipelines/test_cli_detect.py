@@ -161,6 +161,8 @@ def test_wrong_usage_has_its_own_status(
     fails(call("train", config, "--data", dataset), "--out", status=2)
     run = ("train", config, "--data", dataset, "--out", tmp_path / "o")
     fails(call(*run, "--teaching", 0.5), "--teacher", status=2)
+    fails(call(*run, "--teacher-tta", 9), "--teacher", status=2)
+    fails(call("test", weights, dataset, "--tta", 3), "--tta", status=2)
     for share in (0, "nan"):
         fails(call(*run, "--teacher", weights, "--teaching", share), "--teaching", status=2)
     fails(call("test", weights), "DATASET", status=2)

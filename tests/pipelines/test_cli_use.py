@@ -144,6 +144,22 @@ def test_predictions_can_be_scored_and_made_again(
     assert len({score["fa"] for score in scores}) == 1
 
 
+def test_moves_change_what_is_predicted_alike_in_every_command(
+    weights: Path, small_set: SmallSet, tmp_path: Path
+) -> None:
+    maps = []
+    for tta in (1, 9):
+        out = tmp_path / str(tta)
+        run = ("predict", small_set.root / "images", "--weights", weights, "--out", out)
+        assert json.loads(call(*run, "--tta", tta, "--json").stdout)["tta"] == tta
+        maps.append(read(out / "probabilities" / f"{small_set.test[0]}.png").astype(int))
+        tested = call("test", weights, small_set.root, "--tta", tta, "--json").stdout
+        scored = call("score", out / "probabilities", small_set.root, "--json").stdout
+        assert json.loads(tested)["tta"] == tta
+        assert json.loads(tested)["iou"] == json.loads(scored)["iou"]
+    assert np.abs(maps[0] - maps[1]).max() > 10
+
+
 def test_large_frames_are_tiled(weights: Path, tmp_path: Path) -> None:
     frame = np.random.default_rng(0).integers(0, 256, (40, 700)).astype(np.uint8)
     cv2.imwrite(str(tmp_path / "wide.png"), frame)

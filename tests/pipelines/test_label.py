@@ -30,7 +30,7 @@ class Bright:
 
 @pytest.fixture
 def bright(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(label_module, "load_detector", lambda path, device: Bright())
+    monkeypatch.setattr(label_module, "load_detector", lambda path, device, tta: Bright())
 
 
 @pytest.fixture
@@ -116,6 +116,25 @@ def test_frames_alone_make_a_set(bright: None, tmp_path: Path) -> None:
     write_frames(tmp_path / "night", {"a": 200, "bb": 210})
     assert call(tmp_path / "night", "--out", tmp_path / "out").exit_code == 0
     assert open_dataset(tmp_path / "out").splits["train"] == ("a", "bb")
+
+
+def test_the_detector_averages_over_moves_when_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def load(path: Path, device: str, tta: int) -> Bright:
+        asked.append(tta)
+        return Bright()
+
+    monkeypatch.setattr(label_module, "load_detector", load)
+    write_frames(tmp_path / "night", {"a": 200})
+    for name, options in (("one", ()), ("nine", ("--tta", 9))):
+        assert call(tmp_path / "night", "--out", tmp_path / name, *options).exit_code == 0
+    assert asked == [1, 9]
+    said = [(tmp_path / name / "dataset.json").read_text() for name in ("one", "nine")]
+    assert '"tta": 9' in said[1]
+    assert said[0] != said[1]
 
 
 def test_a_second_run_finds_the_set_there(bright: None, tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
 
 def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "a-long", "a-wide", "b-nudt"}
-    wanted |= {"b-nuaa", "b-long", "e-own"}
+    wanted |= {"b-nuaa", "b-long", "e-own", "e-few"}
     assert wanted | {"acm", "acm-taught", "dnanet", "demo"} == {path.stem for path in CONFIGS}
 
 
@@ -134,6 +134,7 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
         ({"tests": [{"splt": "test"}]}, r"tests\.0\.splt: unknown key; did you mean 'split'"),
         ({"tests": [{}, {"strengths": 0}]}, r"tests: 'test' is asked for twice"),
         ({"tests": [{"noise": "x"}]}, r"tests\.0: noise: goes with strengths"),
+        ({"tests": [{"tta": 2}]}, r"tests\.0\.tta"),
         ({"stepps": 3}, r"stepps: unknown key; did you mean 'steps'"),
     ],
 )
@@ -152,9 +153,12 @@ def test_splits_are_named_after_set_and_noise(read: Read) -> None:
         {"against": "nuaa"},
         {"against": "nuaa", "strengths": 2, "noise": "camera", "label": "cam"},
         {"split": "val", "strengths": [0, 2]},
+        {"strengths": [0, 2], "tta": 9},
+        {"split": "val", "tta": 4},
     ]
     names = [one.name for one in evaluations(read(tests=tests)[0].tests)]
     assert names == [
         *("val", "test", "test+noise1", "test+noise2.5"),
         *("test@nuaa", "test@nuaa+cam2", "val+noise2"),
+        *("test+tta9", "test+noise2+tta9", "val+tta4"),
     ]

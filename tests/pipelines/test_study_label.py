@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -49,7 +50,7 @@ STUDY: dict[str, Any] = {
             "build": {"config": "build.yaml", "set": {"noise": None}},
         },
     },
-    "tests": [{"split": "test"}],
+    "tests": [{"split": "test"}, {"split": "val", "tta": 9}],
 }
 
 
@@ -211,3 +212,29 @@ def test_a_run_is_another_one_with_another_share(folder: Path, done: Path) -> No
     assert {**before, "taught": None} == {**after, "taught": None}
     written = json.loads((done / "runs" / "taught" / "f0.4-s0" / "run.json").read_text())
     assert written == before["taught"]
+
+
+@pytest.mark.parametrize("key", ["labelled.label", "taught.teach"])
+def test_moves_are_part_of_what_a_run_is(folder: Path, key: str) -> None:
+    before, after = identities(folder), identities(folder, f"arms.{key}.tta=4")
+    name, part = key.split(".")
+    assert after[name][part]["tta"] == 4
+    assert "tta" not in before[name][part]
+    assert before["originals"] == after["originals"]
+
+
+def test_moves_reach_labels_teachers_and_scores(folder: Path, tmp_path: Path, done: Path) -> None:
+    out = tmp_path / "out"
+    moves = ("--set", "arms.labelled.label.tta=4", "--set", "arms.taught.teach.tta=9")
+    outcome = run(folder, out, "--only", "taught", *moves, "--keep-sets", "--test")
+    assert outcome.status == 0, outcome.err
+    labels = (out / "runs" / "labelled" / "f0.4-s0" / "labelled" / "dataset.json").read_text()
+    assert '"tta": 4' in labels
+    place = out / "runs" / "taught" / "f0.4-s0"
+    assert json.loads((place / "train" / "run.json").read_text())["teaching"]["tta"] == 9
+    with (
+        np.load(place / "scores" / "val.npz") as one,
+        np.load(place / "scores" / "val+tta9.npz") as nine,
+    ):
+        assert list(one["ids"]) == list(nine["ids"])
+        assert (one["curve"] != nine["curve"]).any()
