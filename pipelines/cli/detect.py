@@ -365,7 +365,8 @@ def test(
 
     scores = _judge(progress(cases(), len(ids), "test"), judging)
     origin = {"weights": str(weights), "dataset": str(dataset), "split": judging.split, "tta": tta}
-    _show_scores(scores | origin, f"{weights} on {opened.name} {judging.split}", as_json)
+    moved = f", mean of {tta} moves" if tta > 1 else ""
+    _show_scores(scores | origin, f"{weights} on {opened.name} {judging.split}{moved}", as_json)
 
 
 @main.command()
