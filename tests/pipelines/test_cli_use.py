@@ -316,7 +316,7 @@ def test_export_tells_what_it_wrote(
 
     # The export itself is tested beside it; it takes seconds.
     made = export.Exported("small", "DN of any depth", 1_800_000, 2.5e-6)
-    monkeypatch.setattr(export, "export_onnx", lambda path, out: made)
+    monkeypatch.setattr(export, "export_onnx", lambda path, out, tta: made)
     out = tmp_path / "w.onnx"
     assert "1.8 MB, at most 2.5e-06 from torch" in call("export", weights, "--out", out).stdout
     told = json.loads(call("export", weights, "--out", out, "--json").stdout)
