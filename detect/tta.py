@@ -3,9 +3,9 @@
 A network that pools, or takes squares of pixels for channels as `small` does, does not answer to a
 frame that lies one pixel to the right with the same answer one pixel to the right (aliasing: Zhang,
 ICML 2019; Azulay & Weiss, JMLR 2019). Over a target of nine pixels a changed rim is a third of its
-IoU. The mean over the moves is steadier, and better than the answer to the frame as it is. Mirror images and turns
-would be further views, but masks that lie half a pixel beside their targets, always to one side, as
-those of NUDT-SIRST do, contradict each other in them.
+IoU. The mean over the moves is steadier, and better than the answer to the frame as it is. Mirror
+images and turns would be further views, but masks that lie half a pixel beside their targets,
+always to one side, as those of NUDT-SIRST do, contradict each other in them.
 """
 
 from __future__ import annotations
