@@ -47,6 +47,16 @@ from pipelines.study_config import (
     evaluations,
     unknown,
 )
+from pipelines.study_helpers import (
+    IDENTITY,
+    SCORES,
+    TRAINING,
+    Helper,
+    describe,
+    find_helper,
+    place_of,
+    read_identity,
+)
 from pipelines.study_scores import RunScores, evaluation_noise, load_scores, score_run
 from pipelines.study_sets import (
     Labelled,
@@ -65,8 +75,8 @@ from synth.noise.model import NoiseModel
 
 Sources = Mapping[str, Sequence[NoiseSource]]
 
-RUNS, SETS, NOISE = "runs", "sets", "noise"
-_IDENTITY, _SCORES, _TRAINING, _BUILT, _LABELLED = "run.json", "scores", "train", "set", "labelled"
+SETS, NOISE = "sets", "noise"
+_BUILT, _LABELLED = "set", "labelled"
 
 
 @dataclass(frozen=True)
@@ -108,11 +118,11 @@ class Run:
         What it is judged on: the set, and the noise of a sensor.
     weights : str
         Name of the weights file that is judged.
-    labellers : tuple of Run
+    labellers : tuple of Helper
         Those whose detectors label frames for it.
     frames : mapping of str to ImageFile
         Those frames.
-    teachers : tuple of Run
+    teachers : tuple of Helper
         Those whose detectors look at every window with it.
     """
 
@@ -124,19 +134,24 @@ class Run:
     identity: Mapping[str, Any]
     evaluations: tuple[tuple[Evaluation, Path, Path | None], ...]
     weights: str
-    labellers: tuple[Run, ...] = ()
+    labellers: tuple[Helper, ...] = ()
     frames: Mapping[str, ImageFile] = field(default_factory=dict)
-    teachers: tuple[Run, ...] = ()
+    teachers: tuple[Helper, ...] = ()
 
     @property
     def turn(self) -> int:
         """In which turn it can be made: after those that it needs."""
-        return max((1 + run.turn for run in (*self.labellers, *self.teachers)), default=0)
+        return max((1 + one.turn for one in (*self.labellers, *self.teachers)), default=0)
+
+    @property
+    def helper(self) -> Helper:
+        """What others see of it that it labels for or teaches."""
+        return Helper(self.arm.name, self.identity, self.weights_path, self.turn)
 
     @property
     def weights_path(self) -> Path:
         """The weights file that is judged."""
-        return self.place / _TRAINING / self.weights
+        return self.place / TRAINING / self.weights
 
     @property
     def name(self) -> str:
@@ -155,11 +170,11 @@ class Run:
 
     def scores_path(self, one: Evaluation) -> Path:
         """Where its scores on a split are."""
-        return self.place / _SCORES / f"{one.name}.npz"
+        return self.place / SCORES / f"{one.name}.npz"
 
     def history(self) -> list[dict[str, Any]]:
         """One entry a validation; see `detect.train.train`."""
-        path = self.place / _TRAINING / "history.json"
+        path = self.place / TRAINING / "history.json"
         try:
             return list(json.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, RecursionError):
@@ -205,6 +220,7 @@ def prepare(
     data: Path,
     noise: Mapping[str, Sequence[Path]] | None = None,
     against: Mapping[str, Path] | None = None,
+    runs: Mapping[str, Path] | None = None,
     choice: Choice | None = None,
     device: str | None = None,
     jobs: int = 0,
@@ -224,6 +240,8 @@ def prepare(
         Noise sources by name.
     against : mapping of str to Path
         Further test sets by name.
+    runs : mapping of str to Path
+        Folders of other studies, whose runs label frames or teach, by name.
     choice : Choice, optional
     device : str, optional
         Instead of the configurations' `compute.device`.
@@ -237,12 +255,12 @@ def prepare(
     """
     choice = choice or Choice()
     chosen = _with_needed(_choose(config, choice), arms)
-    noise, against = dict(noise or {}), dict(against or {})
+    noise, against, elsewhere = dict(noise or {}), dict(against or {}), dict(runs or {})
     pool = Pool(jobs, "threads")
     if device is not None:
         arms = [_on_device(arm, device) for arm in arms]
     wanted = [one for one in evaluations(config.tests) if one.split == "val" or choice.test]
-    _require_known(arms, chosen, wanted, noise, against)
+    _require_known(arms, chosen, wanted, noise, against, elsewhere)
 
     labelled = open_labelled(data, pool)
     forbidden = {labelled.pixels[id_]: f"{id_} of {data}" for id_ in labelled.dataset.ids("test")}
@@ -280,36 +298,54 @@ def prepare(
         for name in {arm.label.frames for arm in arms if arm.label} & others.keys()
     }
     made: dict[tuple[str, float, int], Run] = {}
+
+    def helpers(run: Run, names: Sequence[str]) -> tuple[Helper, ...]:
+        """Runs of the same fraction and seed, of this study or another one."""
+        found = []
+        for name in names:
+            other, apart, _ = name.partition("/")
+            if not apart:
+                found.append(made[name, run.fraction, run.seed].helper)
+                continue
+            try:
+                images = run.identity["images"]
+                found.append(find_helper(name, elsewhere[other], run.fraction, run.seed, images))
+            except (ConfigError, KeyError):
+                # A run that is not to be made now may stay what it is.
+                if (run.arm.name, run.fraction, run.seed) in chosen:
+                    raise
+        return tuple(found)
+
     for fraction in config.fractions:
         for arm in arms:
             for seed in config.seeds:
-                place, part = f"f{fraction:g}-s{seed}", parts[fraction, seed]
+                part = parts[fraction, seed]
                 run = _run(config, arm, fraction, seed, labelled, part, sources)
                 if arm.label is not None:
                     if arm.label.frames == REST:
                         frames = _frames_of(labelled.dataset, part.rest, {}, pool)
                     else:
                         frames = unlabelled.get(arm.label.frames, {})
-                    labellers = tuple(made[name, fraction, seed] for name in arm.label.by)
-                    run = _with_label(run, labellers, frames)
+                    run = _with_label(run, helpers(run, arm.label.by), frames)
                 if arm.teach is not None:
-                    teachers = tuple(made[name, fraction, seed] for name in arm.teach.by)
-                    run = _with_teachers(run, teachers)
+                    run = _with_teachers(run, helpers(run, arm.teach.by))
+                place = place_of(out, arm.name, fraction, seed)
                 made[arm.name, fraction, seed] = replace(
                     run,
-                    place=out / RUNS / arm.name / place,
-                    base=out / SETS / place,
+                    place=place,
+                    base=out / SETS / place.name,
                     evaluations=judging,
                 )
-    runs = list(made.values())
-    now = [run for run in runs if (run.arm.name, run.fraction, run.seed) in chosen]
+    every = list(made.values())
+    now = [run for run in every if (run.arm.name, run.fraction, run.seed) in chosen]
     for run in now:
         _claim(run, check=True)
     for fraction, seed in {(run.fraction, run.seed): None for run in now if not run.finished}:
-        link_set(out / SETS / f"f{fraction:g}-s{seed}", labelled.dataset, parts[fraction, seed])
+        place = place_of(out, "", fraction, seed)
+        link_set(out / SETS / place.name, labelled.dataset, parts[fraction, seed])
     ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
     ready.sort(key=lambda run: run.turn)
-    return Study(config, out, labelled.dataset, parts, tuple(runs), tuple(ready))
+    return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready))
 
 
 def execute(
@@ -378,7 +414,7 @@ def make_run(
     """Build a run's set, train on it, and judge it on what it was not yet judged on."""
     _claim(run)
     built, labelled = run.place / _BUILT, run.place / _LABELLED
-    training = run.place / _TRAINING
+    training = run.place / TRAINING
     if not run.trained:
         data = run.base
         if run.arm.label is not None:
@@ -390,7 +426,7 @@ def make_run(
         recipe = run.arm.train.recipe()
         teaching = None
         if run.arm.teach is not None:
-            paths = tuple(teacher.weights_path for teacher in run.teachers)
+            paths = tuple(teacher.weights for teacher in run.teachers)
             teaching = Teaching(paths, run.arm.teach.share, run.arm.teach.tta)
         train(recipe, open_dataset(data), training, run.arm.init, watch, log, teaching)
         # Before it is judged, so that a run whose sets could not be removed is not yet done.
@@ -427,7 +463,7 @@ def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:
     """Let other runs label a run's frames; return the set of these and its own images."""
     label_frames(
         run.frames,
-        [labeller.weights_path for labeller in run.labellers],
+        [labeller.weights for labeller in run.labellers],
         Confidence(settings.threshold, settings.doubt, settings.sure),
         out,
         root=run.base,
@@ -492,33 +528,29 @@ def _frames_of(
     }
 
 
-def _with_label(run: Run, labellers: tuple[Run, ...], frames: Mapping[str, ImageFile]) -> Run:
+def _with_label(run: Run, labellers: tuple[Helper, ...], frames: Mapping[str, ImageFile]) -> Run:
     """A run with what labels for it, which is part of what it is."""
     assert run.arm.label is not None
     label = run.arm.label.model_dump(mode="json", exclude={"tta"}) | {
         "ids": sha256("".join(f"{id_}\n" for id_ in frames).encode()),
-        "by": _identities(labellers),
+        "by": describe(labellers),
         **_tta(run.arm.label.tta),
     }
     identity = {**run.identity, "label": label}
     return replace(run, identity=identity, labellers=labellers, frames=frames)
 
 
-def _with_teachers(run: Run, teachers: tuple[Run, ...]) -> Run:
+def _with_teachers(run: Run, teachers: tuple[Helper, ...]) -> Run:
     """A run with what teaches it, which is part of what it is."""
     assert run.arm.teach is not None
     settings = run.arm.teach
-    teach = {"share": settings.share, "by": _identities(teachers), **_tta(settings.tta)}
+    teach = {"share": settings.share, "by": describe(teachers), **_tta(settings.tta)}
     return replace(run, identity={**run.identity, "teach": teach}, teachers=teachers)
 
 
 def _tta(moves: Moves) -> dict[str, int]:
     """What is said of it in an identity: nothing of the frame as it is."""
     return {"tta": moves} if moves > 1 else {}
-
-
-def _identities(runs: Iterable[Run]) -> dict[str, str]:
-    return {run.arm.name: sha256(json.dumps(run.identity, sort_keys=True).encode()) for run in runs}
 
 
 def _on_device(arm: Arm, device: str) -> Arm:
@@ -532,8 +564,9 @@ def _require_known(
     wanted: Sequence[Evaluation],
     noise: Mapping[str, Sequence[Path]],
     against: Mapping[str, Path],
+    runs: Mapping[str, Path],
 ) -> None:
-    """Raise a `ConfigError` for noise or a test set that is named but not given."""
+    """Raise a `ConfigError` for noise, a test set or a study that is named but not given."""
     names = {name for name, _, _ in chosen}
     for arm in arms:
         if arm.name not in names:
@@ -550,6 +583,12 @@ def _require_known(
                 f"arms.{arm.name}.label.frames: {unknown('further set', frames, against)}; "
                 f"give --against {frames}=SET"
             )
+        for name in {one.partition("/")[0] for one in arm.elsewhere}:
+            if name not in runs:
+                raise ConfigError(
+                    f"arms.{arm.name}: {unknown('other study', name, runs)}; "
+                    f"give --runs {name}=FOLDER"
+                )
         if arm.init is not None and not arm.init.is_file():
             raise ConfigError(f"{arm.init}: no such file; arms.{arm.name}.init names it")
     for one in wanted:
@@ -702,13 +741,13 @@ def _claim(run: Run, check: bool = False) -> None:
     StoreError
         It belongs to another one; the message names the first difference.
     """
-    path = run.place / _IDENTITY
+    path = run.place / IDENTITY
     if not path.exists():
         if not check:
             run.place.mkdir(parents=True, exist_ok=True)
             write_json(path, dict(run.identity))
         return
-    present, wanted = dict(flatten(_read_identity(path))), dict(flatten(run.identity))
+    present, wanted = dict(flatten(read_identity(path))), dict(flatten(run.identity))
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):
             other = "give the same --noise, " if key.startswith("noise.") else ""
@@ -721,16 +760,9 @@ def _claim(run: Run, check: bool = False) -> None:
 
 def _is_same(run: Run) -> bool:
     """Whether the folder is of this run; which noise it had is not asked, it may not be given."""
-    path = run.place / _IDENTITY
+    path = run.place / IDENTITY
     apart = {"noise": None}
-    return path.is_file() and _read_identity(path) | apart == {**run.identity} | apart
-
-
-def _read_identity(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError, RecursionError):
-        raise StoreError(path, f"is damaged; remove {path.parent}") from None
+    return path.is_file() and read_identity(path) | apart == {**run.identity} | apart
 
 
 def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:

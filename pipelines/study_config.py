@@ -22,6 +22,16 @@ from pipelines.errors import ConfigError
 from pipelines.training import TrainConfig
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Helpers = Annotated[
+    tuple[
+        Annotated[
+            str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?$")
+        ],
+        ...,
+    ],
+    Field(min_length=1),
+]
+"""Arms above, or `STUDY/ARM` for an arm of another study."""
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -78,14 +88,15 @@ class LabelSettings(StrictModel):
         ``rest`` for the training images that are left over at a fraction below 1, or the name of
         one of the study's further sets, for its training images. Their labels are never read.
     by : tuple of str
-        Arms above this one; their runs of the same fraction and seed label together.
+        Arms above this one, and ``STUDY/ARM`` for those of one of `StudyConfig.runs`; their runs of
+        the same fraction and seed label together.
     threshold, doubt, sure : float
     tta : {1, 4, 9}
         Over how many moves of a frame they average; see `detect.tta`.
     """
 
     frames: Name = REST
-    by: Annotated[tuple[Name, ...], Field(min_length=1)]
+    by: Helpers
     threshold: Probability = 0.5
     doubt: Probability = 0.2
     sure: Probability = 0.8
@@ -103,14 +114,15 @@ class TeachSettings(StrictModel):
     Attributes
     ----------
     by : tuple of str
-        Arms above this one; their runs of the same fraction and seed teach together.
+        Arms above this one, and ``STUDY/ARM`` for those of one of `StudyConfig.runs`; their runs of
+        the same fraction and seed teach together.
     share : float
         Of their mean answer in the label of a pixel.
     tta : {1, 4, 9}
         Over how many moves of a window they average; see `detect.tta`.
     """
 
-    by: Annotated[tuple[Name, ...], Field(min_length=1)]
+    by: Helpers
     share: Annotated[float, Field(gt=0, le=1)] = 0.5
     tta: Moves = 1
 
@@ -124,6 +136,7 @@ class ArmSettings(StrictModel):
     """One arm. Without `build` it is trained on the labelled images themselves.
 
     `noise` names those of the study's noise sources that its set is built with, all by default.
+    `baseline` is the arm that it is compared with instead of the study's, one with its network say.
     With `label` it is trained on frames without labels too, and its set is built from both. With
     `teach` other arms' detectors look at every window with it.
     """
@@ -133,6 +146,7 @@ class ArmSettings(StrictModel):
     build: ChangedFile | None = None
     noise: tuple[str, ...] | None = None
     network: str | None = None
+    baseline: str | None = None
     init: Path | None = None
     train: ArmTraining = ArmTraining()
 
@@ -194,6 +208,7 @@ class StudyConfig(StrictModel):
     data: Path | None = None
     noise: dict[Name, Path | None] = Field(default_factory=dict)
     against: dict[Name, Path | None] = Field(default_factory=dict)
+    runs: dict[Name, Path | None] = Field(default_factory=dict)
     network: str | None = None
     steps: Count
     batch: Count = 16
@@ -220,10 +235,18 @@ class StudyConfig(StrictModel):
         if self.baseline not in self.arms:
             raise ValueError(f"baseline: {unknown('arm', self.baseline, self.arms)}")
         names = list(self.arms)
+        for name, arm in self.arms.items():
+            if arm.baseline is not None and arm.baseline not in self.arms:
+                raise ValueError(f"arms.{name}.baseline: {unknown('arm', arm.baseline, self.arms)}")
         for place, (name, arm) in enumerate(self.arms.items()):
             for key, wanted in (("label", arm.label), ("teach", arm.teach)):
                 for other in wanted.by if wanted else ():
-                    if other not in names[:place]:
+                    study, apart, _ = other.partition("/")
+                    if apart and study not in self.runs:
+                        raise ValueError(
+                            f"arms.{name}.{key}.by: {unknown('study in `runs`', study, self.runs)}"
+                        )
+                    if not apart and other not in names[:place]:
                         raise ValueError(
                             f"arms.{name}.{key}.by: {unknown('arm above', other, names[:place])}"
                         )
@@ -238,6 +261,10 @@ class StudyConfig(StrictModel):
                 f"tests: {twice[0]!r} is asked for twice; give one of them another `label`"
             )
         return self
+
+    def baseline_of(self, arm: str) -> str:
+        """Name of the arm that an arm is compared with."""
+        return self.arms[arm].baseline or self.baseline
 
 
 @dataclass(frozen=True)
@@ -303,7 +330,16 @@ class Arm:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """Names of the arms whose detectors it is made with."""
+        """Names of the study's arms whose detectors it is made with."""
+        return tuple(name for name in self._helpers if "/" not in name)
+
+    @property
+    def elsewhere(self) -> tuple[str, ...]:
+        """The same for arms of other studies, each ``STUDY/ARM``."""
+        return tuple(name for name in self._helpers if "/" in name)
+
+    @property
+    def _helpers(self) -> tuple[str, ...]:
         return tuple(name for one in (self.label, self.teach) if one for name in one.by)
 
 

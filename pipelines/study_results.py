@@ -98,7 +98,7 @@ def summarise(study: Study) -> dict[str, Any]:
     dict
         ``study``, ``baseline``, ``steps``, ``batch``, ``runs`` (done and in all); ``table``, an
         entry per fraction, split and arm with the scores' mean and standard deviation over seeds,
-        the difference to the baseline with its 95% interval (`pipelines.bootstrap`), and
+        ``baseline``, the difference to it with its 95% interval (`pipelines.bootstrap`), and
         ``pd_at_fa``, the greatest Pd of all seeds together within limits on Fa; ``reach``, an
         entry per fraction and arm, see `steps_to_reach`; ``images``, an entry per fraction;
         ``scores``, an entry per run and split.
@@ -121,8 +121,10 @@ def summarise(study: Study) -> dict[str, Any]:
                 if by_seed:
                     table.append(
                         {"fraction": fraction, "split": split, "arm": arm}
-                        | {"seeds": sorted(by_seed)}
-                        | _compare(config.name, fraction, split, arm, by_seed, of[config.baseline])
+                        | {"seeds": sorted(by_seed), "baseline": config.baseline_of(arm)}
+                        | _compare(
+                            config.name, fraction, split, arm, by_seed, of[config.baseline_of(arm)]
+                        )
                     )
     return {
         "study": config.name,
@@ -151,7 +153,7 @@ def summarise(study: Study) -> dict[str, Any]:
 
 
 def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
-    """How soon arms are where the baseline ends.
+    """How soon arms are where their baseline ends.
 
     Returns
     -------
@@ -168,7 +170,7 @@ def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
             steps: dict[int, int | None] = {}
             for seed in config.seeds:
                 own = curves.get((arm, fraction, seed))
-                goal = curves.get((config.baseline, fraction, seed))
+                goal = curves.get((config.baseline_of(arm), fraction, seed))
                 if own and goal:
                     wanted = goal[-1]["scores"]["iou"] or 0.0
                     at = (e["step"] for e in own if (e["scores"]["iou"] or 0.0) >= wanted)

@@ -21,6 +21,7 @@ import numpy as np
 
 from detect.lineage import read_origins
 from pipelines.errors import ConfigError
+from pipelines.lock import alone_in
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
 from pipelines.store import IMAGES, MASKS, sha256
@@ -282,6 +283,14 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
     wanted = {name: os.path.realpath(file) for name, file in files.items()}
     if _holds(place, wanted, texts):
         return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    # Processes of one study may make it at a time, and the first one reads it by then.
+    with alone_in(place.parent, wait=True):
+        if not _holds(place, wanted, texts):
+            _replace(place, wanted, texts)
+
+
+def _replace(place: Path, wanted: Mapping[str, str], texts: Mapping[str, str]) -> None:
     ours = f".{place.name}.{platform.node()}."
     partial = place.with_name(f"{ours}{os.getpid()}.partial")
     for other in place.parent.glob(f"{glob.escape(ours)}*.partial"):
@@ -297,7 +306,7 @@ def _link(place: Path, files: Mapping[str, Path], texts: Mapping[str, str]) -> N
     try:
         partial.rename(place)
     except OSError:
-        # Another process of the same study was quicker.
+        # A process on another machine was quicker.
         shutil.rmtree(partial)
         if not _holds(place, wanted, texts):
             raise

@@ -62,7 +62,7 @@ def _named_once(
     named = _named(context, option, given)
     for name, paths in named.items():
         if len(paths) > 1:
-            raise click.BadParameter(f"{name!r} is given twice; give each set a NAME= of its own")
+            raise click.BadParameter(f"{name!r} is given twice; give each one a NAME= of its own")
     return {name: path for name, (path,) in named.items()}
 
 
@@ -90,6 +90,13 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
     metavar="[NAME=]SET",
     help="A further set to test on; may be repeated.",
 )
+@click.option(
+    "--runs",
+    multiple=True,
+    callback=_named_once,
+    metavar="[NAME=]FOLDER",
+    help="The folder of another study, whose runs label frames or teach; may be repeated.",
+)
 @click.option("--out", type=_folder, help="The study's folder; default: runs/studies/NAME.")
 @click.option("--results", type=_folder, help="Write runs.csv and curves.csv here too.")
 @click.option("--test", is_flag=True, help="Judge finished runs on the test splits, once.")
@@ -108,6 +115,7 @@ def study(
     data: Path | None,
     noise: dict[str, list[Path]],
     against: dict[str, Path],
+    runs: dict[str, Path],
     out: Path | None,
     results: Path | None,
     test: bool,
@@ -156,6 +164,7 @@ def study(
         data=data,
         noise={k: [path] for k, path in _paths(settings.noise, config).items()} | noise,
         against=_paths(settings.against, config) | against,
+        runs=_paths(settings.runs, config) | runs,
         choice=Choice(only, seeds, fractions, test),
         device=device,
     )
@@ -283,7 +292,7 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
             [
                 head,
                 *(
-                    [row["arm"], str(len(row["seeds"]))]
+                    [_arm(row, summary["baseline"]), str(len(row["seeds"]))]
                     + [cell for _, key, unit, _ in _SHOWN for cell in _cells(row[key], unit)]
                     for row in rows
                 ),
@@ -307,6 +316,12 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
                 ),
             ]
         )
+
+
+def _arm(row: dict[str, Any], baseline: str) -> str:
+    """An arm, and what it is compared with where that is not the study's baseline."""
+    own = row["baseline"] in (baseline, row["arm"])
+    return row["arm"] if own else f"{row['arm']} (to {row['baseline']})"
 
 
 def _align(rows: list[list[str]]) -> Iterator[str]:

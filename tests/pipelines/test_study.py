@@ -279,6 +279,33 @@ def test_the_table_is_told(done: Path, folder: Path) -> None:
     assert [line.split()[0] for line in lines[3:7]] == ["arm", *STUDY["arms"]]
 
 
+@pytest.mark.usefixtures("undrawn")
+def test_an_arm_may_have_a_baseline_of_its_own(done: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out, symlinks=True)
+    before = json.loads((done / "summary.json").read_text())
+    outcome = run(folder, out, "--test", "--keep-sets", "--set", "arms.pairs.baseline=turned")
+    assert "[" not in outcome.err  # nothing was trained or judged anew
+    assert [line.split("  ")[0] for line in outcome.out.splitlines()[3:7]] == [
+        *("arm", "originals", "turned", "pairs (to turned)")
+    ]
+    after = json.loads((out / "summary.json").read_text())
+    means = {(row["arm"], row["split"]): row["iou"]["mean"] for row in after["table"]}
+    for old, new in zip(before["table"], after["table"], strict=True):
+        if new["arm"] != "pairs":
+            assert old == new
+            continue
+        theirs = means["turned", new["split"]]
+        assert new["baseline"] == "turned"
+        assert new["iou"]["difference"] == pytest.approx(new["iou"]["mean"] - theirs)
+    curves = {(run.arm.name, run.seed): run.history() for run in ready(folder, out).runs}
+    (reach,) = (row for row in after["reach"] if row["arm"] == "pairs")
+    for seed, step in reach["steps"].items():
+        goal = curves["turned", int(seed)][-1]["scores"]["iou"]
+        own = [e["step"] for e in curves["pairs", int(seed)] if e["scores"]["iou"] >= goal > 0]
+        assert step == (own[0] if own else None)
+
+
 def interrupt(at: int, kill: bool) -> Callable[..., Iterator[int]]:
     """Interrupt the fourth run, by Ctrl-C or as a killed process that could write nothing."""
     runs = iter(range(100))

@@ -74,7 +74,8 @@ def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
 
 def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "a-long", "a-wide", "b-nudt"}
-    wanted |= {"b-nuaa", "b-long", "e-own", "e-few", "acm", "acm-taught", "acm-few"}
+    wanted |= {"b-nuaa", "b-long", "b-wide", "e-own", "e-few"}
+    wanted |= {"acm", "acm-taught", "acm-long", "acm-few"}
     assert wanted | {"dnanet", "demo"} == {path.stem for path in CONFIGS}
 
 
@@ -128,6 +129,7 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
         (arm(network="smal"), r"did you mean 'small'"),
         (arm(build=None, noise="x"), r"arms\.turned\.noise: nothing is built with noise"),
         ({"baseline": "original"}, r"baseline: no arm is called 'original'; did you mean"),
+        (arm(baseline="turnt"), r"arms\.turned\.baseline: .*did you mean 'turned'"),
         ({"fractions": [0.5, 2]}, r"fractions\.1"),
         ({"fractions": [0.5, 0.5]}, r"fractions: one of them is named twice"),
         ({"seeds": []}, r"seeds"),

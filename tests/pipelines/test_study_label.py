@@ -15,9 +15,10 @@ import yaml
 from click.testing import CliRunner
 from small_sets import Outcome, write_small_set
 
+from detect.predict import shipped_weights
 from detect.weightsfile import read_weights
 from pipelines.cli.detect import main
-from pipelines.errors import ConfigError
+from pipelines.errors import ConfigError, StoreError
 from pipelines.study import Study, prepare
 from pipelines.study_config import read_study
 from synth.dataset import open_dataset
@@ -238,3 +239,118 @@ def test_moves_reach_labels_teachers_and_scores(folder: Path, tmp_path: Path, do
     ):
         assert list(one["ids"]) == list(nine["ids"])
         assert (one["curve"] != nine["curve"]).any()
+
+
+@pytest.fixture(scope="module")
+def second(folder: Path) -> Path:
+    """A study whose arms are helped by runs of the first one."""
+    help_ = ["first/labelled", "originals"]
+    arms = {
+        "originals": None,
+        "helped": {"label": {"by": help_, "sure": 0}, "teach": {"by": "first/twice"}},
+        "later": {"label": {"by": "helped", "sure": 0}},
+    }
+    study = STUDY | {"name": "second", "runs": {"first": None}, "arms": arms, "tests": []}
+    (folder / "second.yaml").write_text(yaml.safe_dump(study, sort_keys=False))
+    return folder / "second.yaml"
+
+
+def prepared(second: Path, *overrides: str, **keywords: Any) -> Study:
+    config, arms = read_study(second, overrides)
+    folder = second.parent
+    return prepare(config, arms, folder / "two", data=folder / "set", jobs=1, **keywords)
+
+
+def test_runs_of_another_study_label_and_teach(
+    second: Path, folder: Path, done: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    given = ("study", second, "--data", folder / "set", "--out", out, "--runs", f"first={done}")
+    result = CliRunner().invoke(main, [*map(str, given), "--only", "later", "--keep-sets"])
+    assert result.exit_code == 0, result.stderr
+    place = out / "runs" / "helped" / "f0.4-s0"
+    teacher = done / "runs" / "twice" / "f0.4-s0" / "train" / "last.safetensors"
+    said = json.loads((place / "train" / "run.json").read_text())["teaching"]
+    assert said["by"] == [hashlib.sha256(teacher.read_bytes()).hexdigest()]
+    identity = json.loads((place / "run.json").read_text())
+    assert list(identity["label"]["by"]) == ["first/labelled", "originals"]
+    assert list(identity["teach"]["by"]) == ["first/twice"]
+    # The same command again finds everything done, and an arm that nobody else helps needs no more.
+    assert CliRunner().invoke(main, [*map(str, given), "--only", "later"]).exit_code == 0
+    assert CliRunner().invoke(main, [*map(str, given[:6]), "--only", "originals"]).exit_code == 0
+
+
+def test_labels_are_those_of_the_other_study_s_run(
+    second: Path, folder: Path, done: Path, tmp_path: Path
+) -> None:
+    out, other = tmp_path / "out", tmp_path / "other"
+    given = ("study", second, "--data", folder / "set", "--only", "helped", "--keep-sets")
+    only = ("--set", "arms.helped.label.by=first/labelled")
+    shutil.copytree(done, other, symlinks=True)
+    weights = other / "runs" / "labelled" / "f0.4-s0" / "train" / "last.safetensors"
+    shutil.copy(shipped_weights(), weights)
+    masks = []
+    for number, study in enumerate((done, other)):
+        place = ("--out", out / str(number), "--runs", f"first={study}")
+        result = CliRunner().invoke(main, [*map(str, (*given, *only, *place))])
+        assert result.exit_code == 0, result.stderr
+        made = out / str(number) / "runs" / "helped" / "f0.4-s0" / "labelled"
+        masks.append({path.name: path.read_bytes() for path in (made / "masks").iterdir()})
+    assert masks[0] != masks[1]
+
+
+def test_turns_do_not_count_what_is_there(second: Path, done: Path) -> None:
+    study = prepared(second, runs={"first": done})
+    assert [run.turn for run in study.chosen] == [0, 1, 2]
+    alone = prepared(second, "arms.helped.label.by=first/labelled", runs={"first": done})
+    assert [run.turn for run in alone.chosen] == [0, 0, 1]
+
+
+def test_a_run_is_another_one_with_another_study_s_run(
+    second: Path, done: Path, tmp_path: Path
+) -> None:
+    def identity(runs: Path) -> dict[str, Any]:
+        return dict(prepared(second, runs={"first": runs}).runs[1].identity)
+
+    shutil.copytree(done, tmp_path / "other", symlinks=True)
+    assert identity(tmp_path / "other") == identity(done)
+    path = tmp_path / "other" / "runs" / "twice" / "f0.4-s0" / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"init": "another start"}))
+    assert identity(tmp_path / "other") != identity(done)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (("validation=0.3",), "may have seen what judges here"),
+        (("seeds=[1]",), "no finished run is there"),
+        (("arms.helped.teach.by=first/camel",), "no finished run is there"),
+    ],
+)
+def test_runs_that_may_not_help(
+    second: Path, done: Path, overrides: tuple[str, ...], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        prepared(second, *overrides, runs={"first": done})
+
+
+def test_a_study_that_was_not_given(second: Path, done: Path) -> None:
+    from pipelines.study import Choice
+
+    with pytest.raises(ConfigError, match="give --runs first=FOLDER"):
+        prepared(second)
+    with pytest.raises(ConfigError, match="did you mean 'first'"):
+        read_study(second, ["arms.helped.teach.by=frist/twice"])
+    assert prepared(second, choice=Choice(arms=("originals",))).chosen
+
+
+def test_a_helper_that_lost_its_weights(second: Path, done: Path, tmp_path: Path) -> None:
+    shutil.copytree(done, tmp_path / "other", symlinks=True)
+    weights = tmp_path / "other" / "runs" / "twice" / "f0.4-s0" / "train" / "last.safetensors"
+    weights.unlink()
+    with pytest.raises(ConfigError, match=r"last\.safetensors: the run's weights are gone"):
+        prepared(second, runs={"first": tmp_path / "other"})
+    run_json = tmp_path / "other" / "runs" / "labelled" / "f0.4-s0" / "run.json"
+    run_json.write_text("{")
+    with pytest.raises(StoreError, match="is damaged"):
+        prepared(second, runs={"first": tmp_path / "other"})

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,23 @@ def test_the_run_s_folder_holds_its_images_and_no_others(
     other = choose_parts(labelled, 0.2, 0.25, 0)
     link_set(place, labelled.dataset, other)
     assert open_dataset(place).ids("train") == other.train
+
+
+def test_processes_that_begin_together_read_what_one_of_them_made(
+    make_set: Callable[..., SmallSet], tmp_path: Path
+) -> None:
+    labelled = open_labelled(make_set(train=40, test=10).root, POOL)
+    parts = choose_parts(labelled, 0.25, 1.0, 0)
+
+    def begin(place: Path) -> int:
+        link_set(place, labelled.dataset, parts)
+        return (place / "50_50").stat().st_ino
+
+    with ThreadPoolExecutor(8) as pool:
+        for round_ in range(5):
+            places = list(pool.map(begin, [tmp_path / str(round_) / "run"] * 8))
+            # A folder that was made once more is another one, and was away in between.
+            assert len(set(places)) == 1
 
 
 def test_what_a_build_made_is_no_labelled_image(
