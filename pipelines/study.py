@@ -54,6 +54,7 @@ from pipelines.study_helpers import (
     Helper,
     describe,
     find_helper,
+    part_name,
     place_of,
     read_identity,
 )
@@ -329,11 +330,10 @@ def prepare(
                     run = _with_label(run, helpers(run, arm.label.by), frames)
                 if arm.teach is not None:
                     run = _with_teachers(run, helpers(run, arm.teach.by))
-                place = place_of(out, arm.name, fraction, seed)
                 made[arm.name, fraction, seed] = replace(
                     run,
-                    place=place,
-                    base=out / SETS / place.name,
+                    place=place_of(out, arm.name, fraction, seed),
+                    base=out / SETS / part_name(fraction, seed),
                     evaluations=judging,
                 )
     every = list(made.values())
@@ -341,8 +341,8 @@ def prepare(
     for run in now:
         _claim(run, check=True)
     for fraction, seed in {(run.fraction, run.seed): None for run in now if not run.finished}:
-        place = place_of(out, "", fraction, seed)
-        link_set(out / SETS / place.name, labelled.dataset, parts[fraction, seed])
+        place = out / SETS / part_name(fraction, seed)
+        link_set(place, labelled.dataset, parts[fraction, seed])
     ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
     ready.sort(key=lambda run: run.turn)
     return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready))
@@ -759,9 +759,16 @@ def _claim(run: Run, check: bool = False) -> None:
 
 
 def _is_same(run: Run) -> bool:
-    """Whether the folder is of this run; which noise it had is not asked, it may not be given."""
+    """Whether the folder is of this run, as far as can be told.
+
+    Which noise it had is not asked, and who helped it only if that is known: neither the noise nor
+    the other study's folder must be given to show what is there.
+    """
     path = run.place / IDENTITY
-    apart = {"noise": None}
+    apart: dict[str, Any] = {"noise": None}
+    needed = len(run.arm.needs) + len(run.arm.elsewhere)
+    if len(run.labellers) + len(run.teachers) < needed:
+        apart |= {"label": None, "teach": None}
     return path.is_file() and read_identity(path) | apart == {**run.identity} | apart
 
 

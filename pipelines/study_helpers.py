@@ -50,9 +50,14 @@ def describe(helpers: Iterable[Helper]) -> dict[str, str]:
     }
 
 
+def part_name(fraction: float, seed: int) -> str:
+    """What folders are called that belong to a fraction and seed."""
+    return f"f{fraction:g}-s{seed}"
+
+
 def place_of(study: Path, arm: str, fraction: float, seed: int) -> Path:
     """Where a study keeps a run."""
-    return study / RUNS / arm / f"f{fraction:g}-s{seed}"
+    return study / RUNS / arm / part_name(fraction, seed)
 
 
 def read_identity(path: Path) -> dict[str, Any]:
