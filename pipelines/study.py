@@ -54,9 +54,12 @@ from pipelines.study_helpers import (
     Helper,
     describe,
     find_helper,
+    forget_unknown,
+    is_known,
     part_name,
     place_of,
     read_identity,
+    write_seen,
 )
 from pipelines.study_scores import RunScores, evaluation_noise, load_scores, score_run
 from pipelines.study_sets import (
@@ -125,6 +128,9 @@ class Run:
         Those frames.
     teachers : tuple of Helper
         Those whose detectors look at every window with it.
+    seen : set of bytes
+        Pixel hashes of the images that it, and those who help it, learn from; None where one of
+        these is not known.
     """
 
     arm: Arm
@@ -138,6 +144,7 @@ class Run:
     labellers: tuple[Helper, ...] = ()
     frames: Mapping[str, ImageFile] = field(default_factory=dict)
     teachers: tuple[Helper, ...] = ()
+    seen: Set[bytes] | None = frozenset()
 
     @property
     def turn(self) -> int:
@@ -147,7 +154,8 @@ class Run:
     @property
     def helper(self) -> Helper:
         """What others see of it that it labels for or teaches."""
-        return Helper(self.arm.name, self.identity, self.weights_path, self.turn)
+        identity = self.identity if is_known(self.identity) else None
+        return Helper(self.arm.name, identity, self.weights_path, self.seen, self.turn)
 
     @property
     def weights_path(self) -> Path:
@@ -308,13 +316,18 @@ def prepare(
             if not apart:
                 found.append(made[name, run.fraction, run.seed].helper)
                 continue
+            part = run.fraction, run.seed
+            held = parts[part].validation
+            judging = forbidden | {labelled.pixels[id_]: f"{id_}, held out" for id_ in held}
             try:
                 images = run.identity["images"]
-                found.append(find_helper(name, elsewhere[other], run.fraction, run.seed, images))
-            except (ConfigError, KeyError):
-                # A run that is not to be made now may stay what it is.
-                if (run.arm.name, run.fraction, run.seed) in chosen:
+                found.append(find_helper(name, elsewhere[other], *part, images, judging))
+            except (ConfigError, StoreError, KeyError):
+                # What is there already, or is not to be made now, may stay what it is.
+                place = place_of(out, run.arm.name, *part)
+                if (run.arm.name, *part) in chosen and not replace(run, place=place).trained:
                     raise
+                found.append(Helper(name, None, Path(), None))
         return tuple(found)
 
     for fraction in config.fractions:
@@ -322,20 +335,29 @@ def prepare(
             for seed in config.seeds:
                 part = parts[fraction, seed]
                 run = _run(config, arm, fraction, seed, labelled, part, sources)
+                seen = labelled.pixels_of(part.train)
+                without = labelled.pixels_of(part.validation)
+                for source in (one for name in run.identity["noise"] for one in sources[name]):
+                    seen |= set(source.frames.values()) - without
                 if arm.label is not None:
                     if arm.label.frames == REST:
-                        frames = _frames_of(labelled.dataset, part.rest, {}, pool)
+                        frames = {id_: labelled.dataset.image_file(id_) for id_ in part.rest}
+                        seen |= labelled.pixels_of(part.rest)
                     else:
-                        frames = unlabelled.get(arm.label.frames, {})
+                        frames, pixels = unlabelled.get(arm.label.frames, ({}, set()))
+                        seen |= pixels
                     run = _with_label(run, helpers(run, arm.label.by), frames)
                 if arm.teach is not None:
                     run = _with_teachers(run, helpers(run, arm.teach.by))
-                made[arm.name, fraction, seed] = replace(
+                learned = [seen, *(one.seen for one in (*run.labellers, *run.teachers))]
+                run = replace(
                     run,
                     place=place_of(out, arm.name, fraction, seed),
                     base=out / SETS / part_name(fraction, seed),
                     evaluations=judging,
+                    seen=None if None in learned else frozenset().union(*learned),  # type: ignore[arg-type]
                 )
+                made[arm.name, fraction, seed] = run if is_known(run.identity) else _recall(run)
     every = list(made.values())
     now = [run for run in every if (run.arm.name, run.fraction, run.seed) in chosen]
     for run in now:
@@ -516,16 +538,11 @@ def _with_needed(
 
 def _frames_of(
     dataset: Dataset, ids: Sequence[str], forbidden: Mapping[bytes, str], pool: Pool
-) -> dict[str, ImageFile]:
-    """Training images as frames without labels, less copies of test images."""
-    digests = (
-        pool.map(pixel_digest, map(dataset.read_image, ids)) if forbidden else (b"",) * len(ids)
-    )
-    return {
-        id_: dataset.image_file(id_)
-        for id_, pixels in zip(ids, digests, strict=True)
-        if pixels not in forbidden
-    }
+) -> tuple[dict[str, ImageFile], set[bytes]]:
+    """Training images as frames without labels, less copies of test images; and their hashes."""
+    digests = list(pool.map(pixel_digest, map(dataset.read_image, ids)))
+    kept = [(i, pixels) for i, pixels in zip(ids, digests, strict=True) if pixels not in forbidden]
+    return {id_: dataset.image_file(id_) for id_, _ in kept}, {pixels for _, pixels in kept}
 
 
 def _with_label(run: Run, labellers: tuple[Helper, ...], frames: Mapping[str, ImageFile]) -> Run:
@@ -734,7 +751,7 @@ def _cameras(path: Path) -> CameraNoise:
 
 
 def _claim(run: Run, check: bool = False) -> None:
-    """Make the run's folder, or enter one that belongs to the same run.
+    """Make the run's folder, unless to check is all, or enter one that belongs to the same run.
 
     Raises
     ------
@@ -746,6 +763,7 @@ def _claim(run: Run, check: bool = False) -> None:
         if not check:
             run.place.mkdir(parents=True, exist_ok=True)
             write_json(path, dict(run.identity))
+            write_seen(run.place, run.seen)
         return
     present, wanted = dict(flatten(read_identity(path))), dict(flatten(run.identity))
     for key in [*wanted, *present]:
@@ -756,20 +774,25 @@ def _claim(run: Run, check: bool = False) -> None:
                 f"is a run with {key}={shorten(present.get(key))}, not {shorten(wanted.get(key))}; "
                 f"{other}choose another --out, or remove it",
             )
+    write_seen(run.place, run.seen)
 
 
 def _is_same(run: Run) -> bool:
-    """Whether the folder is of this run, as far as can be told.
-
-    Which noise it had is not asked, and who helped it only if that is known: neither the noise nor
-    the other study's folder must be given to show what is there.
-    """
+    """Whether the folder is of this run; which noise it had is not asked, it may not be given."""
     path = run.place / IDENTITY
-    apart: dict[str, Any] = {"noise": None}
-    needed = len(run.arm.needs) + len(run.arm.elsewhere)
-    if len(run.labellers) + len(run.teachers) < needed:
-        apart |= {"label": None, "teach": None}
+    apart = {"noise": None}
     return path.is_file() and read_identity(path) | apart == {**run.identity} | apart
+
+
+def _recall(run: Run) -> Run:
+    """A run whose helpers are not known, as its folder has it, if that is else the same run."""
+    path = run.place / IDENTITY
+    if not path.is_file():
+        return run
+    identity, apart = read_identity(path), {"noise": None}
+    if forget_unknown(identity, run.identity) | apart != {**run.identity} | apart:
+        return run
+    return replace(run, identity=identity)
 
 
 def _make_apart(run: Run, *, stop: Path, keep_sets: bool) -> Run:

@@ -183,6 +183,7 @@ def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
                 {
                     "fraction": fraction,
                     "arm": arm,
+                    "baseline": config.baseline_of(arm),
                     "steps": {str(seed): step for seed, step in steps.items()},
                     "reached": len(there),
                     "seeds": len(steps),

@@ -341,6 +341,14 @@ def _fill(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> No
 
 
 def _holds(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> bool:
+    try:
+        return _is_made_of(place, links, texts)
+    except OSError:
+        # Another process is removing it.
+        return False
+
+
+def _is_made_of(place: Path, links: Mapping[str, str], texts: Mapping[str, str]) -> bool:
     if not place.is_dir():
         return False
     found = {

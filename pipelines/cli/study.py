@@ -306,7 +306,7 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
                 ["arm", "of the set", "steps", "share", "reached in"],
                 *(
                     [
-                        row["arm"],
+                        _arm(row, summary["baseline"]),
                         f"{100 * row['fraction']:.4g}%",
                         "-" if row["mean"] is None else f"{row['mean']:.0f}",
                         "-" if row["ratio"] is None else f"{row['ratio']:.2f}",

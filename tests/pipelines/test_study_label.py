@@ -277,9 +277,19 @@ def test_runs_of_another_study_label_and_teach(
     assert list(identity["teach"]["by"]) == ["first/twice"]
     # The same command again finds everything done, and an arm that nobody else helps needs no more.
     assert CliRunner().invoke(main, [*map(str, given), "--only", "later"]).exit_code == 0
-    alone = CliRunner().invoke(main, [*map(str, given[:6]), "--only", "originals", "--json"])
-    assert alone.exit_code == 0
-    assert {row["arm"] for row in json.loads(alone.stdout)["table"]} >= {"originals", "helped"}
+
+    def shown(*more: str) -> set[str]:
+        alone = [*map(str, given[:6]), "--only", "originals", "--json", *more]
+        result = CliRunner().invoke(main, alone)
+        assert result.exit_code == 0, result.stderr
+        return {row["arm"] for row in json.loads(result.stdout)["table"]}
+
+    assert shown() == {"originals", "helped", "later"}
+    # With another share they would be other runs, whoever helps.
+    assert shown("--set", "arms.helped.teach.share=0.9") == {"originals"}
+    # What is finished needs the other study no more.
+    gone = [*map(str, given[:6]), "--runs", f"first={tmp_path / 'gone'}", "--only", "later"]
+    assert CliRunner().invoke(main, gone).exit_code == 0
 
 
 def test_labels_are_those_of_the_other_study_s_run(
@@ -356,3 +366,61 @@ def test_a_helper_that_lost_its_weights(second: Path, done: Path, tmp_path: Path
     run_json.write_text("{")
     with pytest.raises(StoreError, match="is damaged"):
         prepared(second, runs={"first": tmp_path / "other"})
+
+
+def test_a_helper_that_learned_from_an_image_that_judges(
+    second: Path, folder: Path, done: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "set", tmp_path / "set")
+    whole, base = open_dataset(folder / "set"), open_dataset(done / "sets" / "f0.4-s0")
+    known = {*base.splits["train"], *base.splits["val"]}
+    # One of the frames that `labelled` saw without its label is corrected to be a test image.
+    rest = next(id_ for id_ in whole.splits["train"] if id_ not in known)
+    test = whole.splits["test"][0]
+    lists = tmp_path / "set" / "50_50"
+    for name, old, new in (("train", rest, test), ("test", test, rest)):
+        path = lists / f"{name}.txt"
+        path.write_text("".join(f"{new if i == old else i}\n" for i in path.read_text().split()))
+    config, arms = read_study(second)
+    with pytest.raises(ConfigError, match=rf"learned from an image that judges here \({rest}"):
+        prepare(config, arms, tmp_path / "two", data=tmp_path / "set", runs={"first": done}, jobs=1)
+
+
+def test_runs_say_what_they_learned_from(folder: Path, done: Path, tmp_path: Path) -> None:
+    from pipelines.sources import pixel_digest
+
+    def seen(arm: str, study: Path = done) -> set[str]:
+        return set(json.loads((study / "runs" / arm / "f0.4-s0" / "seen.json").read_text()))
+
+    whole, base = open_dataset(folder / "set"), open_dataset(done / "sets" / "f0.4-s0")
+    pixels = {id_: pixel_digest(whole.read_image(id_)).hex() for id_ in whole.images}
+    held = {pixels[id_] for id_ in (*base.splits["val"], *whole.splits["test"])}
+    assert seen("originals") == {pixels[id_] for id_ in base.splits["train"]}
+    assert seen("taught") == seen("labelled") == set(pixels.values()) - held
+    other = open_dataset(folder / "other")
+    added = {pixel_digest(other.read_image(id_)).hex() for id_ in other.ids("train")}
+    assert seen("camera") == seen("originals") | added
+    # Runs from before they did say it when their command is given again.
+    shutil.copytree(done, tmp_path / "old", symlinks=True)
+    path = tmp_path / "old" / "runs" / "labelled" / "f0.4-s0" / "seen.json"
+    path.unlink()
+    assert run(folder, tmp_path / "old", "--only", "labelled").status == 0
+    assert seen("labelled", tmp_path / "old") == seen("labelled")
+
+
+def test_a_helper_that_does_not_say_what_it_learned_from(
+    second: Path, done: Path, tmp_path: Path
+) -> None:
+    from pipelines.study import Choice
+
+    shutil.copytree(done, tmp_path / "old", symlinks=True)
+    path = tmp_path / "old" / "runs" / "twice" / "f0.4-s0" / "seen.json"
+    path.unlink()
+    with pytest.raises(ConfigError, match="give the command of its study again"):
+        prepared(second, runs={"first": tmp_path / "old"})
+    path.write_text("[1]")
+    with pytest.raises(StoreError, match=r"seen\.json: is damaged"):
+        prepared(second, runs={"first": tmp_path / "old"})
+    # Nobody asks it here.
+    only = Choice(arms=("originals",))
+    assert prepared(second, runs={"first": tmp_path / "old"}, choice=only).chosen
