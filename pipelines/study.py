@@ -310,31 +310,35 @@ def prepare(
 
     def helpers(run: Run, names: Sequence[str]) -> tuple[Helper, ...]:
         """Runs of the same fraction and seed, of this study or another one."""
+        part, images = (run.fraction, run.seed), run.identity["images"]
+        held = {labelled.pixels[id_]: f"{id_}, held out" for id_ in parts[part].validation}
+        needed = (run.arm.name, *part) in chosen and not run.trained
         found = []
         for name in names:
             other, apart, _ = name.partition("/")
+            helper = Helper(name, None, Path(), None)
             if not apart:
-                found.append(made[name, run.fraction, run.seed].helper)
-                continue
-            part = run.fraction, run.seed
-            held = parts[part].validation
-            judging = forbidden | {labelled.pixels[id_]: f"{id_}, held out" for id_ in held}
-            try:
-                images = run.identity["images"]
-                found.append(find_helper(name, elsewhere[other], *part, images, judging))
-            except (ConfigError, StoreError, KeyError):
-                # What is there already, or is not to be made now, may stay what it is.
-                place = place_of(out, run.arm.name, *part)
-                if (run.arm.name, *part) in chosen and not replace(run, place=place).trained:
-                    raise
-                found.append(Helper(name, None, Path(), None))
+                helper = made[name, *part].helper
+            elif other in elsewhere:
+                try:
+                    helper = find_helper(name, elsewhere[other], *part, images, forbidden | held)
+                except (ConfigError, StoreError):
+                    # What is there already, or is not to be made now, may stay what it is.
+                    if needed:
+                        raise
+            found.append(helper)
         return tuple(found)
 
     for fraction in config.fractions:
         for arm in arms:
             for seed in config.seeds:
                 part = parts[fraction, seed]
-                run = _run(config, arm, fraction, seed, labelled, part, sources)
+                run = replace(
+                    _run(config, arm, fraction, seed, labelled, part, sources),
+                    place=place_of(out, arm.name, fraction, seed),
+                    base=out / SETS / part_name(fraction, seed),
+                    evaluations=judging,
+                )
                 seen = labelled.pixels_of(part.train)
                 without = labelled.pixels_of(part.validation)
                 for source in (one for name in run.identity["noise"] for one in sources[name]):
@@ -349,14 +353,7 @@ def prepare(
                     run = _with_label(run, helpers(run, arm.label.by), frames)
                 if arm.teach is not None:
                     run = _with_teachers(run, helpers(run, arm.teach.by))
-                learned = [seen, *(one.seen for one in (*run.labellers, *run.teachers))]
-                run = replace(
-                    run,
-                    place=place_of(out, arm.name, fraction, seed),
-                    base=out / SETS / part_name(fraction, seed),
-                    evaluations=judging,
-                    seen=None if None in learned else frozenset().union(*learned),  # type: ignore[arg-type]
-                )
+                run = replace(run, seen=_with_theirs(seen, (*run.labellers, *run.teachers)))
                 made[arm.name, fraction, seed] = run if is_known(run.identity) else _recall(run)
     every = list(made.values())
     now = [run for run in every if (run.arm.name, run.fraction, run.seed) in chosen]
@@ -563,6 +560,15 @@ def _with_teachers(run: Run, teachers: tuple[Helper, ...]) -> Run:
     settings = run.arm.teach
     teach = {"share": settings.share, "by": describe(teachers), **_tta(settings.tta)}
     return replace(run, identity={**run.identity, "teach": teach}, teachers=teachers)
+
+
+def _with_theirs(seen: Set[bytes], helpers: Iterable[Helper]) -> Set[bytes] | None:
+    """Images that a run and its helpers learned from; None where it is not known of one of them."""
+    for helper in helpers:
+        if helper.seen is None:
+            return None
+        seen = seen | helper.seen
+    return seen
 
 
 def _tta(moves: Moves) -> dict[str, int]:

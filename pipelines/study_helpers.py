@@ -44,7 +44,7 @@ class Helper:
     name: str
     identity: Mapping[str, Any] | None
     weights: Path
-    seen: Set[bytes] | None = frozenset()
+    seen: Set[bytes] | None
     turn: int = -1
 
 
@@ -184,4 +184,4 @@ def find_helper(
     weights = place / TRAINING / (BEST if identity.get("weights") == "best" else LAST)
     if not weights.is_file():
         raise ConfigError(f"{weights}: the run's weights are gone; run its study again")
-    return Helper(name, identity, weights, frozenset(seen))
+    return Helper(name, identity, weights, seen)
