@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ from detect.graphs import record_graphs
 from detect.lineage import Origin, read_origins
 from detect.losses import make_loss
 from detect.memory import keep_freed_memory
-from detect.models import Network, build_model
+from detect.models import Network, build_model, share_tensors
+from detect.models.small import Small
 from detect.normalise import Normalisation, fit_normalisation
 from detect.predict import Detector
 from detect.recipe import Compute, Optimiser, Recipe
@@ -102,11 +103,12 @@ def train(
         The run directory: ``best.safetensors``, ``last.safetensors``, ``history.json``,
         ``run.json``, ``checkpoint.safetensors``, and TensorBoard's ``tensorboard/``.
     init : Path, optional
-        A weights file of the same network to start from, with its normalisation.
+        A weights file to start from, with its normalisation; of the same network, or of one with
+        the same tensors.
     watch : callable
         Iterates over the steps, and may show how far it is.
     log : callable
-        Gets one line per validation.
+        Gets one line per validation, and one where `init` is of another network.
     teaching : Teaching, optional
         Detectors whose answers are a part of the labels.
 
@@ -138,7 +140,7 @@ def train(
     steps = recipe.steps or (recipe.epochs or 1) * stream.pass_steps
     epoch_steps = recipe.epoch_steps or stream.pass_steps
 
-    normalisation, network = _make_network(recipe, training, init)
+    normalisation, network = _make_network(recipe, training, init, log if first else None)
     objective = _Objective(recipe, training, origins)
     teachers = None
     if teaching is not None:
@@ -159,7 +161,7 @@ def train(
         images = TrainingImages(training, normalisation, recipe.augment, recipe.seed, fabric.device)
         del training  # its pixels are in `images` now
         # Larger networks compute for longer than it takes to launch them, and were not tried.
-        if recipe.network == "small" and recipe.sampler.name == "images":
+        if isinstance(network, Small) and recipe.sampler.name == "images":
             _set_mode(network, recipe.freeze_norms)
             crop = recipe.augment.crop
             record_graphs(fabric, network, (recipe.batch, recipe.in_channels, crop, crop))
@@ -293,12 +295,17 @@ def _device_error(compute: Compute, error: Exception) -> DetectError:
 
 
 def _make_network(
-    recipe: Recipe, training: LabelledFrames, init: Path | None
+    recipe: Recipe,
+    training: LabelledFrames,
+    init: Path | None,
+    log: Callable[[str], None] | None,
 ) -> tuple[Normalisation, Network]:
     """Make the network and the normalisation of its input, fresh or from weights."""
     if init:
         weights = _read_init(init, recipe)
-        return weights.normalisation, weights.build(init)
+        if weights.network != recipe.network and log:
+            log(f"{recipe.network} starts from weights of {weights.network}: {init}")
+        return weights.normalisation, replace(weights, network=recipe.network).build(init)
     return (
         fit_normalisation(recipe.normalisation, training.frames, recipe.in_channels),
         build_model(recipe.network, recipe.in_channels),
@@ -446,10 +453,11 @@ class _Clock:
 
 
 def _read_init(path: Path, recipe: Recipe) -> Weights:
-    """Read weights to start from, and check that they are of the recipe's network and input."""
+    """Read weights to start from, and check that they fit the recipe's network and input."""
     weights = read_weights(path)
+    fits = share_tensors(weights.network, recipe.network)
     for key, theirs, ours in (
-        ("network", weights.network, recipe.network),
+        ("network", recipe.network if fits else weights.network, recipe.network),
         ("in_channels", weights.normalisation.channels, recipe.in_channels),
         ("normalisation", weights.normalisation.kind, recipe.normalisation),
     ):

@@ -38,10 +38,12 @@ __all__ = [
     "model_names",
     "published_cost",
     "require_known",
+    "share_tensors",
 ]
 
 _BUILDERS: dict[str, Callable[[int], Network]] = {
     "small": lambda channels: Small(channels),
+    "small-blurpool": lambda channels: Small(channels, blur=True),
     "dnanet": lambda channels: DNANet(channels, blocks=(2, 2, 2, 2)),
     "dnanet-resnet10": lambda channels: DNANet(channels, blocks=(1, 1, 1, 1)),
     "dnanet-resnet34": lambda channels: DNANet(channels, blocks=(3, 4, 6, 3)),
@@ -140,6 +142,30 @@ def build_model(name: str, in_channels: int = 1) -> Network:
     (1, 1, 64, 64)
     """
     return _BUILDERS[require_known(name)](in_channels)
+
+
+@cache
+def share_tensors(one: str, other: str) -> bool:
+    """Whether two networks have the same tensors, so that one can start from the other's weights.
+
+    Parameters
+    ----------
+    one, other : str
+        Two of `model_names`.
+
+    Returns
+    -------
+    bool
+
+    Examples
+    --------
+    >>> share_tensors("small", "small-blurpool")
+    True
+    """
+    with torch.device("meta"):
+        first, second = (build_model(name).state_dict() for name in (one, other))
+    shapes = [{key: value.shape for key, value in state.items()} for state in (first, second)]
+    return shapes[0] == shapes[1]
 
 
 @cache

@@ -41,13 +41,23 @@ class Small(Network):
         Channels of the image.
     widths : sequence of int
         Channels at 1/2, 1/4, 1/8, ... of the image's side.
+    blur : bool
+        Smooth what is pooled before every second value of it is dropped, so that an answer depends
+        less on whether a target begins at an even or at an odd pixel (max-blur-pooling: Zhang,
+        ICML 2019). The parameters are the same.
     """
 
     full_input = True
 
-    def __init__(self, in_channels: int = 1, widths: Sequence[int] = (16, 48, 64, 64, 64)) -> None:
+    def __init__(
+        self,
+        in_channels: int = 1,
+        widths: Sequence[int] = (16, 48, 64, 64, 64),
+        blur: bool = False,
+    ) -> None:
         super().__init__()
         self.multiple = 2 ** len(widths)
+        self.pool = _max_blur_pool if blur else _max_pool
         self.stem = nn.Conv2d(8 * in_channels, widths[0], 3, padding=1)
         self.down = nn.ModuleList(
             _Residual(entering, width)
@@ -67,12 +77,25 @@ class Small(Network):
         x = self.stem(F.pixel_unshuffle(seen, 2))
         skips: list[Tensor] = []
         for level, block in enumerate(self.down):
-            x = block(F.max_pool2d(x, 2) if level else x)
+            x = block(self.pool(x) if level else x)
             skips.append(x)
         skips.pop()
         for narrow, block in zip(self.narrow, self.up, strict=True):
             x = block(F.interpolate(narrow(x), scale_factor=2.0, mode="nearest") + skips.pop())
         return (F.pixel_shuffle(self.head(x), 2),)
+
+
+def _max_pool(x: Tensor) -> Tensor:
+    """The greatest of every square of 2 x 2."""
+    return F.max_pool2d(x, 2)
+
+
+def _max_blur_pool(x: Tensor) -> Tensor:
+    """The mean of the greatest of the nine squares of 2 x 2 that overlap one of `_max_pool`.
+
+    The nine are those around it in steps of one pixel, so that the centre is the same.
+    """
+    return F.avg_pool2d(F.max_pool2d(x, 2, stride=1, padding=1), 3, stride=2)
 
 
 def _contrast(image: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detect.errors import ModelError
-from detect.models import build_model, count_cost, model_names
+from detect.models import build_model, count_cost, model_names, share_tensors
 
 
 def test_dnanet_has_the_published_number_of_parameters() -> None:
@@ -46,10 +46,14 @@ def test_dnanet_supervises_four_outputs() -> None:
     assert len(build_model("dnanet-resnet10", 3)(torch.randn(2, 3, 16, 16))) == 4
 
 
-@settings(max_examples=15, deadline=None)
-@given(height=st.integers(1, 70), width=st.integers(1, 70))
-def test_any_size_comes_back_as_it_went_in(height: int, width: int) -> None:
-    network = build_model("small").eval()
+@settings(max_examples=30, deadline=None)
+@given(
+    name=st.sampled_from(["small", "small-blurpool"]),
+    height=st.integers(1, 70),
+    width=st.integers(1, 70),
+)
+def test_any_size_comes_back_as_it_went_in(name: str, height: int, width: int) -> None:
+    network = build_model(name).eval()
     image = torch.randn(1, 1, height, width)
     with torch.no_grad():
         logits = network(image)[-1]
@@ -59,6 +63,41 @@ def test_any_size_comes_back_as_it_went_in(height: int, width: int) -> None:
         padded = network.segment(image[:, :, rows][..., cols])[-1]
     assert logits.shape == image.shape
     torch.testing.assert_close(logits, padded[..., :height, :width])
+
+
+def test_smoothed_pooling_is_the_mean_of_maxima_around_each_square() -> None:
+    x = torch.randn(2, 3, 8, 12)
+    pooled = build_model("small-blurpool").pool(x)
+    beyond = torch.full((2, 3, 10, 14), -torch.inf)
+    beyond[..., 1:-1, 1:-1] = x
+    for row, col in ((0, 0), (1, 2), (3, 5)):
+        squares = [
+            beyond[..., 2 * row + down : 2 * row + down + 2, 2 * col + along : 2 * col + along + 2]
+            for down in range(3)
+            for along in range(3)
+        ]
+        mean = torch.stack([square.amax((-1, -2)) for square in squares]).mean(0)
+        torch.testing.assert_close(pooled[..., row, col], mean)
+
+
+def test_smoothed_pooling_follows_a_pixel_that_moves_by_one() -> None:
+    # The maximum alone stays for one pixel and jumps by two at the next.
+    for name, short, long in (("small", 2, 0), ("small-blurpool", 2 / 3, 4 / 3)):
+        pool = build_model(name).pool
+        centres = []
+        for at in range(7, 12):
+            x = torch.zeros(1, 1, 16, 16)
+            x[..., 8, at] = 1
+            answer = pool(x)[0, 0].sum(0)
+            assert float(answer.sum()) == pytest.approx(1)
+            centres.append((answer * (2 * torch.arange(8) + 0.5)).sum())
+        assert torch.stack(centres).diff().tolist() == pytest.approx([short, long] * 2, abs=1e-5)
+
+
+def test_networks_that_differ_in_pooling_alone_share_their_tensors() -> None:
+    assert share_tensors("small", "small-blurpool")
+    assert not share_tensors("small", "acm")
+    assert not share_tensors("dnanet", "dnanet-vgg10")
 
 
 def test_unknown_network_suggests_the_right_one() -> None:

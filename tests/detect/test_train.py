@@ -290,6 +290,24 @@ def test_fine_tuning_starts_from_the_given_weights(
             train(make_recipe(**change), dataset, tmp_path / "other", init=start)
 
 
+def test_weights_of_a_network_with_the_same_tensors_start_another(
+    tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
+) -> None:
+    dataset = open_dataset(tiny_set)
+    start = train(make_recipe(), dataset, tmp_path / "first").weights
+    lines: list[str] = []
+    still = make_recipe(
+        network="small-blurpool", optimiser=Optimiser("adam", 1e-12, 0.0, None), steps=1
+    )
+    tuned = read_weights(
+        train(still, dataset, tmp_path / "tuned", init=start, log=lines.append).weights
+    )
+    assert tuned.network == "small-blurpool"
+    given = read_weights(start).tensors
+    torch.testing.assert_close(tuned.tensors["stem.weight"], given["stem.weight"])
+    assert lines[0] == f"small-blurpool starts from weights of small: {start}"
+
+
 def test_a_loss_that_explodes_is_reported(
     tiny_set: Path, tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
