@@ -74,7 +74,8 @@ def _plot_curves(title: str, arms: Mapping[str, Sequence[Run]]) -> bytes:
     # Arms lie close together: the axis begins where they do.
     scores.set(title="validation IoU, 10⁻²", xlabel="steps")
     losses.set(title="training loss", xlabel="steps")
-    scores.legend(frameon=False, title="arm (seeds)", fontsize="small", loc="lower right")
+    # Losses fall, so that this corner is free; scores may fall or rise.
+    losses.legend(frameon=False, title="arm (seeds)", fontsize="small", loc="upper right")
     return _encode(figure)
 
 
