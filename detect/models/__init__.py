@@ -163,9 +163,9 @@ def share_tensors(one: str, other: str) -> bool:
     True
     """
     with torch.device("meta"):
-        first, second = (build_model(name).state_dict() for name in (one, other))
-    shapes = [{key: value.shape for key, value in state.items()} for state in (first, second)]
-    return shapes[0] == shapes[1]
+        states = [build_model(name).state_dict() for name in (one, other)]
+    first, second = ({key: value.shape for key, value in state.items()} for state in states)
+    return first == second
 
 
 @cache
