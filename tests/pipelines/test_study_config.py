@@ -74,7 +74,7 @@ def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
 
 def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "a-long", "a-wide", "b-nudt"}
-    wanted |= {"b-nuaa", "b-long", "b-wide", "e-own", "e-few"}
+    wanted |= {"b-nuaa", "b-long", "b-wide", "b-again", "e-own", "e-few"}
     wanted |= {"acm", "acm-taught", "acm-long", "acm-few"}
     assert wanted | {"dnanet", "demo"} == {path.stem for path in CONFIGS}
 
