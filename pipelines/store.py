@@ -194,10 +194,21 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
         raise StoreError(
             out, f"was built by another configuration: {difference}; choose another --out"
         )
-    # No file is read here, which `verify` is for.
-    gone = [name for name in found.get("files", {}) if not (out / name).is_file()]
-    outputs = found.get("counts", {}).get("outputs", 0)
-    for folder, count in found.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
+    require_whole(out, found)
+    return found
+
+
+def require_whole(out: Path, description: Mapping[str, Any]) -> None:
+    """Refuse a set that lacks files by now; none is read, which `verify` is for.
+
+    Raises
+    ------
+    StoreError
+        The message names what is gone.
+    """
+    gone = [name for name in description.get("files", {}) if not (out / name).is_file()]
+    outputs = description.get("counts", {}).get("outputs", 0)
+    for folder, count in description.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
         there = sum(1 for _ in (out / folder).iterdir()) if (out / folder).is_dir() else 0
         if there < count:
             gone.append(folder)
@@ -205,7 +216,6 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
         raise StoreError(
             out, f"is not whole: some of {gone[0]} is gone; remove the set to build it again"
         )
-    return found
 
 
 def require_usable(out: Path) -> bool:

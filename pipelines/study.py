@@ -36,7 +36,13 @@ from pipelines.label import label_frames
 from pipelines.noise import fit_files
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
-from pipelines.store import replace_file, sha256
+from pipelines.store import (
+    read_description,
+    replace_file,
+    require_usable,
+    require_whole,
+    sha256,
+)
 from pipelines.study_config import (
     REST,
     VALIDATION,
@@ -437,9 +443,11 @@ def make_run(
     if not run.trained:
         data = run.base
         if run.arm.label is not None:
-            data = _label(run, run.arm.label, labelled, Pool(build_jobs, "threads"))
+            data = _label(run, run.arm.label, labelled, Pool(build_jobs, "threads"), log)
         if run.arm.build is not None:
             config = run.arm.build.model_copy(update={"data": data.resolve()})
+            if not built.exists():
+                log("its set is built")
             build(config, built, jobs=build_jobs)
             data = built
         recipe = run.arm.train.recipe()
@@ -478,8 +486,15 @@ def _remove(place: Path) -> None:
         raise OSError(error.errno, error.strerror, str(place)) from None
 
 
-def _label(run: Run, settings: LabelSettings, out: Path, pool: Pool) -> Path:
+def _label(
+    run: Run, settings: LabelSettings, out: Path, pool: Pool, log: Callable[[str], None]
+) -> Path:
     """Let other runs label a run's frames; return the set of these and its own images."""
+    if require_usable(out):
+        # The folder of a run is of one identity, which the labellers and the frames are a part of.
+        require_whole(out, read_description(out))
+        return out
+    log(f"{len(run.frames):,} frames are labelled by {' and '.join(settings.by)}")
     label_frames(
         run.frames,
         [labeller.weights for labeller in run.labellers],

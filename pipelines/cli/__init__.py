@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +13,9 @@ _INTERRUPTED = 130
 
 def run_synth() -> None:
     """Run the command `synth`."""
-    if sys.argv[1:2] == ["report"]:
-        # Threads of the linear algebra wait for each other where others use the machine too. Not so
-        # for builds: with other threads the last digits of a noise model are others.
-        for library in ("OPENBLAS", "MKL"):
-            os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    # Its matrices are small: threads of the linear algebra mostly wait for each other.
+    for library in ("OPENBLAS", "MKL"):
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     with _plain_interrupts():
         from pipelines.cli.synth import main
     _run(main, "synth")

@@ -46,6 +46,10 @@ _MOST_KINDS, _FRAMES_PER_KIND = 4, 3
 _ROUNDS = 100
 _GROUPS = 20
 
+# What a fit is rounded to, so that the same frames make the same model everywhere: threads and
+# processors choose the order of sums, and with it their last digits.
+_DECIMALS, _DIGITS = 6, 9
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseModel:
@@ -174,27 +178,26 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
         own = kind[blocks.frame] == number
         spectra.append(spectrum / spectrum.mean())
         quantiles.append(_quantiles(measured.pixels[own] / expected[own, None, None]))
+    levels = [
+        np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
+        for frame in range(len(factor))
+    ]
     return NoiseModel(
-        level=level,
-        sigma=sigma * np.sqrt(scale),
-        frame_factor=factor,
-        frame_column=np.sqrt(columns.mean(1).clip(0)),
-        frame_row=np.sqrt(rows.mean(1).clip(0)),
-        frame_levels=np.stack(
-            [
-                np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
-                for frame in range(len(factor))
-            ]
-        ),
+        level=level.round(_DECIMALS),
+        sigma=(sigma * np.sqrt(scale)).round(_DECIMALS),
+        frame_factor=factor.round(_DECIMALS),
+        frame_column=np.sqrt(columns.mean(1).clip(0)).round(_DECIMALS),
+        frame_row=np.sqrt(rows.mean(1).clip(0)).round(_DECIMALS),
+        frame_levels=np.stack(levels).round(_DECIMALS),
         frame_kind=kind,
-        spectrum=np.stack(spectra),
-        columns=_shape(columns),
-        rows=_shape(rows),
-        quantiles=np.stack(quantiles),
+        spectrum=np.stack(spectra).round(_DECIMALS),
+        columns=_shape(columns).round(_DECIMALS),
+        rows=_shape(rows).round(_DECIMALS),
+        quantiles=np.stack(quantiles).round(_DECIMALS),
         dead=0.0,
         blinking=0.0,
-        summary=summary,
-        error=error,
+        summary={name: float(f"{value:.{_DIGITS}g}") for name, value in summary.items()},
+        error={name: float(f"{value:.{_DIGITS}g}") for name, value in error.items()},
         depth=blocks.depth,
     )
 

@@ -139,6 +139,32 @@ def test_labels_outside_of_the_fraction_are_never_read(
     assert all(torch.equal(ours[key], theirs[key]) for key in theirs)
 
 
+def test_an_interrupted_run_keeps_its_labels(
+    folder: Path, done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(done, out)
+    place = out / "runs" / "twice" / "f0.4-s0"
+    monkeypatch.setattr("pipelines.study.label_frames", lambda *given, **options: 1 / 0)
+
+    def forget_training() -> None:
+        shutil.rmtree(place / "train")
+        shutil.rmtree(place / "scores")
+
+    forget_training()
+    again = run(folder, out, "--only", "twice", "--keep-sets")
+    assert again.status == 0, again.err
+    assert "are labelled" not in again.err
+    forget_training()
+    next((place / "labelled" / "masks").iterdir()).unlink()
+    again = run(folder, out, "--only", "twice")
+    assert again.status == 1
+    assert again.err.endswith("some of masks is gone; remove the set to build it again\n")
+    shutil.rmtree(place / "labelled")
+    with pytest.raises(ZeroDivisionError):
+        run(folder, out, "--only", "twice")
+
+
 def test_another_cameras_training_images_are_labelled(folder: Path, done: Path) -> None:
     made = open_dataset(done / "runs" / "camera" / "f0.4-s0" / "labelled")
     other = open_dataset(folder / "other")
