@@ -23,6 +23,7 @@ from synth.noise.model import (
     fit_model,
     model_arrays,
     model_from,
+    rounded,
 )
 from synth.noise.residual import NoiseField, generate_frame
 from synth.npz import read_npz
@@ -183,23 +184,25 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
     numbers = dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True))
     mean = np.array([max(one.mean, 0.0) for one in levels])
     apart = np.concatenate([[True], np.diff(mean) > 1e-6])
-    return NoiseModel(
-        level=mean[apart],
-        sigma=np.array([one.sigma["tvh"] for one in levels])[apart],
-        frame_factor=np.ones(len(levels)),
-        frame_column=np.array([one.sigma["th"] for one in levels]),
-        frame_row=np.array([one.sigma["tv"] for one in levels]),
-        frame_levels=mean[:, None],
-        frame_kind=np.zeros(len(levels), np.int64),
-        spectrum=(spectrum / spectrum.mean())[None],
-        columns=np.full(side, float(column[0] > 0)),
-        rows=np.full(side, float(row[0] > 0)),
-        quantiles=normal[None] / normal.std(),
-        dead=0.0,
-        blinking=0.0,
-        summary={name: value for name, (value, _) in numbers.items()},
-        error={name: error for name, (_, error) in numbers.items()},
-        depth=levels[0].depth,
+    return rounded(
+        NoiseModel(
+            level=mean[apart],
+            sigma=np.array([one.sigma["tvh"] for one in levels])[apart],
+            frame_factor=np.ones(len(levels)),
+            frame_column=np.array([one.sigma["th"] for one in levels]),
+            frame_row=np.array([one.sigma["tv"] for one in levels]),
+            frame_levels=mean[:, None],
+            frame_kind=np.zeros(len(levels), np.int64),
+            spectrum=(spectrum / spectrum.mean())[None],
+            columns=np.full(side, float(column[0] > 0)),
+            rows=np.full(side, float(row[0] > 0)),
+            quantiles=normal[None] / normal.std(),
+            dead=0.0,
+            blinking=0.0,
+            summary={name: value for name, (value, _) in numbers.items()},
+            error={name: error for name, (_, error) in numbers.items()},
+            depth=levels[0].depth,
+        )
     )
 
 

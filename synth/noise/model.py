@@ -13,7 +13,7 @@ is measured from sequences (`synth.noise.components`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,6 @@ _MOST_KINDS, _FRAMES_PER_KIND = 4, 3
 _ROUNDS = 100
 _GROUPS = 20
 
-# What a fit is rounded to, so that the same frames make the same model everywhere: threads and
-# processors choose the order of sums, and with it their last digits.
 _DECIMALS, _DIGITS = 6, 6
 
 
@@ -135,9 +133,6 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
     pixels' noise, which is continued there from beside the axes; what the blocks' trends took
     along is put back by the share that they take of white noise.
 
-    What is found is rounded to 6 decimals, its summary to 6 digits: the same blocks make the same
-    model whatever the number of threads and the processor.
-
     Parameters
     ----------
     blocks : NoiseBlocks
@@ -181,27 +176,30 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
         own = kind[blocks.frame] == number
         spectra.append(spectrum / spectrum.mean())
         quantiles.append(_quantiles(measured.pixels[own] / expected[own, None, None]))
-    levels = [
-        np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
-        for frame in range(len(factor))
-    ]
-    return NoiseModel(
-        level=level.round(_DECIMALS),
-        sigma=(sigma * np.sqrt(scale)).round(_DECIMALS),
-        frame_factor=factor.round(_DECIMALS),
-        frame_column=np.sqrt(columns.mean(1).clip(0)).round(_DECIMALS),
-        frame_row=np.sqrt(rows.mean(1).clip(0)).round(_DECIMALS),
-        frame_levels=np.stack(levels).round(_DECIMALS),
-        frame_kind=kind,
-        spectrum=np.stack(spectra).round(_DECIMALS),
-        columns=_shape(columns).round(_DECIMALS),
-        rows=_shape(rows).round(_DECIMALS),
-        quantiles=np.stack(quantiles).round(_DECIMALS),
-        dead=0.0,
-        blinking=0.0,
-        summary={name: float(f"{value:.{_DIGITS}g}") for name, value in summary.items()},
-        error={name: float(f"{value:.{_DIGITS}g}") for name, value in error.items()},
-        depth=blocks.depth,
+    return rounded(
+        NoiseModel(
+            level=level,
+            sigma=sigma * np.sqrt(scale),
+            frame_factor=factor,
+            frame_column=np.sqrt(columns.mean(1).clip(0)),
+            frame_row=np.sqrt(rows.mean(1).clip(0)),
+            frame_levels=np.stack(
+                [
+                    np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
+                    for frame in range(len(factor))
+                ]
+            ),
+            frame_kind=kind,
+            spectrum=np.stack(spectra),
+            columns=_shape(columns),
+            rows=_shape(rows),
+            quantiles=np.stack(quantiles),
+            dead=0.0,
+            blinking=0.0,
+            summary=summary,
+            error=error,
+            depth=blocks.depth,
+        )
     )
 
 
@@ -281,6 +279,36 @@ def make_physical_model(
         error=dict.fromkeys(SUMMARY, 0.0),
         depth=depth,
     )
+
+
+def rounded(model: NoiseModel) -> NoiseModel:
+    """Round a measured model, so that the same frames make the same one everywhere.
+
+    Threads and processors choose the order of sums, and with it their last digits.
+
+    Parameters
+    ----------
+    model : NoiseModel
+
+    Returns
+    -------
+    NoiseModel
+        Arrays with 6 decimals, the summary and its errors with 6 digits.
+
+    Examples
+    --------
+    >>> model = rounded(make_physical_model(sigma=10 / 3))
+    >>> float(model.sigma[0]), model.summary["sigma"]
+    (3.333333, 3.33333)
+    """
+    arrays: dict[str, Any] = {
+        name: getattr(model, name).round(_DECIMALS) for name, ndim in _ARRAYS.items() if ndim
+    }
+    summary, error = (
+        {name: float(f"{value:.{_DIGITS}g}") for name, value in numbers.items()}
+        for numbers in (model.summary, model.error)
+    )
+    return replace(model, **arrays, summary=summary, error=error)
 
 
 def model_arrays(model: NoiseModel) -> dict[str, NDArray[Any]]:

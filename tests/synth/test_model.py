@@ -250,6 +250,10 @@ def test_sequences_become_models_of_what_comes_and_goes(tmp_path: Path) -> None:
     assert model.summary["length_rows"] == pytest.approx(
         correlation_length(camera.correlation), rel=0.1
     )
+    shaken = (replace(one, correlation=one.correlation * (1 + 1e-15)) for one in levels)
+    found = model_arrays(model)
+    for key, values in model_arrays(sequence_model(*shaken)).items():
+        assert (values == found[key]).all(), key
     path = tmp_path / "sequence.npz"
     path.write_bytes(levels[0].to_bytes())
     assert load_cameras(path).models[0].depth == 16
