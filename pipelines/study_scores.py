@@ -19,6 +19,7 @@ from synth.dataset import Dataset
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask
 from synth.noise.cameras import CameraNoise
+from synth.noise.realisation import SEEDS
 from synth.noise.residual import transfer_residual
 from synth.npz import read_npz
 from synth.seeds import generator
@@ -140,10 +141,10 @@ def evaluation_noise(cameras: CameraNoise, one: Evaluation) -> Callable[[str, Fr
 
     def add(id_: str, frame: Frame) -> Frame:
         rng = generator(0, "evaluation noise", id_)
-        index, place = int(rng.integers(len(cameras))), int(rng.integers(1 << 31))
-        field, number = cameras.field(index)
+        index, seed = int(rng.integers(len(cameras))), int(rng.integers(SEEDS))
+        camera, number = cameras.generator(index)
         return transfer_residual(
-            frame, field, frame=number, place=place, strength=one.strength
+            frame, camera, seed=seed, frame=number, strength=one.strength
         ).image
 
     return add

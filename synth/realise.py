@@ -156,18 +156,17 @@ class Realiser:
         assert noise is not None
         if not isinstance(cameras, CameraNoise) or not 0 <= noise.patch < len(cameras):
             raise NoiseError(f"output {spec.id}: frame {noise.patch} is not in the noise models")
-        field, frame = cameras.field(noise.patch)
+        camera, frame = cameras.generator(noise.patch)
         # An image's own noise is that of its source: a turn or a target more does not change it.
         host = self._host(spec)
-        level, fine = host.fine_noise if host is not None else self._fine_noise
         made = transfer_residual(
             image,
-            field,
+            camera,
+            seed=noise.seed,
             frame=frame,
-            place=noise.place,
             strength=noise.amount,
             gain=self._gain,
-            own=(level, fine / field.fine_share(int(field.model.frame_kind[frame]))),
+            fine_noise=host.fine_noise if host is not None else self._fine_noise,
         )
         self.facts["noisier"] = round(made.noisier, 4)
         return made.image

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from synth.blend import Blend
 from synth.distractors import KINDS, Kind
 from synth.errors import RecipeError
+from synth.noise.realisation import realisation_seed
 from synth.seeds import generator
 from synth.targets import Target
 
 NoiseMode = Literal["mixup", "residual", "physical"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 
-# Windows of a camera's noise that are told apart.
+# Seeds of places that are told apart.
 _PLACES = 1 << 31
 
 # Ids that negatives get where numbers cannot be continued.
@@ -44,14 +45,15 @@ class NoiseChoice:
     amount : float
         Share of the noise in the mix (``mixup``), or strength relative to the sensor's own noise.
     mode : {"mixup", "residual", "physical"}
-    place : int
-        Which window of the camera's noise; not used by ``mixup``.
+    seed : int
+        Of this realisation of the camera's noise, see `synth.noise.realisation`; not used by
+        ``mixup``.
     """
 
     patch: int
     amount: float
     mode: NoiseMode = "mixup"
-    place: int = 0
+    seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +135,7 @@ class Spec:
             if self.noise.mode == "mixup":
                 line["ratio"] = self.noise.amount
             else:
-                line |= {"strength": self.noise.amount, "noise_place": self.noise.place}
+                line |= {"strength": self.noise.amount, "noise_seed": self.noise.seed}
         if self.turn is not None:
             line |= {
                 "target": self.turn.target,
@@ -179,7 +181,7 @@ class Spec:
                     line["noise_patch"],
                     line["ratio" if mixed else "strength"],
                     line["mode"],
-                    0 if mixed else line["noise_place"],
+                    0 if mixed else line["noise_seed"],
                 )
             if "move" in line:
                 move = MoveChoice(
@@ -235,9 +237,13 @@ class NoiseRule:
             )
 
     def draw(
-        self, rng: np.random.Generator, kinds: Sequence[NDArray[np.intp]], used: Set[int]
+        self,
+        rng: np.random.Generator,
+        kinds: Sequence[NDArray[np.intp]],
+        used: Set[int],
+        seed: int,
     ) -> NoiseChoice:
-        """Draw amount and patch, none of the patches in `used`, or a place of its own."""
+        """Draw amount and patch, none of the patches in `used`; `seed` is the realisation's."""
         self.require(kinds, len(used) + 1)
         amount = (
             self.amounts[int(rng.integers(len(self.amounts)))]
@@ -248,7 +254,7 @@ class NoiseRule:
             kind = kinds[int(rng.integers(len(kinds)))] if kinds[1:] else kinds[0]
             patch = int(kind[int(rng.integers(len(kind)))])
             if self.mode != "mixup":
-                return NoiseChoice(patch, amount, self.mode, int(rng.integers(_PLACES)))
+                return NoiseChoice(patch, amount, self.mode, seed)
             # Drawn until it is a new one: few patches of a bank are used for one turn.
             if patch not in used:
                 return NoiseChoice(patch, amount)
@@ -533,7 +539,9 @@ class NegativePlan:
             or generator(seed, "noisy", id_).random() < rule.share
         ):
             before = used.setdefault(which, set())
-            noise = rule.draw(generator(seed, "negative", id_), self._kinds, before)
+            rng = generator(seed, "negative", id_)
+            own = realisation_seed(seed, "negatives", number)
+            noise = rule.draw(rng, self._kinds, before, own)
             # Where no patch may come twice, there are no more of them than the bank holds.
             if noise.mode == "mixup":
                 before.add(noise.patch)
@@ -680,10 +688,12 @@ def plan_transfer(
 ) -> list[Spec]:
     """Decide the noise of every image; outputs keep their ids."""
     kinds = bank.members()
-    return [
-        Spec(id_, id_, rule.draw(generator(seed, "transfer", id_), kinds, frozenset()))
-        for id_ in ids
-    ]
+    found = []
+    for number, id_ in enumerate(ids):
+        own = realisation_seed(seed, "transfer", number)
+        noise = rule.draw(generator(seed, "transfer", id_), kinds, frozenset(), own)
+        found.append(Spec(id_, id_, noise))
+    return found
 
 
 def _choose(available: int, wanted: int, round_: int, seed: int) -> NDArray[np.intp]:

@@ -42,6 +42,7 @@ from synth.noise.fidelity import (
     describe_noise,
     measure_floor,
 )
+from synth.noise.realisation import realisation_seed
 from synth.noise.residual import generate_frame
 from synth.shards import is_sharded
 from synth.targets import find_targets, measure_signals
@@ -381,7 +382,7 @@ def _stored_noise(path: Path) -> list[NoiseBlocks]:
     found = []
     for members in cameras.members():
         few = members[np.unique(np.linspace(0, len(members) - 1, _GENERATED).astype(int))]
-        # A camera of one frame is generated several times, at other places of its noise.
+        # A camera of one frame is generated several times, each time with new noise.
         turns = [int(few[turn % len(few)]) for turn in range(max(len(few), _FEWEST))]
         found.append(
             find_noise_blocks((_generate(cameras, *one), None) for one in enumerate(turns))
@@ -389,9 +390,10 @@ def _stored_noise(path: Path) -> list[NoiseBlocks]:
     return found
 
 
-def _generate(cameras: CameraNoise, place: int, index: int) -> Frame:
-    field, frame = cameras.field(index)
-    return generate_frame(field, (256, 256), frame, place)
+def _generate(cameras: CameraNoise, turn: int, index: int) -> Frame:
+    noise, frame = cameras.generator(index)
+    seed = realisation_seed(0, "report", turn)
+    return generate_frame(noise, (256, 256), seed=seed, frame=frame)
 
 
 def _pool(found: Sequence[NoiseBlocks]) -> tuple[NoiseBlocks, int]:

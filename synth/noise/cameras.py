@@ -25,9 +25,9 @@ from synth.noise.model import (
     model_from,
     rounded,
 )
-from synth.noise.residual import NoiseField, generate_frame
+from synth.noise.realisation import NoiseGenerator, realisation_seed
+from synth.noise.residual import generate_frame
 from synth.npz import read_npz
-from synth.seeds import generator
 
 # Of components, beside their names.
 _PARTS = ("sigma", "error")
@@ -54,7 +54,7 @@ class CameraNoise:
             )
         self.models = tuple(models)
         self._start = np.cumsum([0, *map(len, self.models)])
-        self._fields: dict[int, NoiseField] = {}
+        self._generators: dict[int, NoiseGenerator] = {}
 
     def __len__(self) -> int:
         return int(self._start[-1])
@@ -66,12 +66,12 @@ class CameraNoise:
             for first, last in zip(self._start[:-1], self._start[1:], strict=True)
         ]
 
-    def field(self, index: int) -> tuple[NoiseField, int]:
-        """The field of a frame's camera, and the frame's number there."""
+    def generator(self, index: int) -> tuple[NoiseGenerator, int]:
+        """The generator of a frame's camera, and the frame's number there."""
         camera = int(np.searchsorted(self._start, index, side="right")) - 1
-        if camera not in self._fields:
-            self._fields[camera] = NoiseField(self.models[camera])
-        return self._fields[camera], index - int(self._start[camera])
+        if camera not in self._generators:
+            self._generators[camera] = NoiseGenerator(self.models[camera])
+        return self._generators[camera], index - int(self._start[camera])
 
     def to_bytes(self) -> bytes:
         """The models as one ``.npz`` file; the same bytes for the same models."""
@@ -225,9 +225,9 @@ def generate_frames(
         DN.
     """
     for number in range(count):
-        place = int(generator(seed, "frame", str(number)).integers(1 << 31))
-        field, frame = cameras.field(number % len(cameras))
-        yield generate_frame(field, shape, frame, place)
+        noise, frame = cameras.generator(number % len(cameras))
+        own = realisation_seed(seed, "frames", number)
+        yield generate_frame(noise, shape, seed=own, frame=frame)
 
 
 def _cameras_of(bank: NoiseBank) -> list[NoiseBank]:

@@ -13,7 +13,7 @@ is measured from sequences (`synth.noise.components`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,11 @@ class NoiseModel:
         `SUMMARY` and its standard errors, by leaving out frames.
     depth : int
         Bits of the frames' type, 8 or 16.
+    patches : (P, n, n) ndarray of float32
+        Residuals of the pixels' noise, variance 1, for cameras whose noise no spectrum describes.
+        Empty where noise is drawn from the spectra.
+    patch_kind : (P,) ndarray of int64
+        Kind of each patch's frame.
 
     Examples
     --------
@@ -106,6 +111,8 @@ class NoiseModel:
     summary: Mapping[str, float]
     error: Mapping[str, float]
     depth: int
+    patches: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2, 2), np.float32))
+    patch_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.frame_factor)
@@ -116,15 +123,19 @@ class NoiseModel:
 
 
 # Dimensions of the arrays of a model file; those that are not named here have one.
-_NDIM = {"spectrum": 3, "quantiles": 2, "frame_levels": 2, "dead": 0, "blinking": 0}
+_NDIM = {"spectrum": 3, "quantiles": 2, "frame_levels": 2, "dead": 0, "blinking": 0, "patches": 3}
 _ARRAYS = {
-    field.name: _NDIM.get(field.name, 1)
-    for field in fields(NoiseModel)
-    if field.name not in ("summary", "error", "depth")
+    one.name: _NDIM.get(one.name, 1)
+    for one in fields(NoiseModel)
+    if one.name not in ("summary", "error", "depth")
 }
+_INTEGERS = ("frame_kind", "patch_kind")
+
+# Fewer patches would show again and again in one output; more add nothing but bytes.
+_LEAST_PATCHES, _MOST_PATCHES = 64, 4096
 
 
-def fit_model(blocks: NoiseBlocks) -> NoiseModel:
+def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     """Fit a model to blocks of noise.
 
     The variance of a block is taken as a product of one number for its intensity and one for its
@@ -136,6 +147,8 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
     Parameters
     ----------
     blocks : NoiseBlocks
+    keep_patches : bool
+        Keep the blocks' residuals as `NoiseModel.patches`.
 
     Returns
     -------
@@ -144,7 +157,7 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
     Raises
     ------
     NoiseError
-        There are fewer than 8 blocks.
+        There are fewer than 8 blocks, or fewer than 64 to keep.
 
     Examples
     --------
@@ -160,6 +173,11 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
         raise NoiseError(
             f"only {len(blocks)} blocks of noise were found, too few to tell what it is; give more "
             "frames, with smooth areas in them"
+        )
+    if keep_patches and len(blocks) < _LEAST_PATCHES:
+        raise NoiseError(
+            f"only {len(blocks)} blocks of noise were found, and {_LEAST_PATCHES} patches are "
+            "needed; give more frames, or draw the noise from its spectrum (source: spectrum)"
         )
     measured = _measure(blocks)
     level, sigma, factor = _fit_levels(blocks, measured.variance)
@@ -199,8 +217,39 @@ def fit_model(blocks: NoiseBlocks) -> NoiseModel:
             summary=summary,
             error=error,
             depth=blocks.depth,
+            **(_keep_patches(blocks, expected, columns, rows, kind) if keep_patches else {}),
         )
     )
+
+
+def _keep_patches(
+    blocks: NoiseBlocks,
+    expected: Floats,
+    columns: Floats,
+    rows: Floats,
+    kind: NDArray[np.int64],
+) -> dict[str, Any]:
+    """Residuals without the patterns of columns and rows, which are drawn for whole outputs."""
+    chosen = np.arange(len(blocks))
+    if len(chosen) > _MOST_PATCHES:
+        chosen = np.linspace(0, len(blocks) - 1, _MOST_PATCHES).astype(np.intp)
+    frame = blocks.frame[chosen]
+    pixels = blocks.residual[chosen] / expected[chosen, None, None]
+    for axis, lines in ((1, columns), (2, rows)):
+        # Of the mean along a line the share stays that is the pixels' own.
+        mean = pixels.mean(axis, keepdims=True)
+        whole = np.bincount(frame, (mean**2).mean((1, 2))) / np.maximum(np.bincount(frame), 1)
+        pattern = (
+            lines.mean(1).clip(0)[: len(whole)]
+            * np.bincount(frame, 1 / expected[chosen] ** 2)
+            / np.maximum(np.bincount(frame), 1)
+        )
+        own = np.sqrt((1 - pattern / np.maximum(whole, 1e-12)).clip(0))
+        pixels -= (1 - own[frame])[:, None, None] * mean
+    of = kind[frame]
+    power = np.bincount(of, (pixels**2).mean((1, 2))) / np.maximum(np.bincount(of), 1)
+    pixels /= np.sqrt(np.maximum(power, 1e-12))[of, None, None]
+    return {"patches": pixels.astype(np.float32), "patch_kind": of}
 
 
 def make_physical_model(
@@ -304,6 +353,8 @@ def rounded(model: NoiseModel) -> NoiseModel:
     arrays: dict[str, Any] = {
         name: getattr(model, name).round(_DECIMALS) for name, ndim in _ARRAYS.items() if ndim
     }
+    # A float32 near 1 has no more digits than these.
+    arrays["patches"] = model.patches.round(4)
     summary, error = (
         {name: float(f"{value:.{_DIGITS}g}") for name, value in numbers.items()}
         for numbers in (model.summary, model.error)
@@ -332,8 +383,8 @@ def model_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseModel:
         found.keys() >= wanted.keys() | {"depth"}
         and all(
             found[name].ndim == ndim
-            and found[name].dtype.kind == ("i" if name == "frame_kind" else "f")
-            and found[name].size > 0
+            and found[name].dtype.kind == ("i" if name in _INTEGERS else "f")
+            and (found[name].size > 0 or name[:5] == "patch")
             for name, ndim in wanted.items()
         )
         and found["depth"].shape == ()
@@ -367,8 +418,15 @@ def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
         and all(len(array) == frames for name, array in arrays.items() if name[:6] == "frame_")
         and arrays["frame_levels"].shape[1] > 0
         and all(np.isfinite(array).all() for array in arrays.values())
-        and all(array.min() >= 0 for name, array in arrays.items() if name != "quantiles")
+        and all(
+            array.min() >= 0
+            for name, array in arrays.items()
+            if name not in ("quantiles", "patches") and array.size
+        )
         and arrays["frame_kind"].max() < kinds
+        and (not len(arrays["patches"]) or len(arrays["patches"]) >= _LEAST_PATCHES)
+        and arrays["patches"].shape[1] == arrays["patches"].shape[2] >= 2
+        and len(arrays["patch_kind"]) == len(arrays["patches"])
         and max(arrays["dead"], arrays["blinking"]) <= 1
         and (np.diff(arrays["level"]) > 0).all()
         and (np.diff(arrays["quantiles"]) >= 0).all()

@@ -18,8 +18,8 @@ from synth.dataset import open_dataset
 from synth.frames import find_frames, group_by_folder, read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model
-from synth.noise.residual import NoiseField, transfer_residual
-from synth.seeds import generator
+from synth.noise.realisation import NoiseGenerator, realisation_seed
+from synth.noise.residual import transfer_residual
 from synth.targets import box_window, find_targets, measure_signals
 
 
@@ -32,13 +32,13 @@ def main(data: Path, noise: Path, strength: float) -> None:
     dataset = open_dataset(data)
     for paths in group_by_folder(find_frames([noise])):
         model = fit_model(find_noise_blocks((read_frame(path), None) for path in paths))
-        field = NoiseField(model)
+        camera = NoiseGenerator(model)
         before, after, explained, moved = [], [], [], 0.0
         for number, id_ in enumerate(dataset.ids("train")):
             image, mask = dataset.read_pair(id_)
-            place = int(generator(0, "contrast", id_).integers(1 << 31))
+            seed = realisation_seed(0, "contrast", number)
             made = transfer_residual(
-                image, field, frame=number % len(model), place=place, strength=strength
+                image, camera, seed=seed, frame=number % len(model), strength=strength
             ).image
             added = made.astype(np.float64) - image
             moved = max(moved, abs(float(added.mean())))

@@ -29,7 +29,8 @@ from synth.noise.blocks import find_noise_blocks, second_differences
 from synth.noise.cameras import CameraNoise
 from synth.noise.components import measure_components
 from synth.noise.model import make_physical_model
-from synth.noise.residual import NoiseField, generate_frame, measure_fine_noise, transfer_residual
+from synth.noise.realisation import NoiseGenerator
+from synth.noise.residual import generate_frame, measure_fine_noise, transfer_residual
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, window_statistics
 from synth.noise.transfer import mixup, resize_patch
 from synth.piqe import piqe
@@ -70,12 +71,12 @@ def pairs(draw: st.DrawFn) -> tuple[Frame, Mask]:
 
 
 @lru_cache(maxsize=2)
-def field(depth: int) -> NoiseField:
+def camera(depth: int) -> NoiseGenerator:
     scale = 1 if depth == 8 else 257
     model = make_physical_model(
         sigma=2.0 * scale, gain=0.01, column=1.0 * scale, dead=0.01, blinking=0.01, depth=depth
     )
-    return NoiseField(model)
+    return NoiseGenerator(model)
 
 
 def frame_of(depth: int, *shape: int) -> Frame:
@@ -109,7 +110,7 @@ def draw_spec(frame: Frame, mask: Mask) -> list[Array]:
     source = Realiser(frame, mask, targets, bank)
     for spec in specs:
         made += [source.image(spec), source.mask(spec)]
-    cameras = CameraNoise([field(depth).model])
+    cameras = CameraNoise([camera(depth).model])
     noisy = Realiser(frame, mask, targets, cameras)
     return [*made, noisy.image(Spec("d", "a", NoiseChoice(0, 1.0, "residual", 9)))]
 
@@ -138,9 +139,9 @@ KEEPING: dict[str, Callable[[Frame, Mask], list[Array]]] = {
     ],
     "mixup with gain": lambda f, m: [mixup(f, frame_of(16, 4, 4), 0.5, 3e-3)],
     "residual": lambda f, m: [
-        transfer_residual(f, field(8 * f.itemsize), place=11, strength=s).image for s in (0.0, 2.0)
+        transfer_residual(f, camera(8 * f.itemsize), seed=11, strength=s).image for s in (0.0, 2.0)
     ],
-    "residual with gain": lambda f, m: [transfer_residual(f, field(16), gain=5e-3).image],
+    "residual with gain": lambda f, m: [transfer_residual(f, camera(16), seed=11, gain=5e-3).image],
     "realise": draw_spec,
 }
 
@@ -163,7 +164,7 @@ MEASURING: dict[str, Callable[[Frame, Mask], object]] = {
     "resize": lambda f, m: resize_patch(f.astype(np.float32), (3, 11)),
     "seam": lambda f, m: describe_border(f, middle_box(f)),
     "frame of noise": lambda f, m: generate_frame(
-        field(8 * f.itemsize), (f.shape[0], f.shape[1]), 0, 5
+        camera(8 * f.itemsize), (f.shape[0], f.shape[1]), seed=5
     ),
 }
 

@@ -1,0 +1,374 @@
+"""Realisations of a camera's noise: every call draws new noise from a generator of its own.
+
+Two ways lead from a `NoiseModel` to pixels. From its spectra: complex normal values are drawn at
+every frequency of the output, scaled by the root of the power spectrum, and transformed back;
+then the values are bent to the measured distribution. From its patches, where it has some: real
+residuals, tiled and blended.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import fields
+from functools import lru_cache
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from synth.noise.model import NoiseModel
+from synth.seeds import generator
+
+Field = NDArray[np.float32]
+Floats = NDArray[np.float64]
+
+SEEDS = 1 << 53
+"""Seeds of realisations are below this, so that every JSON reader keeps them whole."""
+
+ORDINALS = 1 << 32
+"""`realisation_seed` tells so many outputs of one build apart."""
+
+# The transform wraps around; so much is drawn beyond the output and cut off, in pixels. The
+# autocorrelation of the cameras that were measured is gone after fewer.
+_BEYOND = 8
+
+# Normal values are looked up from 16 random bits: in the frequency domain, where each pixel is a
+# sum over all of them, the steps and the missing tail do not matter.
+_LEVELS = 1 << 16
+
+# The bending of values is tabulated between these numbers of standard deviations.
+_ENDS, _STEPS = 6.0, 1 << 14
+
+# Orders of Hermite polynomials that describe what bending does to correlations, and rounds in which
+# the drawn spectrum is corrected.
+_ORDERS, _CORRECTIONS = 12, 6
+
+# Gains that are kept for different spectra and sizes of output.
+_MOST_GAINS = 16
+
+# Power below this, relative to the mean, is not told from none.
+_FLOOR = 1e-6
+
+# With fewer patches of a kind those of all kinds are used; and so many places across an output
+# have an order of patches of their own.
+_FEW_PATCHES, _MOST_ACROSS = 61, 1024
+
+
+def realisation_seed(seed: int, purpose: str, ordinal: int) -> int:
+    """Make the seed of one output's noise; no two ordinals of one purpose have the same.
+
+    Parameters
+    ----------
+    seed : int
+        The build's.
+    purpose : str
+        What the noise is for, as ``"negatives"``.
+    ordinal : int
+        The output's number, 0 or more.
+
+    Returns
+    -------
+    int
+        0 or more, below `SEEDS`. Its low bits are the ordinal, its high bits come from the rest.
+
+    Examples
+    --------
+    >>> realisation_seed(0, "negatives", 8) - realisation_seed(0, "negatives", 7)
+    1
+    """
+    if not 0 <= ordinal < ORDINALS:
+        raise ValueError(f"an ordinal is from 0 to {ORDINALS - 1}, not {ordinal}")
+    return _high_bits(seed, purpose) * ORDINALS + ordinal
+
+
+@lru_cache(maxsize=16)
+def _high_bits(seed: int, purpose: str) -> int:
+    return int(generator(seed, "noise", purpose).integers(SEEDS // ORDINALS))
+
+
+class NoiseGenerator:
+    """Draws realisations of one camera's noise.
+
+    Parameters
+    ----------
+    model : NoiseModel
+        With patches the pixels' noise is tiled from them, else it is drawn from the spectra.
+    """
+
+    def __init__(self, model: NoiseModel) -> None:
+        self.model = model
+        self._camera = _name_camera(model)
+        self._colours: dict[int, tuple[Floats, Field | None]] = {}
+        self._gains: dict[tuple[int, int, int], Field] = {}
+        self._tiles: dict[int, Field] = {}
+
+    def draw(self, shape: tuple[int, int], seed: int, kind: int = 0) -> tuple[Field, Field, Field]:
+        """Draw the noise of one output.
+
+        Parameters
+        ----------
+        shape : tuple of int
+            (H, W).
+        seed : int
+            Of this realisation, 0 or more: the same seed gives the same noise, another seed or
+            another camera gives independent noise.
+        kind : int
+            Which of the model's spectra.
+
+        Returns
+        -------
+        pixels : (H, W) ndarray of float32
+            Noise of the pixels, variance 1.
+        columns : (W,) ndarray of float32
+        rows : (H,) ndarray of float32
+            Patterns, variance 1 (0 where the model has none).
+        """
+        rng = generator(seed, "noise", self._camera)
+        if len(self.model.patches):
+            pixels = self._tile(shape, seed, kind)
+        else:
+            pixels = self._colour(shape, rng, kind)
+        columns = _draw_line(self.model.columns, shape[1], rng)
+        rows = _draw_line(self.model.rows, shape[0], rng)
+        return pixels, columns, rows
+
+    def defects(self, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Draw the pixels that are dead and those that blink.
+
+        Parameters
+        ----------
+        size : int
+            Number of pixels.
+        seed : int
+            Of the realisation.
+
+        Returns
+        -------
+        dead, blinking : ndarray of int64
+            Indices into the flat image. Dead ones are the camera's own: the same for every seed.
+        """
+        dead = _draw_defects(self.model.dead, size, 0, "dead pixels", self._camera)
+        blinking = _draw_defects(self.model.blinking, size, seed, "blinking pixels", self._camera)
+        return dead, blinking
+
+    def _colour(self, shape: tuple[int, int], rng: np.random.Generator, kind: int) -> Field:
+        """Noise with the model's spectrum and distribution."""
+        height, width = (scipy.fft.next_fast_len(n + _BEYOND, real=True) for n in shape)
+        if kind not in self._colours:
+            self._colours[kind] = _make_colour(
+                self.model.spectrum[kind], self.model.quantiles[kind]
+            )
+        spectrum, bending = self._colours[kind]
+        key = kind, height, width
+        if key not in self._gains:
+            if len(self._gains) >= _MOST_GAINS:
+                self._gains.pop(next(iter(self._gains)))
+            self._gains[key] = _make_gain(spectrum, height, width)
+        gain = self._gains[key]
+        bits = rng.bit_generator.random_raw(-(-gain.size // 4)).view(np.uint16)[: gain.size]
+        values = np.take(_normal_values(), bits, mode="clip").reshape(gain.shape)
+        np.multiply(values, gain, out=values)
+        field = scipy.fft.irfft2(values.view(np.complex64), (height, width), overwrite_x=True)
+        pixels: Field = field[: shape[0], : shape[1]]
+        return np.ascontiguousarray(pixels) if bending is None else _bend(pixels, bending)
+
+    def _tile(self, shape: tuple[int, int], seed: int, kind: int) -> Field:
+        """Noise from real residuals.
+
+        Tiles overlap by half, under windows whose squares add up to 1, which keeps the variance.
+        The ordinal in the seed decides which patch is where: at one place the outputs of a build
+        go through all patches before one comes again, and then the grid has moved.
+        """
+        if kind not in self._tiles:
+            self._tiles[kind] = _make_tiles(self.model, kind)
+        tiles = self._tiles[kind]
+        count, side = tiles.shape[:2]
+        half = side // 2
+        build, ordinal = divmod(seed, ORDINALS)
+        again, turn = divmod(ordinal, count)
+        down, along = divmod(int(_grid_places(half)[again % half**2]), half)
+        rows, cols = (-(-(n + half) // half) + 1 for n in shape)
+        start, step = _tile_order(build, self._camera, count, rows)
+        at = np.arange(cols) % _MOST_ACROSS
+        number = (start[:, at] + step[:, at] * turn) % count
+        found = np.zeros(((rows + 1) * half, (cols + 1) * half), np.float32)
+        for top in (0, 1):
+            for left in (0, 1):
+                chosen = tiles[number[top::2, left::2]]
+                tall, wide = chosen.shape[0] * side, chosen.shape[1] * side
+                part = found[top * half : top * half + tall, left * half : left * half + wide]
+                part += chosen.swapaxes(1, 2).reshape(tall, wide)
+        top, left = half + down, half + along
+        return np.ascontiguousarray(found[top : top + shape[0], left : left + shape[1]])
+
+
+@lru_cache(maxsize=1)
+def _normal_values() -> Field:
+    values = scipy.special.ndtri((np.arange(_LEVELS) + 0.5) / _LEVELS)
+    return np.asarray(values / values.std(), np.float32)
+
+
+def _make_colour(spectrum: Floats, quantiles: Floats) -> tuple[Floats, Field | None]:
+    """What normal noise needs to end with a spectrum and a distribution.
+
+    Blocks of the output must show the model's spectrum, as blocks of the camera's frames do. A
+    block shows its periodogram, and bending changes correlations too; both are known, so the
+    spectrum that is drawn is corrected until what blocks show is what is wanted.
+
+    Returns
+    -------
+    spectrum : (n, n) ndarray of float64
+        Of the normal noise, mean 1.
+    bending : (_STEPS,) ndarray of float32 or None
+        What values between -_ENDS and _ENDS become; None where the distribution is normal.
+    """
+    bending, shares = _make_bending(quantiles)
+    wanted = np.maximum(spectrum / spectrum.mean(), _FLOOR)
+    drawn = wanted
+    for _ in range(_CORRECTIONS):
+        drawn = np.maximum(drawn * wanted / _shown_in_blocks(drawn, shares), _FLOOR)
+        drawn = drawn / drawn.mean()
+    return drawn, bending
+
+
+def _make_bending(quantiles: Floats) -> tuple[Field | None, Floats]:
+    """Table from normal values to a distribution, and what it does to correlations.
+
+    Bent normal values of autocorrelation r have Σ cₖ² rᵏ, with cₖ the coefficients of the bending
+    in normalised Hermite polynomials (M. Cario and B. Nelson, "Modeling and generating random
+    vectors with arbitrary marginal distributions and correlation matrix", 1997). Returned are the
+    cₖ².
+    """
+    normal = scipy.special.ndtri((np.arange(len(quantiles)) + 0.5) / len(quantiles))
+    if np.abs(quantiles - normal / normal.std()).max() < 1e-3:
+        return None, np.ones(1)
+    # Beyond the outermost quantiles the distribution goes on as a normal one.
+    ends = quantiles[[0, -1]] * (_ENDS / -normal[0])
+    values = np.concatenate([ends[:1], quantiles, ends[1:]])
+    places = (np.arange(_STEPS) + 0.5) * (2 * _ENDS / _STEPS) - _ENDS
+    bending = np.interp(places, [-_ENDS, *normal, _ENDS], values)
+    weight = np.exp(-(places**2) / 2)
+    weight /= weight.sum()
+    bending -= weight @ bending
+    bending /= np.sqrt(weight @ bending**2)
+    before, polynomial = np.ones_like(places), places
+    shares = []
+    for order in range(1, _ORDERS + 1):
+        shares.append(float(weight @ (bending * polynomial)) ** 2)
+        following = (places * polynomial - np.sqrt(order) * before) / np.sqrt(order + 1)
+        before, polynomial = polynomial, following
+    return bending.astype(np.float32), np.array(shares)
+
+
+def _shown_in_blocks(spectrum: Floats, shares: Floats) -> Floats:
+    """The spectrum that blocks show of bent noise drawn with a spectrum, (n, n), mean 1."""
+    side = len(spectrum)
+    lag = np.arange(1 - side, side)
+    distance = np.abs(lag) / side
+    # Linear interpolation between the frequencies of a spectrum fades its autocorrelation.
+    fade = np.sinc(distance) ** 2
+    correlation = np.fft.ifft2(spectrum).real[np.ix_(lag % side, lag % side)] * np.outer(fade, fade)
+    bent = sum(share * correlation**order for order, share in enumerate(shares, 1))
+    bent[side - 1, side - 1] = 1.0
+    # Of the pairs of pixels at a lag a block has so many, and a transform takes it as periodic.
+    bent *= np.outer(1 - distance, 1 - distance)
+    folded = np.zeros((side, side))
+    np.add.at(folded, np.ix_(lag % side, lag % side), bent)
+    return np.maximum(np.fft.fft2(folded).real, _FLOOR)
+
+
+def _make_gain(spectrum: Floats, height: int, width: int) -> Field:
+    """Roots of a spectrum at the frequencies of a real transform, (height, 2 (width // 2 + 1)).
+
+    Each stands twice, for the real and the imaginary part.
+    """
+    side = len(spectrum)
+    closed = np.pad(spectrum, ((0, 1), (0, 1)), mode="wrap")
+    half = width // 2 + 1
+    rows, cols = np.arange(height) * (side / height), np.arange(half) * (side / width)
+    down, along = (_linear_weights(place, side) for place in (rows, cols))
+    power = down @ closed @ along.T
+    # Columns that are their own opposites count once, all others twice; and of their values the
+    # transform keeps what is even, half of the power.
+    own = np.zeros(half, bool)
+    own[0] = True
+    own[-1] |= width % 2 == 0
+    mean = float(power @ np.where(own, 1.0, 2.0) @ np.ones(height)) / (height * width)
+    gain = np.sqrt(power / mean * (height * width / 2) * np.where(own, 2.0, 1.0))
+    return np.repeat(gain, 2, 1).astype(np.float32)
+
+
+def _linear_weights(place: NDArray[np.floating], side: int) -> NDArray[np.floating]:
+    """Weights of linear interpolation between side + 1 values, (len(place), side + 1)."""
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(side + 1)), 0.0)
+
+
+def _bend(pixels: Field, bending: Field) -> Field:
+    steps = np.float32(_STEPS / (2 * _ENDS))
+    index = pixels * steps
+    index += np.float32(_STEPS / 2)
+    np.clip(index, 0, _STEPS - 1, out=index)
+    return np.take(bending, index.astype(np.int32), mode="clip")
+
+
+def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Field:
+    """A pattern's line of this length, variance 1, or 0 where the spectrum has nothing."""
+    if not spectrum.any():
+        return np.zeros(length, np.float32)
+    # A drawn line wraps around, so a slow pattern needs a period that is longer than the output.
+    period = scipy.fft.next_fast_len(length + len(spectrum), real=True)
+    place = np.arange(period // 2 + 1) * (len(spectrum) / period)
+    power = np.interp(place, np.arange(len(spectrum) + 1), np.append(spectrum, spectrum[0]))
+    twice = 2 * power.sum() - power[0] - (power[-1] if period % 2 == 0 else 0.0)
+    gain = np.sqrt(power * (period / twice))
+    white = scipy.fft.rfft(rng.standard_normal(period))
+    return scipy.fft.irfft(white * gain, period)[:length].astype(np.float32)
+
+
+def _name_camera(model: NoiseModel) -> str:
+    """A name that equal models have and different ones do not."""
+    digest = hashlib.sha256()
+    for one in fields(model):
+        if isinstance(array := getattr(model, one.name), np.ndarray | float):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _draw_defects(share: float, size: int, seed: int, *names: str) -> NDArray[np.int64]:
+    if share <= 0:
+        return np.zeros(0, np.int64)
+    rng = generator(seed, *names)
+    return rng.choice(size, int(rng.binomial(size, share)), replace=False)
+
+
+def _make_tiles(model: NoiseModel, kind: int) -> Field:
+    """The patches of a kind of noise under their window; those of all kinds where it has few."""
+    own = model.patch_kind == kind
+    patches = model.patches[own] if own.sum() >= _FEW_PATCHES else model.patches
+    side = patches.shape[1]
+    window = np.sin((np.arange(side) + 0.5) * np.pi / side)
+    # With a prime number of patches every step from one to the next visits all of them.
+    count = _largest_prime(len(patches))
+    return np.asarray(patches[:count] * np.outer(window, window), np.float32)
+
+
+def _largest_prime(most: int) -> int:
+    """The largest prime number up to `most`, which is 2 or more."""
+    return next(n for n in range(most, 1, -1) if all(n % k for k in range(2, int(n**0.5) + 1)))
+
+
+@lru_cache(maxsize=8)
+def _tile_order(
+    build: int, camera: str, count: int, rows: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """First patch of every place, and the step from an output to the next."""
+    rng = generator(build, "tiles", camera)
+    # Row by row at one width, so that a place has the same patch in outputs of all sizes.
+    drawn = rng.integers(0, count * (count - 1), (rows, _MOST_ACROSS))
+    return drawn // (count - 1), drawn % (count - 1) + 1
+
+
+@lru_cache(maxsize=4)
+def _grid_places(half: int) -> NDArray[np.int64]:
+    """Places of the grid's first tile, in the order in which they are used."""
+    return generator(0, "grid of tiles").permutation(half**2)
