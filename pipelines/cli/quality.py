@@ -150,10 +150,11 @@ def quality(
 
     --noise compares residuals over local trends in blocks without texture, and shows each distance
     beside the one between two halves of the real frames. Two distances are published: KLD as in
-    NAFlow, from histograms of 256 bins over ± full scale, and AKLD as in DANet, from local
-    variances. Those of real frames stand for their real noise, those of DATASET for their fake
-    noise; for AKLD every real block is paired with one of DATASET of like intensity, "-" where
-    there are none. AKLD is not 0 between equal cameras: compare it with the floor.
+    NAFlow, from histograms with bins of full scale / 128 (2 DN at 8 bits, 512 DN at 16), and AKLD
+    as in DANet, from local variances. Residuals of DATASET stand for their fake noise, those of the
+    real frames for their real noise. For AKLD, every real block is paired with one of DATASET of
+    like intensity, "-" where there are none; it is not 0 between equal cameras, so compare it with
+    the floor.
 
     --seams trains a classifier to tell made
     targets from originals by the band around their boxes alone: 0.5 is no seam, 1 an open one.
