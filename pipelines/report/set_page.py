@@ -46,6 +46,8 @@ _DISTANCES = {
     "columns": "spectrum along columns, decades",
     "correlation": "autocorrelation",
     "level": "level over intensity, decades",
+    "kld": "distribution, KLD as NAFlow in nats",
+    "akld": "local variance, AKLD as DANet in nats",
 }
 
 
@@ -325,7 +327,8 @@ def _noise_section(noise: Mapping[str, Any] | None) -> Html:
         )
     told = (
         f"Real noise: {noise['real']}. Noise is seen in blocks of 32 pixels whose residual over a "
-        "local trend has no texture."
+        "local trend has no texture. KLD and AKLD are published measures; AKLD is not 0 between "
+        "equal cameras, so compare it with two halves of the real noise."
     )
     return join([quiet(told), *parts])
 

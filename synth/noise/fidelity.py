@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -16,11 +16,22 @@ from synth.seeds import generator
 
 Floats = NDArray[np.float64]
 
-SCORES = ("wasserstein", "kl", "spectrum", "rows", "columns", "correlation", "level")
+SCORES = (
+    "wasserstein",
+    "kl",
+    "spectrum",
+    "rows",
+    "columns",
+    "correlation",
+    "level",
+    "kld",
+    "akld",
+)
 """What `compare_noise` gives: Wasserstein-1 distance of the marginals, DN; their Kullback-Leibler
 divergence, nats; root-mean-square errors of the radial spectrum, of the spectra along rows and
 along columns, all in decades, of the autocorrelation at lags 0 to 8, and of the noise level as a
-function of intensity, decades."""
+function of intensity, decades; and two published measures, nats: `histogram_divergence` (KLD of
+NAFlow) and `variance_map_divergence` (AKLD of DANet)."""
 
 LAGS = 8
 
@@ -30,6 +41,17 @@ _LEAST_BLOCKS = 8
 
 # Spectra are compared where they are above the noise of rounding, 1/12 DN², by this factor.
 _ABOVE_ROUNDING = 0.1
+
+# Of NAFlow's histograms: over -1 to 1 of full scale.
+_SHARES = 256
+
+# DANet's window: what OpenCV gives for a Gaussian of 7 pixels without a σ, a table close to σ 1.4.
+_WINDOW = np.array([1, 3.5, 7, 9, 7, 3.5, 1]) / 32
+_LEAST_VARIANCE = 1e-10
+_RATIOS = (0.1, 10.0)
+
+# More variance maps of one frame add nothing but time.
+_MOST_MAPS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +70,12 @@ class NoiseStatistics:
         Autocorrelation along rows and along columns.
     mean, variance : (N,) ndarray of float64
         Intensity, DN, and variance, DN², of every block.
+    shares : (256,) ndarray of float64
+        Share of the residuals in each bin of `histogram_divergence`, averaged over frames.
+    maps : (M, side, side) ndarray of float64
+        Local variance of up to 32 blocks of every frame, in squares of full scale.
+    map_mean : (M,) ndarray of float64
+        Intensity of those blocks, DN.
     """
 
     values: Floats
@@ -57,6 +85,9 @@ class NoiseStatistics:
     correlation: Floats
     mean: Floats
     variance: Floats
+    shares: Floats
+    maps: Floats
+    map_mean: Floats
 
 
 def describe_noise(blocks: NoiseBlocks) -> NoiseStatistics:
@@ -80,15 +111,36 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
     Parameters
     ----------
     made, real : NoiseStatistics
-        Of blocks of one side.
+        Of blocks of one side and depth.
 
     Returns
     -------
     dict of str to float
-        `SCORES`, 0 for equal noise. ``level`` is over the intensities that both have, NaN where
+        `SCORES`, 0 for the same blocks. ``level`` is over the intensities that both have, NaN where
         they have none in common. ``kl`` is of `made` from `real`, over 61 bins that reach over
         five standard deviations of `real` and are never thinner than a DN, with half a
         thousandth in every bin added.
+
+    Notes
+    -----
+    ``kld`` and ``akld`` are published for pairs of images: a noisy photograph and its clean
+    reference give the real noise, and a generator adds fake noise to the same reference. Here there
+    are no pairs. The residuals of blocks of `real` over their trends stand for the real noise,
+    those of blocks of `made` for the fake noise. What a trend takes off, offsets and gradients
+    over 32 pixels, is in the published figures but not in these.
+
+    ``kld`` compares the residuals of all frames, not of one image after the other, so it does not
+    see how the noise depends on the intensity. It is NaN where the histograms share no bin.
+
+    ``akld`` needs two blocks of like intensity, because noise depends on it. Up to 32 blocks of
+    every frame, evenly chosen, are put into eight ranges of the intensities that both sets have,
+    each range with as many blocks; in each range, both sets are sorted by intensity, and every
+    real block is paired with the made one at the same quantile. It is NaN where fewer than 16
+    blocks are at common intensities, or no range has blocks of both. Blocks of other intensities
+    are left out: paired at random, they would measure the scenes. Two independent samples of the
+    same noise are not at 0, because local variances of some 25 pixels differ by chance: white
+    noise of equal σ is at about 0.05. Frames of a static scene pair a place with itself, so they
+    share its fixed pattern and are nearer. Compare ``akld`` with `measure_floor`, never with 0.
     """
     return {
         "wasserstein": float(scipy.stats.wasserstein_distance(made.values, real.values)),
@@ -98,7 +150,81 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
         "columns": _rms(made.columns - real.columns),
         "correlation": _rms(made.correlation - real.correlation),
         "level": _level_error(made, real),
+        "kld": _share_divergence(made.shares, real.shares),
+        "akld": _paired_divergence(made, real),
     }
+
+
+def histogram_divergence(made: Floats, real: Floats, full_scale: float) -> float:
+    """Kullback-Leibler divergence of residuals, as NAFlow computes it (KLD).
+
+    Σ p ln(p / q) over the bins that both occupy, of 256 over [-1, 1] of full scale; p is the share
+    of all real residuals in a bin and q that of the made ones. The shares are not normalised
+    again after the other bins are left out, so the sum is negative where the made noise is far
+    too weak: do not read a value below 0 as near. Bins are 2 DN wide at 8 bits and 512 DN at 16;
+    noise within a bin on either side of 0 is not resolved.
+
+    Parameters
+    ----------
+    made, real : ndarray of float64
+        Residuals, DN; any shapes. Beyond full scale they are in no bin.
+    full_scale : float
+        Greatest value of the frames' type, DN: 255 or 65535.
+
+    Returns
+    -------
+    float
+        Nats; NaN where no bin has residuals of both. (The published program gives 0 there.)
+
+    References
+    ----------
+    D. Kim, D. Jung, S. Baik and T. H. Kim, "sRGB real noise modeling via noise-aware sampling with
+    normalizing flows", ICLR 2024; the measure is that of A. Abdelhamed, M. A. Brubaker and
+    M. S. Brown, "Noise Flow: noise modeling with conditional normalizing flows", ICCV 2019.
+    """
+    return _share_divergence(_share(made, full_scale), _share(real, full_scale))
+
+
+def variance_map_divergence(made: Floats, real: Floats, full_scale: float) -> float:
+    """Kullback-Leibler divergence of local normal distributions, as in DANet (AKLD).
+
+    ½ mean(ln(1 / r) + r - 1), which is the divergence of N(0, v_made) from N(0, v_real) at every
+    pixel, averaged; r = v_made / v_real is clamped to [0.1, 10]. v is the mean square of the
+    residuals in a 7x7 window, OpenCV's Gaussian of that size, with borders by reflection that does
+    not repeat the edge; no local mean is taken off. It is at least 1e-10 of full scale squared
+    (σ of 0.0026 DN at 8 bits, 0.66 DN at 16), so two blocks without noise are equal. The result is
+    between 0 and 3.35, which is reached where only `made` has noise; where only `real` has, it is
+    0.70.
+
+    Parameters
+    ----------
+    made, real : (N, H, W) ndarray of float64
+        Residuals, DN, of N pairs of blocks. DANet averages over many fake images of one clean
+        image; here the same block can be given in several pairs.
+    full_scale : float
+        Greatest value of the frames' type, DN: 255 or 65535.
+
+    Returns
+    -------
+    float
+        Nats; NaN without any pair.
+
+    Raises
+    ------
+    NoiseError
+        The shapes differ, so there are no pairs.
+
+    References
+    ----------
+    Z. Yue, Q. Zhao, L. Zhang and D. Meng, "Dual adversarial network: toward real-world noise
+    removal and noise generation", ECCV 2020.
+    """
+    if made.shape != real.shape:
+        raise NoiseError(
+            f"made blocks of shape {made.shape} and real ones of {real.shape} are not pairs; give "
+            "as many blocks of one size"
+        )
+    return _map_divergence(_map_variance(made, full_scale), _map_variance(real, full_scale))
 
 
 def measure_floor(blocks: NoiseBlocks, halvings: int = 20, seed: int = 0) -> dict[str, float]:
@@ -143,10 +269,15 @@ class _PerFrame:
     correlation: Floats
     mean: list[Floats]
     variance: list[Floats]
+    shares: Floats
+    maps: list[Floats]
+    map_mean: list[Floats]
 
     @classmethod
     def of(cls, blocks: NoiseBlocks) -> _PerFrame:
         values, power, correlation, mean, variance = [], [], [], [], []
+        shares, maps, map_mean = [], [], []
+        full_scale = 2.0**blocks.depth - 1
         for frame in range(int(blocks.frame.max()) + 1):
             own = blocks.frame == frame
             residual = blocks.residual[own]
@@ -156,7 +287,20 @@ class _PerFrame:
             correlation.append(_correlate(residual))
             mean.append(blocks.mean[own])
             variance.append(residual.var((1, 2)))
-        return cls(values, np.stack(power), np.stack(correlation), mean, variance)
+            shares.append(_share(residual, full_scale))
+            few = np.unique(np.linspace(0, len(residual) - 1, _MOST_MAPS).astype(np.intp))
+            maps.append(_map_variance(residual[few], full_scale))
+            map_mean.append(mean[-1][few])
+        return cls(
+            values=values,
+            power=np.stack(power),
+            correlation=np.stack(correlation),
+            mean=mean,
+            variance=variance,
+            shares=np.stack(shares),
+            maps=maps,
+            map_mean=map_mean,
+        )
 
 
 def _describe(parts: _PerFrame, frames: NDArray[np.intp] | Sequence[int]) -> NoiseStatistics:
@@ -176,6 +320,9 @@ def _describe(parts: _PerFrame, frames: NDArray[np.intp] | Sequence[int]) -> Noi
         correlation=parts.correlation[frames].mean(0),
         mean=np.concatenate([parts.mean[frame] for frame in frames]),
         variance=np.concatenate([parts.variance[frame] for frame in frames]),
+        shares=parts.shares[frames].mean(0),
+        maps=np.concatenate([parts.maps[frame] for frame in frames]),
+        map_mean=np.concatenate([parts.map_mean[frame] for frame in frames]),
     )
 
 
@@ -201,20 +348,64 @@ def _divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
 
 
 def _level_error(made: NoiseStatistics, real: NoiseStatistics) -> float:
-    low = max(made.mean.min(), real.mean.min())
-    high = min(made.mean.max(), real.mean.max())
-    both = np.concatenate(
-        [one.mean[(one.mean >= low) & (one.mean <= high)] for one in (made, real)]
-    )
-    if len(both) < 2 * _LEAST_BLOCKS:
-        return float("nan")
-    edges = np.unique(np.quantile(both, np.linspace(0, 1, _LEVELS + 1)))
     away = []
-    for least, most in pairwise(edges):
-        found = [one.variance[(one.mean >= least) & (one.mean <= most)] for one in (made, real)]
-        if min(map(len, found)) >= _LEAST_BLOCKS:
-            away.append(0.5 * float(np.log10(found[0].mean() / found[1].mean())))
+    for own, other in _like_intensities(made.mean, real.mean):
+        if min(len(own), len(other)) >= _LEAST_BLOCKS:
+            ratio = made.variance[own].mean() / real.variance[other].mean()
+            away.append(0.5 * float(np.log10(ratio)))
     return _rms(np.array(away)) if away else float("nan")
+
+
+def _like_intensities(
+    made: Floats, real: Floats
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Which blocks are in each of eight ranges of the intensities that both sets have."""
+    low, high = max(made.min(), real.min()), min(made.max(), real.max())
+    both = np.concatenate([mean[(mean >= low) & (mean <= high)] for mean in (made, real)])
+    if len(both) < 2 * _LEAST_BLOCKS:
+        return
+    edges = np.unique(np.quantile(both, np.linspace(0, 1, _LEVELS + 1)))
+    for least, most in pairwise(edges):
+        own, other = (np.flatnonzero((m >= least) & (m <= most)) for m in (made, real))
+        yield own, other
+
+
+def _share(residual: Floats, full_scale: float) -> Floats:
+    counts = np.histogram(residual / full_scale, _SHARES, (-1.0, 1.0))[0]
+    return np.asarray(counts / residual.size)
+
+
+def _share_divergence(made: Floats, real: Floats) -> float:
+    both = (made > 0) & (real > 0)
+    if not both.any():
+        return float("nan")
+    return float((real[both] * np.log(real[both] / made[both])).sum())
+
+
+def _map_variance(residual: Floats, full_scale: float) -> Floats:
+    found = (residual / full_scale) ** 2
+    for axis in (-2, -1):
+        found = scipy.ndimage.correlate1d(found, _WINDOW, axis, mode="mirror")
+    return np.maximum(found, _LEAST_VARIANCE)
+
+
+def _map_divergence(made: Floats, real: Floats) -> float:
+    if not made.size:
+        return float("nan")
+    ratio = (made / real).clip(*_RATIOS)
+    return 0.5 * float((ratio - 1 - np.log(ratio)).mean())
+
+
+def _paired_divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
+    """Divergence of the variance maps of each real block and a made one of like intensity."""
+    fake, true = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
+    for own, other in _like_intensities(made.map_mean, real.map_mean):
+        if len(own):
+            own = own[np.argsort(made.map_mean[own], kind="stable")]
+            other = other[np.argsort(real.map_mean[other], kind="stable")]
+            fake.append(own[(2 * np.arange(len(other)) + 1) * len(own) // (2 * len(other))])
+            true.append(other)
+    return _map_divergence(made.maps[np.concatenate(fake)], real.maps[np.concatenate(true)])
 
 
 def _median(values: list[float]) -> float:

@@ -123,6 +123,35 @@ def test_twice_the_background_noise_halves_bsf(make_set: MakeSet, synth: Synth) 
     assert found["bsf"]["median"] == pytest.approx(0.5, abs=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_published_noise_measures_are_beside_their_floor(
+    make_set: MakeSet, synth: Synth, dtype: type
+) -> None:
+    real, made = (
+        make_set(name, dtype=dtype, targets=0, shapes=((96, 96),)) for name in ("real", "made")
+    )
+    change(made, made.train, lambda image, _: image.mean() + 2 * (image - image.mean()))
+    command = ("quality", made.root, "--noise", real.root / "images", "--jobs", 1)
+    noise = report(synth(*command, "--json"))["noise"]
+    lines = synth(*command).out.splitlines()
+    for name, title in (("kld", "KLD (NAFlow), nats"), ("akld", "AKLD (DANet), nats")):
+        (line,) = [line for line in lines if line.startswith(title)]
+        told = [f"{noise[of][name]:.3f}" for of in ("floor", "scores")]
+        assert line[len(title) :].split() == told
+    assert noise["scores"]["akld"] > 2 * noise["floor"]["akld"] > 0
+
+
+def test_noise_at_other_intensities_has_no_akld(make_set: MakeSet, synth: Synth) -> None:
+    real, made = (make_set(name, targets=0, shapes=((96, 96),)) for name in ("real", "made"))
+    change(made, made.train, lambda image, _: image + 60)
+    command = ("quality", made.root, "--noise", real.root / "images", "--jobs", 1)
+    noise = report(synth(*command, "--json"))["noise"]
+    assert noise["scores"]["akld"] is None
+    assert noise["scores"]["kld"] == pytest.approx(0, abs=0.1)
+    (line,) = [line for line in synth(*command).out.splitlines() if line.startswith("AKLD")]
+    assert line.endswith(" -")
+
+
 def test_a_plain_folder_takes_the_masks_of_the_set_it_is_held_against(
     small_set: SmallSet, synth: Synth
 ) -> None:
