@@ -98,6 +98,7 @@ class NoiseSettings(StrictModel):
     limit: Positive | None = None
     bits: Annotated[int, Field(ge=1, le=16)] | None = None
     mode: NoiseMode = "mixup"
+    source: Literal["spectrum", "patches"] = "spectrum"
     ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
     strength: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
     share: Ratio = 1.0
@@ -116,6 +117,8 @@ class NoiseSettings(StrictModel):
             raise ValueError("sources: mode physical needs none; take mode residual, or no --noise")
         if (self.mode == "physical") != (self.physical is not None):
             raise ValueError("physical: numbers are for mode physical, and that needs them")
+        if self.source == "patches" and self.mode != "residual":
+            raise ValueError("source: patches are tiled in mode residual; set that, or take it out")
         if self.rule == "texture" and (self.sequence or self.patch < 16):
             raise ValueError("rule: texture is for single frames and a patch of 16 or more")
         return self

@@ -86,15 +86,22 @@ def load_bank_to_mix(path: Path) -> NoiseBank:
     return found
 
 
-def fit_frames(frames: Sequence[NoiseFrame], jobs: int = 1) -> NoiseModel:
+def fit_frames(
+    frames: Sequence[NoiseFrame], jobs: int = 1, *, keep_patches: bool = False
+) -> NoiseModel:
     """Fit a noise model to single frames, or to 128 evenly chosen ones of many, clear of masks."""
     chosen = np.unique(np.linspace(0, len(frames) - 1, _MOST_FRAMES).astype(int))
     few = [frames[at] for at in chosen]
-    return fit_model(find_noise_blocks(frame.load() for frame in _read_ahead(few, jobs)))
+    blocks = find_noise_blocks(frame.load() for frame in _read_ahead(few, jobs))
+    return fit_model(blocks, keep_patches=keep_patches)
 
 
 def fit_files(
-    paths: Sequence[Path], by_folder: bool, progress: Callable[[str, int, int], None]
+    paths: Sequence[Path],
+    by_folder: bool,
+    progress: Callable[[str, int, int], None],
+    *,
+    keep_patches: bool = False,
 ) -> CameraNoise:
     """Fit a model to frame files and folders, or one to each folder of frames."""
     files = find_frames(paths)
@@ -112,7 +119,8 @@ def fit_files(
     models = []
     for group in groups:
         try:
-            models.append(fit_frames([frame(file) for file in group]))
+            named = [frame(file) for file in group]
+            models.append(fit_frames(named, keep_patches=keep_patches))
         except NoiseError as error:
             raise NoiseError(f"{group[0].parent}: {error}") from None
     return CameraNoise(models)
@@ -171,9 +179,10 @@ def _model_noise(
     settings: NoiseSettings, source: Source, forbidden: frozenset[bytes], jobs: int
 ) -> CameraNoise:
     """Models of the cameras that a build's noise is from."""
+    patches = settings.source == "patches"
     if not settings.sources:
         try:
-            return CameraNoise([fit_frames(source.noise_frames, jobs)])
+            return CameraNoise([fit_frames(source.noise_frames, jobs, keep_patches=patches)])
         except NoiseError as error:
             raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
     cameras: list[tuple[Path, list[NoiseFrame] | None]] = []
@@ -189,9 +198,15 @@ def _model_noise(
     def fit(camera: tuple[Path, list[NoiseFrame] | None]) -> tuple[NoiseModel, ...]:
         path, frames = camera
         if frames is None:
-            return load_cameras(path).models
+            models = load_cameras(path, keep_patches=patches).models
+            if patches and not all(len(model.patches) for model in models):
+                raise NoiseError(
+                    f"{path}: keeps no patches; write it with `synth noise-model --patches`, or "
+                    "set source: spectrum"
+                )
+            return models
         try:
-            return (fit_frames(frames),)
+            return (fit_frames(frames, keep_patches=patches),)
         except NoiseError as error:
             raise NoiseError(f"{path}: {error}") from None
 

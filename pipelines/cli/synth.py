@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import re
 import time
@@ -285,6 +286,11 @@ def noise_sample(
     "at several levels of light.",
 )
 @click.option("--by-folder", is_flag=True, help="Every folder of frames is a camera of its own.")
+@click.option(
+    "--patches",
+    is_flag=True,
+    help="Keep the noise of the blocks; noise is then tiled from it, not drawn from its spectrum.",
+)
 @click.option("--out", type=_NoiseFile(), help="The model to write.")
 @click.option("--plot", type=click.Path(path_type=Path), help="A figure to write, PNG.")
 @json_option
@@ -292,6 +298,7 @@ def noise_model(
     frames: tuple[Path, ...],
     sequence: bool,
     by_folder: bool,
+    patches: bool,
     out: Path | None,
     plot: Path | None,
     as_json: bool,
@@ -310,12 +317,12 @@ def noise_model(
     Example: synth noise-model recording/ --sequence --out camera.npz
     """
     if sequence:
-        if by_folder or plot is not None:
-            raise click.UsageError("--by-folder and --plot are for single frames.")
+        if by_folder or patches or plot is not None:
+            raise click.UsageError("--by-folder, --patches and --plot are for single frames.")
         _model_sequences(frames, out, as_json)
         return
     with _bar("read", "frame") as report:
-        cameras = fit_files(frames, by_folder, report)
+        cameras = fit_files(frames, by_folder, report, keep_patches=patches)
     if out is not None:
         replace_file(out, cameras.to_bytes())
     if plot is not None:
@@ -446,7 +453,10 @@ def noise_generate(
     made: Iterable[Frame]
     if isinstance(noise, NoiseComponents):
         rows, cols = shape or noise.bad.shape
-        made = generate_sequence(noise, (frames, rows, cols), generator(seed, "noise"))
+        # Two cameras have no noise in common, with the same seed too.
+        camera = hashlib.sha256(noise.to_bytes()).hexdigest()
+        rng = generator(seed, "sequence", camera)
+        made = generate_sequence(noise, (frames, rows, cols), rng)
     else:
         cameras = load_cameras(model)
         rows, cols = shape or (256, 256)

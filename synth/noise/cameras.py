@@ -127,8 +127,14 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     )
 
 
-def load_cameras(path: Path | str) -> CameraNoise:
+def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise:
     """Read noise of any kind as models: a bank is fitted, a sequence's noise is taken over.
+
+    Parameters
+    ----------
+    path : Path or str
+    keep_patches : bool
+        For a bank, see `synth.noise.model.fit_model`.
 
     Raises
     ------
@@ -141,7 +147,8 @@ def load_cameras(path: Path | str) -> CameraNoise:
     if isinstance(found, NoiseComponents):
         return CameraNoise([sequence_model(found)])
     try:
-        return CameraNoise([fit_model(bank_blocks(part)) for part in _cameras_of(found)])
+        blocks = map(bank_blocks, _cameras_of(found))
+        return CameraNoise([fit_model(part, keep_patches=keep_patches) for part in blocks])
     except NoiseError as error:
         raise NoiseError(f"{path}: {error}") from None
 

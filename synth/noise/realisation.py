@@ -177,7 +177,8 @@ class NoiseGenerator:
 
         Tiles overlap by half, under windows whose squares add up to 1, which keeps the variance.
         The ordinal in the seed decides which patch is where: at one place the outputs of a build
-        go through all patches before one comes again, and then the grid has moved.
+        go through all patches before one comes again, and then the grid has moved, and the patches
+        that are side by side are others.
         """
         if kind not in self._tiles:
             self._tiles[kind] = _make_tiles(self.model, kind)
@@ -188,7 +189,7 @@ class NoiseGenerator:
         again, turn = divmod(ordinal, count)
         down, along = divmod(int(_grid_places(half)[again % half**2]), half)
         rows, cols = (-(-(n + half) // half) + 1 for n in shape)
-        start, step = _tile_order(build, self._camera, count, rows)
+        start, step = _tile_order(f"{self._camera} {build} {again}", count, rows)
         at = np.arange(cols) % _MOST_ACROSS
         number = (start[:, at] + step[:, at] * turn) % count
         found = np.zeros(((rows + 1) * half, (cols + 1) * half), np.float32)
@@ -358,11 +359,9 @@ def _largest_prime(most: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _tile_order(
-    build: int, camera: str, count: int, rows: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _tile_order(of: str, count: int, rows: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First patch of every place, and the step from an output to the next."""
-    rng = generator(build, "tiles", camera)
+    rng = generator(0, "tiles", of)
     # Row by row at one width, so that a place has the same patch in outputs of all sizes.
     drawn = rng.integers(0, count * (count - 1), (rows, _MOST_ACROSS))
     return drawn // (count - 1), drawn % (count - 1) + 1
