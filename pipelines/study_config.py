@@ -374,16 +374,20 @@ def evaluations(tests: Iterable[JudgingSettings], arms: Iterable[Arm]) -> list[E
 
 def _camera_of(noise: str | None, arms: Iterable[Arm]) -> Camera:
     """Tell what a source's camera is to the arms; `noise` None is all sources."""
-    # What every arm and its helpers are built with; None in it is all sources.
+    # What every arm and its helpers are built with: None is all sources, "" noise of no source.
     given: dict[str, set[str | None]] = {}
     for arm in arms:
-        own = (None,) if arm.noise is None else arm.noise
-        given[arm.name] = set(own) if arm.with_frames else set()
-        for name in arm.needs:
-            given[arm.name] |= given[name]
+        own: set[str | None] = set()
+        if arm.with_frames:
+            own = {None} if arm.noise is None else {*arm.noise} or {""}
+        elif arm.build is not None and arm.build.noise is not None:
+            own = {""}
+        given[arm.name] = own.union(*(given[name] for name in arm.needs))
     seen = {name for name, names in given.items() if names & {noise, None}}
     others = {name for name, names in given.items() if names} - seen
-    if not seen and (noise is not None or not others):
+    # All sources are those that some arms name, and perhaps more.
+    some = noise is None and any(given[name] != {""} for name in others)
+    if not seen and not some:
         return "unseen"
     if not others:
         return "seen"
@@ -402,7 +406,7 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, 
     ------
     ConfigError
         A file is absent, a key or value is wrong, an arm has what all arms must share, or a test
-        cannot be asked of these arms; see `evaluations`.
+        cannot be made of these arms; see `evaluations`.
     """
     study = load_config(path, StudyConfig, tuple(overrides))
     arms = [_read_arm(path, study, name) for name in study.arms]

@@ -207,5 +207,10 @@ def test_whether_a_camera_is_unseen_follows_from_what_the_arms_are_built_with(
 def test_a_table_does_not_mix_seen_and_unseen_cameras(read: Read, noise: str | None) -> None:
     arms = {"far": {"build": "build.yaml", "noise": "far"}}
     arms["turned"] = {"build": "build.yaml", "noise": "near"}
-    with pytest.raises(ConfigError, match=r"tests: noise .*would mix a seen camera with an unseen"):
+    message = r"study\.yaml: tests: noise .*would mix a seen camera with an unseen"
+    with pytest.raises(ConfigError, match=message):
         splits(read, [{"noise": noise, "strengths": 1}], **arms)
+    if noise is not None:
+        arms["turned"] = {"build": {"config": "build.yaml", "set": NUMBERS}}
+        with pytest.raises(ConfigError, match=message):
+            splits(read, [{"noise": noise, "strengths": 1}], **arms)
