@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ from pipelines.study_config import (
 )
 from pipelines.study_helpers import (
     IDENTITY,
+    RUNS,
     SCORES,
     TRAINING,
     Helper,
@@ -303,6 +305,9 @@ def prepare(
         for fraction in config.fractions
         for seed in config.seeds
     }
+    for one in wanted:
+        if one.strength:
+            _require_same_noise(out, one, testing)
     judging = tuple(
         (
             one,
@@ -695,7 +700,7 @@ def _run(
             count = round(negatives.count * len(parts.train) / len(labelled.originals))
             negatives = negatives.model_copy(update={"count": count})
         build_config = build_config.model_copy(update={"seed": seed, "negatives": negatives})
-        if build_config.noise is not None and build_config.noise.mode != "physical":
+        if arm.with_frames:
             without = labelled.pixels_of(parts.validation)
             noise = {
                 name: _fingerprint(sources[name], without)
@@ -826,9 +831,24 @@ def _require_other(
                 raise ConfigError(f"{file}: is a frame of {other!r} too; {hint}")
 
 
+def _noise_path(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
+    return out / NOISE / f"{side}-{_fingerprint(sources)[:12]}.npz"
+
+
+def _require_same_noise(out: Path, one: Evaluation, testing: Sources) -> None:
+    """Raise a `ConfigError` when runs were tested in other noise that has the same name."""
+    if _noise_path(out, _of(one, testing), "test").is_file():
+        return
+    for scores in (out / RUNS).glob(f"*/*/{SCORES}/{escape(one.name)}.npz"):
+        raise ConfigError(
+            f"{scores}: is of other test noise, and runs in different noise cannot be compared; "
+            "give the same --noise, or choose another --out"
+        )
+
+
 def _fit_noise(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
     """Fit the cameras whose noise test images get; fitted once, and then read."""
-    path = out / NOISE / f"{side}-{_fingerprint(sources)[:12]}.npz"
+    path = _noise_path(out, sources, side)
     if not path.is_file():
         models: list[NoiseModel] = []
         for source in sources:

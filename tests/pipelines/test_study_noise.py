@@ -212,6 +212,22 @@ def test_no_arm_learns_from_a_frame_that_gives_test_noise(
         )
 
 
+def test_runs_are_not_compared_in_noise_of_different_cameras(
+    ready: Prepare, root: Path, tmp_path: Path
+) -> None:
+    study = ready()
+    scores = [study.chosen[0].scores_path(one) for one in study.evaluations if one.camera]
+    for path in scores:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    ready()
+    write_camera(tmp_path / "camera", 9)
+    frames = root / "frames"
+    noise = {"seen": [frames / "near", frames / "far"], "unseen": [tmp_path / "camera"]}
+    with pytest.raises(ConfigError, match=r"test\+unseen1\.npz: is of other test noise.*--noise"):
+        ready(noise)
+
+
 def test_too_few_frames_to_know_the_noise_is_said_before_training(
     ready: Prepare, root: Path, tmp_path: Path
 ) -> None:
