@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache, partial
+from glob import escape
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,7 @@ from pipelines.study_config import (
 )
 from pipelines.study_helpers import (
     IDENTITY,
+    RUNS,
     SCORES,
     TRAINING,
     Helper,
@@ -73,12 +75,14 @@ from pipelines.study_sets import (
     NoiseSource,
     Parts,
     choose_parts,
+    divide_noise,
     link_noise,
     link_set,
     open_labelled,
     open_noise,
 )
 from synth.dataset import Dataset, open_dataset
+from synth.errors import NoiseError
 from synth.frames import ImageFile
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel
@@ -212,6 +216,8 @@ class Study:
         All of the study, in its order.
     chosen : tuple of Run
         Those to do now.
+    evaluations : tuple of Evaluation
+        Every split that the study may judge on.
     """
 
     config: StudyConfig
@@ -220,11 +226,7 @@ class Study:
     parts: Mapping[tuple[float, int], Parts]
     runs: tuple[Run, ...]
     chosen: tuple[Run, ...]
-
-    @property
-    def evaluations(self) -> list[Evaluation]:
-        """Every split that the study may judge on."""
-        return evaluations(self.config.tests)
+    evaluations: tuple[Evaluation, ...]
 
 
 def prepare(
@@ -274,7 +276,8 @@ def prepare(
     pool = Pool(jobs, "threads")
     if device is not None:
         arms = [_on_device(arm, device) for arm in arms]
-    wanted = [one for one in evaluations(config.tests) if one.split == "val" or choice.test]
+    judged = evaluations(config.tests, arms)
+    wanted = [one for one in judged if one.split == "val" or choice.test]
     _require_known(arms, chosen, wanted, noise, against, elsewhere)
 
     labelled = open_labelled(data, pool)
@@ -291,20 +294,25 @@ def prepare(
             raise ConfigError(
                 f"{tested.root}: has no test split for {one.name!r}; leave --test out"
             )
-    sources = {
+    given = {
         name: [open_noise(path, forbidden, pool) for path in paths] for name, paths in noise.items()
     }
+    # Of all tests, those that are not asked for now too: what is trained on depends on them.
+    sources, testing = _divide(judged, arms, given, pool)
 
     parts = {
         (fraction, seed): choose_parts(labelled, config.validation, fraction, seed)
         for fraction in config.fractions
         for seed in config.seeds
     }
+    for one in wanted:
+        if one.strength:
+            _require_same_noise(out, one, testing)
     judging = tuple(
         (
             one,
             _judged_set(one, data, against),
-            _fit_noise(out, one, sources) if one.strength else None,
+            _fit_noise(out, _of(one, testing), "test") if one.strength else None,
         )
         for one in wanted
     )
@@ -312,7 +320,16 @@ def prepare(
         name: _frames_of(others[name], others[name].ids("train"), forbidden, pool)
         for name in {arm.label.frames for arm in arms if arm.label} & others.keys()
     }
+    # Before hours of training find out that there are too few frames.
+    for one in (one for one in judged if one.camera == "seen" and _of(one, testing)):
+        _fit_noise(out, _of(one, sources), "training")
+        _fit_noise(out, _of(one, testing), "test")
     made: dict[tuple[str, float, int], Run] = {}
+    noisy = {
+        pixels: f"{file}, which gives test noise"
+        for source in (one for found in testing.values() for one in found)
+        for file, pixels in source.frames.items()
+    }
 
     def helpers(run: Run, names: Sequence[str]) -> tuple[Helper, ...]:
         """Runs of the same fraction and seed, of this study or another one."""
@@ -327,7 +344,8 @@ def prepare(
                 helper = made[name, *part].helper
             elif other in elsewhere:
                 try:
-                    helper = find_helper(name, elsewhere[other], *part, images, forbidden | held)
+                    judging = forbidden | noisy | held
+                    helper = find_helper(name, elsewhere[other], *part, images, judging)
                 except (ConfigError, StoreError):
                     # What is there already, or is not to be made now, may stay what it is.
                     if needed:
@@ -364,13 +382,18 @@ def prepare(
     every = list(made.values())
     now = [run for run in every if (run.arm.name, run.fraction, run.seed) in chosen]
     for run in now:
+        for learned in noisy.keys() & (run.seen or set()):
+            raise ConfigError(
+                f"{noisy[learned]}: arms.{run.arm.name} learns from it; give other frames, or do "
+                "not test on this camera"
+            )
         _claim(run, check=True)
     for fraction, seed in {(run.fraction, run.seed): None for run in now if not run.finished}:
         place = out / SETS / part_name(fraction, seed)
         link_set(place, labelled.dataset, parts[fraction, seed])
     ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
     ready.sort(key=lambda run: run.turn)
-    return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready))
+    return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready), tuple(judged))
 
 
 def execute(
@@ -677,7 +700,7 @@ def _run(
             count = round(negatives.count * len(parts.train) / len(labelled.originals))
             negatives = negatives.model_copy(update={"count": count})
         build_config = build_config.model_copy(update={"seed": seed, "negatives": negatives})
-        if build_config.noise is not None and build_config.noise.mode != "physical":
+        if arm.with_frames:
             without = labelled.pixels_of(parts.validation)
             noise = {
                 name: _fingerprint(sources[name], without)
@@ -748,20 +771,97 @@ def _fingerprint(sources: Sequence[NoiseSource], without: Set[bytes] = frozenset
     return sha256("".join(source.fingerprint(without) for source in sources).encode())
 
 
-def _fit_noise(out: Path, one: Evaluation, sources: Sources) -> Path:
+def _of(one: Evaluation, sources: Sources) -> list[NoiseSource]:
+    """The sources, of those that are given, whose noise a test has."""
+    names = list(sources) if one.noise is None else [one.noise]
+    return [source for name in names for source in sources.get(name, ())]
+
+
+def _divide(
+    judged: Sequence[Evaluation], arms: Sequence[Arm], sources: Sources, pool: Pool
+) -> tuple[Sources, Sources]:
+    """Divide noise between training and tests.
+
+    Returns
+    -------
+    training, test : mapping of str to sequence of NoiseSource
+        By name. Of cameras that arms have seen either one has frames that the other one has not.
+
+    Raises
+    ------
+    ConfigError
+        A source cannot be divided, or two that train and test have frames in common.
+    """
+    training: dict[str, Sequence[NoiseSource]] = dict(sources)
+    test: dict[str, Sequence[NoiseSource]] = {}
+    for one in (one for one in judged if one.strength):
+        for name in [one.noise] if one.noise is not None else sources:
+            if name not in sources or name in test:
+                continue
+            test[name] = sources[name]
+            if one.camera == "seen":
+                training[name], test[name] = divide_noise(sources[name], pool)
+    given = {
+        name
+        for arm in arms
+        if arm.with_frames
+        for name in (sources if arm.noise is None else arm.noise)
+    }
+    for name in test:
+        for other in [name_ for name_ in sources if name_ in given and name_ != name]:
+            _require_other(name, sources[name], other, sources[other])
+    return training, test
+
+
+def _require_other(
+    name: str, tests: Sequence[NoiseSource], other: str, trains: Sequence[NoiseSource]
+) -> None:
+    """Raise a `ConfigError` where noise of one name to test with is noise of another to train."""
+    hint = (
+        f"{name!r}, which is tested on, and {other!r}, which arms are built with, are to be "
+        "different cameras; give other frames, or one name to both"
+    )
+    files = {source.fingerprint() for source in trains if not source.frames}
+    known = {pixels for source in trains for pixels in source.frames.values()}
+    for source in tests:
+        if not source.frames and source.fingerprint() in files:
+            raise ConfigError(f"{source.path}: is noise of {other!r} too; {hint}")
+        for file, pixels in source.frames.items():
+            if pixels in known:
+                raise ConfigError(f"{file}: is a frame of {other!r} too; {hint}")
+
+
+def _noise_path(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
+    return out / NOISE / f"{side}-{_fingerprint(sources)[:12]}.npz"
+
+
+def _require_same_noise(out: Path, one: Evaluation, testing: Sources) -> None:
+    """Raise a `ConfigError` when runs were tested in other noise that has the same name."""
+    if _noise_path(out, _of(one, testing), "test").is_file():
+        return
+    for scores in (out / RUNS).glob(f"*/*/{SCORES}/{escape(one.name)}.npz"):
+        raise ConfigError(
+            f"{scores}: is of other test noise, and runs in different noise cannot be compared; "
+            "give the same --noise, or choose another --out"
+        )
+
+
+def _fit_noise(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
     """Fit the cameras whose noise test images get; fitted once, and then read."""
-    names = [one.noise] if one.noise is not None else list(sources)
-    key = sha256("".join(_fingerprint(sources[name]) for name in names).encode())[:12]
-    path = out / NOISE / f"judging-{key}.npz"
+    path = _noise_path(out, sources, side)
     if not path.is_file():
         models: list[NoiseModel] = []
-        places = [(f"{name}-{n}", one) for name in names for n, one in enumerate(sources[name])]
-        for folder, source in places:
-            if source.frames:
-                place = link_noise(out / NOISE / "all" / folder, source, set())
-                models += fit_files([place], True, lambda stage, done, total: None).models
-            else:
+        for source in sources:
+            if not source.frames:
                 models += load_cameras(source.path).models
+                continue
+            try:
+                models += fit_files(list(source.frames), True, lambda *progress: None).models
+            except NoiseError as error:
+                raise NoiseError(
+                    f"{error} ({len(source.frames)} of its frames give {side} noise); or do not "
+                    "test on this camera"
+                ) from None
         replace_file(path, CameraNoise(models).to_bytes())
     return path
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -35,6 +35,14 @@ Helpers = Annotated[
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Probability = Annotated[float, Field(ge=0, le=1)]
+
+TEST_SEED = 20_170_517
+"""Seed of all that is drawn for tests in noise: which recordings give it, and its realisations. No
+seed of a study changes it, and nothing that is trained on is drawn with it."""
+
+Camera = Literal["seen", "unseen"]
+"""Of the noise of a test: ``seen`` is a camera that arms were built with, in other frames of it;
+``unseen`` one that no arm was built with."""
 
 REST = "rest"
 """What the training images are called that a run does not get the labels of."""
@@ -173,8 +181,8 @@ class JudgingSettings(StrictModel):
         How much noise of a sensor the images get, in multiples of it; 0 is none.
     noise : str or None
         Whose, by the name of one of the study's noise sources; of all of them by default.
-    label : str
-        What the noise is called in the name of the split, as in ``test+noise2``.
+    label : str or None
+        Tells two such sources apart in the names of splits, as in ``test+unseen-far2``.
     tta : {1, 4, 9}
         Over how many moves of a frame detectors average; see `detect.tta`.
     """
@@ -183,7 +191,7 @@ class JudgingSettings(StrictModel):
     against: str | None = None
     strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (0.0,)
     noise: str | None = None
-    label: Name = "noise"
+    label: Name | None = None
     tta: Moves = 1
 
     @field_validator("strengths", mode="before")
@@ -254,12 +262,6 @@ class StudyConfig(StrictModel):
             values = getattr(self, key)
             if len(set(values)) != len(values):
                 raise ValueError(f"{key}: one of them is named twice")
-        names = [one.name for one in evaluations(self.tests)]
-        twice = sorted({name for name in names if names.count(name) > 1})
-        if twice:
-            raise ValueError(
-                f"tests: {twice[0]!r} is asked for twice; give one of them another `label`"
-            )
         return self
 
     def baseline_of(self, arm: str) -> str:
@@ -275,31 +277,22 @@ class Evaluation:
     against: str | None = None
     strength: float = 0.0
     noise: str | None = None
-    label: str = "noise"
+    camera: Camera | None = None
+    label: str | None = None
     tta: Moves = 1
 
     @property
     def name(self) -> str:
-        """Its name in tables: ``val``, ``test``, ``test@other``, ``test+noise2``, ``test+tta9``."""
+        """Its name in tables: ``val``, ``test``, ``test@other``, ``test+seen2``, ``test+tta9``."""
         other = f"@{self.against}" if self.against else ""
-        noise = f"+{self.label}{self.strength:g}" if self.strength else ""
+        label = f"-{self.label}" if self.label else ""
+        noise = f"+{self.camera}{label}{self.strength:g}" if self.strength else ""
         tta = f"+tta{self.tta}" if self.tta > 1 else ""
         return f"{self.split}{other}{noise}{tta}"
 
 
 VALIDATION = Evaluation("val")
 """What every run is judged on, whether the study asks or not."""
-
-
-def evaluations(tests: Iterable[JudgingSettings]) -> list[Evaluation]:
-    """List every split that a study judges its runs on, the validation part first."""
-    found = [VALIDATION]
-    for test in tests:
-        for strength in test.strengths:
-            one = Evaluation(test.split, test.against, strength, test.noise, test.label, test.tta)
-            if one.name != VALIDATION.name:
-                found.append(one)
-    return found
 
 
 @dataclass(frozen=True)
@@ -342,6 +335,69 @@ class Arm:
     def _helpers(self) -> tuple[str, ...]:
         return tuple(name for one in (self.label, self.teach) if one for name in one.by)
 
+    @property
+    def with_frames(self) -> bool:
+        """Whether frames of noise sources go into its set; numbers (mode physical) need none."""
+        noise = self.build.noise if self.build is not None else None
+        return noise is not None and noise.mode != "physical"
+
+
+def evaluations(tests: Iterable[JudgingSettings], arms: Iterable[Arm]) -> list[Evaluation]:
+    """List every split that a study judges its runs on, the validation part first.
+
+    Whether a test's noise is of a seen or an unseen camera follows from what the arms are built
+    with, their helpers' sets included. Arms without noise have seen none of the cameras.
+
+    Raises
+    ------
+    ConfigError
+        A split is asked for twice, or noise is of a camera that one arm has seen and another one,
+        built with other noise, has not: one table would mix both.
+    """
+    arms = list(arms)
+    found = [VALIDATION]
+    for test in tests:
+        for strength in test.strengths:
+            one = Evaluation(test.split, test.against, strength, tta=test.tta)
+            if strength:
+                camera = _camera_of(test.noise, arms)
+                one = replace(one, noise=test.noise, camera=camera, label=test.label)
+            if one == VALIDATION:
+                continue
+            if one.name in [other.name for other in found]:
+                raise ConfigError(
+                    f"tests: {one.name!r} is asked for twice; give one of them another `label`"
+                )
+            found.append(one)
+    return found
+
+
+def _camera_of(noise: str | None, arms: Iterable[Arm]) -> Camera:
+    """Tell what a source's camera is to the arms; `noise` None is all sources."""
+    # What every arm and its helpers are built with: None is all sources, "" noise of no source.
+    given: dict[str, set[str | None]] = {}
+    for arm in arms:
+        own: set[str | None] = set()
+        if arm.with_frames:
+            own = {None} if arm.noise is None else {*arm.noise} or {""}
+        elif arm.build is not None and arm.build.noise is not None:
+            own = {""}
+        given[arm.name] = own.union(*(given[name] for name in arm.needs))
+    seen = {name for name, names in given.items() if names & {noise, None}}
+    others = {name for name, names in given.items() if names} - seen
+    # All sources are those that some arms name, and perhaps more.
+    some = noise is None and any(given[name] != {""} for name in others)
+    if not seen and not some:
+        return "unseen"
+    if not others:
+        return "seen"
+    which = "of all sources" if noise is None else repr(noise)
+    raise ConfigError(
+        f"tests: noise {which} is not to all arms with noise what it is to "
+        f"{', '.join(sorted(others))}, and a table would mix a seen camera with an unseen one; "
+        "name another source with `noise`, or test these arms in a study of their own"
+    )
+
 
 def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, list[Arm]]:
     """Read a study and the files that it names, which are looked for from its own folder.
@@ -349,10 +405,16 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, 
     Raises
     ------
     ConfigError
-        A file is absent, a key or value is wrong, or an arm has what all arms must share.
+        A file is absent, a key or value is wrong, an arm has what all arms must share, or a test
+        cannot be made of these arms; see `evaluations`.
     """
     study = load_config(path, StudyConfig, tuple(overrides))
-    return study, [_read_arm(path, study, name) for name in study.arms]
+    arms = [_read_arm(path, study, name) for name in study.arms]
+    try:
+        evaluations(study.tests, arms)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return study, arms
 
 
 def unknown(what: str, name: object, known: Iterable[object]) -> str:

@@ -14,7 +14,7 @@ from detect.curve import THRESHOLDS
 from detect.evaluate import Rules, judge
 from pipelines.errors import StoreError
 from pipelines.store import replace_file
-from pipelines.study_config import Evaluation
+from pipelines.study_config import TEST_SEED, Evaluation
 from synth.dataset import Dataset
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask
@@ -137,10 +137,15 @@ def _measure(probability: NDArray[np.float32], truth: Mask) -> tuple[list[int], 
 
 
 def evaluation_noise(cameras: CameraNoise, one: Evaluation) -> Callable[[str, Frame], Frame]:
-    """Make what puts a sensor's noise on frames; the same id gets the same noise in every run."""
+    """Make what puts a sensor's noise on frames.
+
+    The same id of a set gets the same noise in every run, whatever the strength, and other ids and
+    other cameras get noise of their own. No generator of a build has this seed and name.
+    """
+    names = ("evaluation noise", one.against or "", one.noise or "")
 
     def add(id_: str, frame: Frame) -> Frame:
-        rng = generator(0, "evaluation noise", id_)
+        rng = generator(TEST_SEED, *names, id_)
         index, seed = int(rng.integers(len(cameras))), int(rng.integers(SEEDS))
         camera, number = cameras.generator(index)
         return transfer_residual(

@@ -14,7 +14,7 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +25,21 @@ from pipelines.lock import alone_in
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
 from pipelines.store import IMAGES, MASKS, sha256
+from pipelines.study_config import TEST_SEED
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.errors import DatasetError
-from synth.frames import find_frames, read_bytes, read_frame
+from synth.frames import find_frames, group_by_folder, read_bytes, read_frame
 from synth.seeds import generator
 from synth.shards import FOLDER as SHARDS
 from synth.shards import is_sharded
+from synth.splits import (
+    Groups,
+    group_by_likeness,
+    group_by_name,
+    names_tell,
+    scene_signature,
+    split_groups,
+)
 
 
 @dataclass(frozen=True)
@@ -246,6 +255,99 @@ def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseS
                 file, f"is a test image ({forbidden[pixels]}); noise may not come from it"
             )
     return NoiseSource(path, frames, base, labelled)
+
+
+def divide_noise(
+    sources: Sequence[NoiseSource], pool: Pool
+) -> tuple[list[NoiseSource], list[NoiseSource]]:
+    """Divide frames between training noise and test noise, recording by recording.
+
+    Every camera, which is a folder of frames, gives about half of its frames to either side. Frames
+    are of one recording as in ``synth split``: where names tell recordings apart, by name, else by
+    likeness; and copies are of one. The same frames are always divided alike.
+
+    Parameters
+    ----------
+    sources : sequence of NoiseSource
+        What one name stands for.
+    pool : Pool
+
+    Returns
+    -------
+    training, test : list of NoiseSource
+        With the frames of that side alone, less those that have none.
+
+    Raises
+    ------
+    ConfigError
+        A source is a noise file, a camera has one recording, or a frame is there twice.
+    """
+    for source in sources:
+        if not source.frames:
+            raise ConfigError(
+                f"{source.path}: is a noise file, whose frames are not known, so it cannot give "
+                "noise both to train with and to test with; give the camera's frames instead, or "
+                "test on another source"
+            )
+    pixels = {file: found for source in sources for file, found in source.frames.items()}
+    test: set[Path] = set()
+    for files in group_by_folder(list(pixels)):
+        recordings = _recordings(files, pixels, pool)
+        if len(recordings.members) < 2:
+            raise ConfigError(
+                f"{files[0].parent}: its {len(files)} frame(s) are one recording, which cannot "
+                "give noise both to train with and to test with; give frames of more recordings, "
+                "or do not test on this camera"
+            )
+        ids = split_groups(recordings, 0.5, seed=TEST_SEED)["test"]
+        test |= {files[int(id_)] for id_ in ids}
+    twice = {pixels[file] for file in pixels.keys() - test} & {pixels[file] for file in test}
+    for file, found in pixels.items():
+        if found in twice:
+            raise ConfigError(
+                f"{file}: is there twice, in two folders, and would give noise both to train with "
+                "and to test with; remove one of the copies"
+            )
+
+    def side(of_test: bool) -> list[NoiseSource]:
+        parts = [
+            {file: found for file, found in source.frames.items() if (file in test) is of_test}
+            for source in sources
+        ]
+        return [
+            replace(source, frames=frames)
+            for source, frames in zip(sources, parts, strict=True)
+            if frames
+        ]
+
+    return side(False), side(True)
+
+
+def _recordings(files: Sequence[Path], pixels: Mapping[Path, bytes], pool: Pool) -> Groups:
+    """Group a camera's frames, by their numbers in `files`."""
+    numbers = [str(number) for number in range(len(files))]
+    names = [file.stem for file in files]
+    if names_tell(names):
+        alike = group_by_name(set(names)).members
+        members = [
+            [n for n, name in zip(numbers, names, strict=True) if name in one]
+            for one in alike.values()
+        ]
+    else:
+        signatures = pool.map(lambda file: scene_signature(read_frame(file)), files)
+        found = group_by_likeness(dict(zip(numbers, signatures, strict=True)))
+        members = [list(one) for one in found.members.values()]
+    together = {number: {number} for number in numbers}
+    copies: dict[bytes, list[str]] = {}
+    for number, file in zip(numbers, files, strict=True):
+        copies.setdefault(pixels[file], []).append(number)
+    for one in (*members, *copies.values()):
+        whole = set().union(*(together[number] for number in one))
+        together |= dict.fromkeys(whole, whole)
+    return Groups(
+        "likeness",
+        {min(whole, key=int): tuple(sorted(whole, key=int)) for whole in together.values()},
+    )
 
 
 def link_noise(place: Path, source: NoiseSource, without: Set[bytes]) -> Path:

@@ -399,10 +399,10 @@ def test_noise_and_further_sets_are_judged_on(
         assert len(json.loads(outcome.out)["plots"]) == (6 if out is outs[0] else 0)
         monkeypatch.setattr("pipelines.study_figure.plot_study", lambda study: {})
     rows = {row["split"]: row for row in table(outs[0] / "runs.csv")}
-    assert list(rows) == ["val", "test", "test+noise3", "test@other", "val+noise3"]
+    assert list(rows) == ["val", "test", "test+seen3", "test@other", "val+seen3"]
     assert (outs[0] / "runs.csv").read_bytes() == (outs[1] / "runs.csv").read_bytes()
     scores = outs[0] / "runs/originals/f0.5-s0/scores"
-    with np.load(scores / "test.npz") as plain, np.load(scores / "test+noise3.npz") as noisy:
+    with np.load(scores / "test.npz") as plain, np.load(scores / "test+seen3.npz") as noisy:
         assert list(plain["ids"]) == list(noisy["ids"])
         assert plain["counts"][:, 3].tolist() == noisy["counts"][:, 3].tolist()
         assert (plain["curve"] != noisy["curve"]).any()
@@ -474,7 +474,7 @@ def test_a_worker_that_fails_stops_the_others(chosen: Run, tmp_path: Path) -> No
         (("--set", "stepss=3"), "stepss: unknown key; did you mean 'steps'?", 1),
         (("--set", "arms.turned.noise=cam"), "no noise is called 'cam'; there are none", 1),
         (("--set", "arms.turned.init=absent"), "absent: no such file", 1),
-        (("--set", "tests=[{strengths: 2}]", "--test"), "'test+noise2' needs noise", 1),
+        (("--set", "tests=[{strengths: 2}]", "--test"), "'test+seen2' needs noise", 1),
         (("--set", "tests=[{against: nuaa}]", "--test"), "--against nuaa=SET", 1),
         (("--data", "absent"), "absent: is not a folder", 1),
         (("--device", "gpu"), "'gpu' is none of auto", 2),

@@ -76,7 +76,7 @@ def test_shipped_studies_are_found() -> None:
     wanted = {"a-full", "a-leave-one-out", "a-long", "a-wide", "b-nudt"}
     wanted |= {"b-nuaa", "b-long", "b-wide", "b-again", "e-own", "e-few"}
     wanted |= {"acm", "acm-taught", "acm-long", "acm-few"}
-    assert wanted | {"dnanet", "demo"} == {path.stem for path in CONFIGS}
+    assert wanted | {"dnanet", "noise", "demo"} == {path.stem for path in CONFIGS}
 
 
 def test_every_arm_has_the_study_s_steps_and_batch(read: Read) -> None:
@@ -158,9 +158,59 @@ def test_splits_are_named_after_set_and_noise(read: Read) -> None:
         {"strengths": [0, 2], "tta": 9},
         {"split": "val", "tta": 4},
     ]
-    names = [one.name for one in evaluations(read(tests=tests)[0].tests)]
-    assert names == [
-        *("val", "test", "test+noise1", "test+noise2.5"),
-        *("test@nuaa", "test@nuaa+cam2", "val+noise2"),
-        *("test+tta9", "test+noise2+tta9", "val+tta4"),
+    assert splits(read, tests) == [
+        *("val", "test", "test+seen1", "test+seen2.5"),
+        *("test@nuaa", "test@nuaa+seen-cam2", "val+seen2"),
+        *("test+tta9", "test+seen2+tta9", "val+tta4"),
     ]
+
+
+def splits(read: Read, tests: list[dict[str, Any]], **arms: Any) -> list[str]:
+    """Names of the splits of a study with these tests, and these arms beside its own."""
+    study, found = read(tests=tests, arms=STUDY["arms"] | arms)
+    return [one.name for one in evaluations(study.tests, found)]
+
+
+IN_NOISE = [{"noise": "far", "strengths": 1}]
+NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": {"noise": None}}}}
+NUMBERS = {"noise": {"mode": "physical", "physical": {"sigma": 2.0}}}
+
+
+@pytest.mark.parametrize(
+    ("arms", "camera"),
+    [
+        ({}, "seen"),  # built with all sources
+        ({"turned": {"build": "build.yaml", "noise": ["near", "far"]}}, "seen"),
+        ({"turned": {"build": "build.yaml", "noise": "near"}}, "unseen"),
+        (NOISELESS, "unseen"),
+        ({"turned": {"build": {"config": "build.yaml", "set": NUMBERS}}}, "unseen"),
+        (
+            {
+                "turned": {"build": "build.yaml", "noise": "far"},
+                "taught": {
+                    "teach": {"by": "turned"},
+                    "build": "build.yaml",
+                    "noise": "near",
+                },
+            },
+            "seen",
+        ),
+    ],
+)
+def test_whether_a_camera_is_unseen_follows_from_what_the_arms_are_built_with(
+    read: Read, arms: dict[str, Any], camera: str
+) -> None:
+    assert splits(read, IN_NOISE, **arms) == ["val", f"test+{camera}1"]
+
+
+@pytest.mark.parametrize("noise", ["far", None])
+def test_a_table_does_not_mix_seen_and_unseen_cameras(read: Read, noise: str | None) -> None:
+    arms = {"far": {"build": "build.yaml", "noise": "far"}}
+    arms["turned"] = {"build": "build.yaml", "noise": "near"}
+    message = r"study\.yaml: tests: noise .*would mix a seen camera with an unseen"
+    with pytest.raises(ConfigError, match=message):
+        splits(read, [{"noise": noise, "strengths": 1}], **arms)
+    if noise is not None:
+        arms["turned"] = {"build": {"config": "build.yaml", "set": NUMBERS}}
+        with pytest.raises(ConfigError, match=message):
+            splits(read, [{"noise": noise, "strengths": 1}], **arms)
