@@ -18,10 +18,12 @@ The mean square of a component C, per degree of freedom and in units of the part
     Σ σ_D² / Π(n_a: a in D, not in C), over the D that contain C, ``tvh`` left out,
     + σ² Π(q_a: a in C) Π(s_a / n_a: a not in C).
 
-So the variance of a component that lacks axis a has the mean square of ``tvh`` taken off s_a / n_a
-times, and one that lacks a and b, after its two finer components are taken off, has a remainder of
--(q_a s_b + s_a q_b - s_a s_b) / (n_a n_b), which for long axes is -(s_a + s_b - s_a s_b) /
-(n_a n_b), each times the q of the axes that it has.
+An estimate is the mean square of a component less what finer components leave in it. In units of
+σ² and of Π q over its own axes, ``tvh`` still leaves
+
+    s_a / n_a                                    where axis a is missing,
+    -(q_a s_b + s_a q_b - s_a s_b) / (n_a n_b)   where a and b are, after their two finer components
+                                                 are taken off; q is about 1 on long axes.
 
 Standard errors. For normal noise a mean square over f degrees of freedom has the variance
 2 E² / f if it is white. In one with the share L of ``tvh`` noise it is 2 (E² + L² (Π d_a - 1)) / f,
@@ -250,7 +252,7 @@ def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
             moved = axes | {axis: replace(axes[axis], spread=axes[axis].spread + _STEP)}
             slope = (_weights(name, moved)["tvh"] - weight["tvh"]) / _STEP
             width = axes[axis].doubt
-            for other in set("tvh") - {axis}:
+            for other in "tvh".replace(axis, ""):
                 width *= axes[other].overlap / (axes[other].length - 1)
             total += (slope * square["tvh"]) ** 2 * width
         error[name] = float(np.sqrt(total))
@@ -504,7 +506,7 @@ def _weights(name: str, axes: Mapping[str, _Axis]) -> dict[str, float]:
     if name == "tvh":
         return {"tvh": 1 / leak["tvh"]}
     weight = {
-        other: float(np.prod([-1 / axes[axis].length for axis in set(other) - set(name)]))
+        other: float(np.prod([-1 / axes[axis].length for axis in other if axis not in name]))
         for other in COMPONENTS[1:]
         if set(name) <= set(other)
     }
