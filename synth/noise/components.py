@@ -4,15 +4,42 @@ A sequence of a scene that does not change is the sum of a mean and of seven noi
 way to depend on time, row and column (J. D'Agostino and C. Webb, "Three-dimensional analysis
 framework and measurement methodology for imaging system noise", SPIE 1488, 1991). Their variances
 are those of an analysis of variance with three random factors and no repetition.
+
+Expected mean squares. Along axis a, with n_a values, let P_a be the projection on the mean and
+Q_a = I - P_a. A component's part is the sequence under Q along its own axes and under P along the
+others. The six coarser components are white, and ``tvh`` has the covariance σ² R_t ⊗ R_v ⊗ R_h
+with Toeplitz matrices R_a of diagonal 1. Let
+
+    s_a = tr(P_a R_a), the inflation of the variance of a mean, 1 for white noise, and
+    q_a = tr(Q_a R_a) / (n_a - 1) = (n_a - s_a) / (n_a - 1).
+
+The mean square of a component C, per degree of freedom and in units of the part itself, expects
+
+    Σ σ_D² / Π(n_a: a in D, not in C), over the D that contain C, ``tvh`` left out,
+    + σ² Π(q_a: a in C) Π(s_a / n_a: a not in C).
+
+An estimate is the mean square of a component less what finer components leave in it. In units of
+σ² and of Π q over its own axes, ``tvh`` still leaves
+
+    s_a / n_a                                    where axis a is missing,
+    -(q_a s_b + s_a q_b - s_a s_b) / (n_a n_b)   where a and b are, after their two finer components
+                                                 are taken off; q is about 1 on long axes.
+
+Standard errors. For normal noise a mean square over f degrees of freedom has the variance
+2 E² / f if it is white. In one with the share L of ``tvh`` noise it is 2 (E² + L² (Π d_a - 1)) / f,
+with d_a = (n_a - 1) tr(Q_a R_a Q_a R_a) / tr(Q_a R_a)² over the axes that it has, by which
+correlation lowers the degrees of freedom. Mean squares of different components are independent, as
+far as a Toeplitz matrix is a circulant one. The sampling error of s_a is that of an estimated
+spectrum at frequency 0 (M. S. Bartlett, JRSS Supplement 8, 1946).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +58,10 @@ LAGS = 8
 Floats = NDArray[np.float64]
 
 _ROUNDING = 1 / 12
+
+# Frequencies of the spectra that are made of a correlation, and the step of a numerical derivative.
+_GRID = 256
+_STEP = 1e-4
 
 # A pixel is bad whose noise over time differs from the others' by more than so many standard
 # deviations of what chance explains, or that ever strays so many σ.
@@ -90,14 +121,31 @@ class NoiseComponents:
         return buffer.getvalue()
 
 
+class Variances(NamedTuple):
+    """What `estimate_variances` finds.
+
+    Attributes
+    ----------
+    variance, error : dict of str to float
+        Variance of each of `COMPONENTS` and its standard error, DN². Variances are unbiased, and so
+        may be below 0 by chance.
+    kurtosis : float
+        Excess kurtosis of the ``tvh`` noise.
+    correlation : (3, LAGS + 1) ndarray of float64
+        Autocorrelation of the ``tvh`` noise along time, rows and columns.
+    """
+
+    variance: dict[str, float]
+    error: dict[str, float]
+    kurtosis: float
+    correlation: Floats
+
+
 def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
     """Measure the seven components of a sequence's noise.
 
-    Bad pixels are found first and replaced by their neighbours' mean. Variances are mean squares
-    over their degrees of freedom, less what finer components leave in the means of coarser ones,
-    which for temporal noise that correlates from pixel to pixel is more than for white noise, and
-    less the twelfth of a squared DN that rounding adds to ``tvh`` (W. Sheppard, 1898).
-    Standard errors are those of normal components, but that of ``tvh`` goes by its own kurtosis.
+    Bad pixels are found first and replaced by their neighbours' mean. Variances and their errors
+    are those of `estimate_variances`.
 
     A scene that has structure has it in ``v``, ``h`` and ``vh``: from one scene alone nobody can
     tell these from a fixed pattern of the sensor.
@@ -131,49 +179,85 @@ def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
         )
     bad = find_bad_pixels(sequence)
     values = fill_pixels(sequence, bad)
-    parts = _split(values)
-    size = dict(zip("tvh", values.shape, strict=True))
-    good = 1 - bad.mean()
-    correlation = _correlate(parts["tvh"])
-    spread = {axis: _inflate(row, size[axis]) for axis, row in zip("tvh", correlation, strict=True)}
-
-    square, freedom = {}, {}
-    for name, part in parts.items():
-        freedom[name] = float(np.prod([size[axis] - 1 for axis in name]))
-        square[name] = float((part**2).sum()) / freedom[name]
-    # A mean over correlated values takes more of their variance with it than one over n free ones.
-    taken = np.prod([1 - (spread[axis] - 1) / (size[axis] - 1) for axis in "tvh"])
-    square["tvh"] /= good * float(taken)
-    freedom["tvh"] *= good
-    kurtosis = _excess(parts["tvh"][:, ~bad])
-
+    found = estimate_variances(values, bad)
     sigma, error = {}, {}
     for name in COMPONENTS:
-        variance = doubt = 0.0
-        for other in COMPONENTS:
-            if not set(name) <= set(other):
-                continue
-            share = (-1.0) ** (len(other) - len(name))
-            for axis in set(other) - set(name):
-                share *= (spread[axis] if other == "tvh" else 1.0) / size[axis]
-            variance += share * square[other]
-            tails = 1 + kurtosis / 2 if other == "tvh" else 1.0
-            doubt += share**2 * 2 * square[other] ** 2 / freedom[other] * max(tails, 0.1)
-        if name == "tvh":
-            variance -= _ROUNDING
+        variance, wide = found.variance[name], found.error[name]
         sigma[name] = float(np.sqrt(max(variance, 0.0)))
-        wide = float(np.sqrt(doubt))
         error[name] = wide / (2 * sigma[name]) if variance > wide else float(np.sqrt(wide))
     return NoiseComponents(
         sigma=sigma,
         error=error,
         mean=float(values.mean()),
-        kurtosis=kurtosis,
-        correlation=correlation,
+        kurtosis=found.kurtosis,
+        correlation=found.correlation,
         bad=bad,
         frames=len(sequence),
         depth=8 * sequence.dtype.itemsize,
     )
+
+
+def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
+    """Estimate the variances of the seven components without bias, and their standard errors.
+
+    Variances are mean squares over their degrees of freedom, less what finer components leave in
+    the means of coarser ones, which for ``tvh`` noise that correlates is more than for white noise,
+    and less the twelfth of a squared DN that rounding adds to ``tvh`` (W. Sheppard, 1898). The
+    module's docstring has the formulas. Standard errors are those of normal components, but that of
+    ``tvh`` depends on its own kurtosis.
+
+    Parameters
+    ----------
+    values : (T, H, W) ndarray of float64
+        Rounded DN, bad pixels filled.
+    bad : (H, W) ndarray of bool
+        Pixels that were filled.
+
+    Returns
+    -------
+    Variances
+    """
+    parts = _split(values)
+    correlation = _correlate(parts["tvh"])
+    axes = {
+        axis: _Axis.of(row, length)
+        for axis, row, length in zip("tvh", correlation, values.shape, strict=True)
+    }
+    square, freedom = {}, {}
+    for name, part in parts.items():
+        freedom[name] = float(np.prod([axes[axis].length - 1 for axis in name]))
+        if name in ("tvh", "vh"):
+            part = part[:, ~bad]
+            freedom[name] *= float(1 - bad.mean())
+        square[name] = float((part**2).sum()) / freedom[name]
+    kurtosis = _excess(parts["tvh"][:, ~bad])
+
+    # The variance of each mean square. It is divided by f + 2, not f, for the square of a mean
+    # square is too great by so much.
+    leak = _leaks(axes)
+    doubt = {}
+    for name in COMPONENTS:
+        share = square["tvh"] * leak[name] / leak["tvh"]
+        fewer = float(np.prod([axes[axis].overlap for axis in name])) - 1
+        doubt[name] = 2 * square[name] ** 2 / (freedom[name] + 2)
+        doubt[name] += 2 * share**2 * fewer / freedom[name]
+    doubt["tvh"] *= max(1 + kurtosis / 2, 0.1)
+
+    variance, error = {}, {}
+    for name in COMPONENTS:
+        weight = _weights(name, axes)
+        variance[name] = sum(share * square[other] for other, share in weight.items())
+        total = sum(share**2 * doubt[other] for other, share in weight.items())
+        for axis in "tvh":
+            moved = axes | {axis: replace(axes[axis], spread=axes[axis].spread + _STEP)}
+            slope = (_weights(name, moved)["tvh"] - weight["tvh"]) / _STEP
+            width = axes[axis].doubt
+            for other in "tvh".replace(axis, ""):
+                width *= axes[other].overlap / (axes[other].length - 1)
+            total += (slope * square["tvh"]) ** 2 * width
+        error[name] = float(np.sqrt(total))
+    variance["tvh"] -= _ROUNDING
+    return Variances(variance, error, kurtosis, correlation)
 
 
 def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
@@ -314,7 +398,8 @@ def generate_sequence(
 ) -> Frame:
     """Make a sequence of pure noise that has the components of another one.
 
-    All components are normal; the ``tvh`` noise correlates along rows and columns as measured.
+    All components are normal. The ``tvh`` noise correlates along rows and columns as measured, and
+    is independent from frame to frame.
 
     Parameters
     ----------
@@ -328,16 +413,24 @@ def generate_sequence(
     (T, H, W) ndarray of uint8 or uint16
         DN around the mean, rounded, and clipped at the range of the type that was measured.
     """
-    total = np.full(shape, components.mean)
-    for name in COMPONENTS:
-        size = [n if axis in name else 1 for axis, n in zip("tvh", shape, strict=True)]
-        field = rng.standard_normal(size)
-        if name == "tvh":
-            for axis in (1, 2):
-                field = _colour(field, components.correlation[axis], axis)
-        total += components.sigma[name] * field
+    frames, height, width = shape
     dtype = np.uint8 if components.depth == 8 else np.uint16
-    return np.rint(total).clip(0, np.iinfo(dtype).max).astype(dtype)
+    parts = {}
+    for name in COMPONENTS[1:]:
+        size = [n if axis in name else 1 for axis, n in zip("tvh", shape, strict=True)]
+        parts[name] = components.sigma[name] * rng.standard_normal(size)
+    fixed = components.mean + parts["vh"][0] + parts["v"][0] + parts["h"][0]
+    down, along = (_kernel(row) for row in components.correlation[1:])
+    made = np.empty(shape, dtype)
+    for frame in range(frames):
+        white = rng.standard_normal((height + len(down) - 1, width + len(along) - 1))
+        # Cropped where the filter has all its values, so that the variance is the same everywhere.
+        noise = cv2.sepFilter2D(white, -1, along, down, borderType=cv2.BORDER_CONSTANT)
+        noise = noise[len(down) // 2 :, len(along) // 2 :][:height, :width]
+        total = fixed + parts["tv"][frame] + parts["th"][frame] + parts["t"][frame]
+        total += components.sigma["tvh"] * noise
+        made[frame] = np.rint(total).clip(0, np.iinfo(dtype).max)
+    return made
 
 
 def _split(values: Floats) -> dict[str, Floats]:
@@ -355,42 +448,120 @@ def _split(values: Floats) -> dict[str, Floats]:
     return parts
 
 
+@dataclass(frozen=True)
+class _Axis:
+    """What the correlation of ``tvh`` noise along one axis does to means and variances.
+
+    In the terms of the module's docstring `spread` is s, `kept` q and `overlap` d. `doubt` is the
+    variance of `spread` as measured from one line of values.
+    """
+
+    length: int
+    spread: float
+    overlap: float
+    doubt: float
+
+    @property
+    def kept(self) -> float:
+        return (self.length - self.spread) / (self.length - 1)
+
+    @classmethod
+    def of(cls, correlation: Floats, length: int) -> _Axis:
+        """Make it of the autocorrelation at lags 0 to `LAGS` and the number of values."""
+        lags = np.arange(len(correlation))
+        fade = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
+        sums = correlation @ _sums_of_lags(length)
+        spread = max(float(sums.mean()), 0.0)
+        squares = length * float(fade @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
+        wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
+        spectrum = wave @ np.where(lags == 0, 1.0, 2 * correlation)
+        # Only lags that were measured have an error.
+        window = wave @ np.where(lags <= _most_lag(length), fade, 0.0)
+        return cls(
+            length=length,
+            spread=spread,
+            overlap=max((length - 1) * squares / (length - spread) ** 2, 1.0),
+            doubt=2 * float(((window - spread) ** 2 * spectrum**2).mean()) / length,
+        )
+
+
+def _leaks(axes: Mapping[str, _Axis]) -> dict[str, float]:
+    """What the mean square of each component has of the variance of ``tvh`` noise."""
+    return {
+        name: float(
+            np.prod(
+                [
+                    one.kept if axis in name else one.spread / one.length
+                    for axis, one in axes.items()
+                ]
+            )
+        )
+        for name in COMPONENTS
+    }
+
+
+def _weights(name: str, axes: Mapping[str, _Axis]) -> dict[str, float]:
+    """The weights with which mean squares add up to an unbiased estimate of a variance."""
+    leak = _leaks(axes)
+    if name == "tvh":
+        return {"tvh": 1 / leak["tvh"]}
+    weight = {
+        other: float(np.prod([-1 / axes[axis].length for axis in other if axis not in name]))
+        for other in COMPONENTS[1:]
+        if set(name) <= set(other)
+    }
+    weight["tvh"] = -sum(share * leak[other] for other, share in weight.items()) / leak["tvh"]
+    return weight
+
+
+def _most_lag(length: int) -> int:
+    """The greatest lag at which correlation along an axis of that length is measured."""
+    return min(LAGS, length // 4)
+
+
+def _sums_of_lags(length: int) -> Floats:
+    """Row sums of the Toeplitz matrices that are 1 at lags 0 to `LAGS`, (LAGS + 1, length)."""
+    place, lag = np.arange(length), np.arange(LAGS + 1)[:, None]
+    sums = (place >= lag).astype(np.float64) + (place < length - lag)
+    sums[0] = 1
+    return sums
+
+
 def _correlate(residual: Floats) -> Floats:
-    """Autocorrelation along each axis, freed of what the subtracted means take off."""
-    power = float((residual**2).mean())
+    """Autocorrelation along each axis, without bias from the means that were taken off."""
     found = np.zeros((3, LAGS + 1))
     found[:, 0] = 1
     for axis, length in enumerate(residual.shape):
-        lags = np.arange(1, min(LAGS, length // 4) + 1)
-        if power == 0:
-            continue
+        lags = np.arange(_most_lag(length) + 1)
         moved = np.moveaxis(residual, axis, 0)
-        raw = np.array([(moved[lag:] * moved[:-lag]).mean() / power for lag in lags])
-        # Taking the mean of n values off lowers every autocovariance by σ² c / n, that at lag 0
-        # too, with c = 1 + 2 Σ ρ (1 − k / n). In units of what is left at lag 0 that is x.
-        weight = 2 * (1 - lags / length)
-        x = (1 + weight @ raw) / (length - 1 - weight.sum())
-        found[axis, lags] = (raw + x) / (1 + x)
+        seen = np.array([(moved[lag:] * moved[: length - lag]).mean() for lag in lags])
+        if seen[0] == 0:
+            continue
+        # What of the autocovariance at each lag is left at each lag by Q R Q, R being that of the
+        # noise and Q what takes the mean off. What is seen is in proportion to it.
+        sums = _sums_of_lags(length)[lags] / length
+        left = np.array([np.eye(len(lags))[lag] - 2 * sums[:, lag:].mean(1) for lag in lags])
+        left += sums.mean(1)
+        system = left - np.outer(seen / seen[0], left[0])
+        found[axis, lags[1:]] = np.linalg.solve(system[1:, 1:], -system[1:, 0]).clip(-1, 1)
     return found
 
 
-def _inflate(correlation: Floats, length: int) -> float:
-    """How much greater the variance of a mean of so many values is than that of white noise."""
-    lags = np.arange(len(correlation))
-    weight = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
-    return max(float(weight @ correlation), 0.0)
+def _kernel(correlation: Floats) -> Floats:
+    """A short filter that makes white noise correlate as given, its variance unchanged.
 
-
-def _colour(field: Floats, correlation: Floats, axis: int) -> Floats:
-    """Filter white noise so that it correlates along an axis as given, its variance unchanged."""
-    length = field.shape[axis]
-    frequency = np.fft.rfftfreq(length)
+    It is the one of least phase, from the cepstrum, for that of a correlation that ends at some lag
+    ends there too (A. Oppenheim and R. Schafer, Discrete-Time Signal Processing, 1989, chapter 12).
+    """
     lags = np.arange(1, len(correlation))
-    spectrum = 1 + 2 * np.cos(2 * np.pi * np.outer(frequency, lags)) @ correlation[1:]
-    gain = np.sqrt(spectrum.clip(0))
-    gain /= np.sqrt(np.fft.irfft(gain**2, length)[0])
-    shaped = gain.reshape([-1 if a == axis else 1 for a in range(field.ndim)])
-    return np.asarray(np.fft.irfft(np.fft.rfft(field, axis=axis) * shaped, length, axis=axis))
+    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
+    spectrum = 1 + 2 * wave @ correlation[1:]
+    # Correlation that was measured, or cut off at a lag, may have a spectrum below 0.
+    cepstrum = np.fft.ifft(np.log(spectrum.clip(1e-3)) / 2).real
+    cepstrum[1 : _GRID // 2] *= 2
+    cepstrum[_GRID // 2 + 1 :] = 0
+    kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(lags) + 1]
+    return np.asarray(kernel / np.sqrt(kernel @ kernel))
 
 
 def _excess(values: Floats) -> float:

@@ -78,7 +78,8 @@ class NoiseModel:
         Shares of pixels that do not show the scene: always the same ones, which read as dark as
         any pixel of the image, and others in every image, which read as bright as any.
     summary, error : mapping of str to float
-        `SUMMARY` and its standard errors, by leaving out frames.
+        `SUMMARY` and its standard errors, by leaving out frames. Where the estimated variance of a
+        pattern is not above 0, its σ is 0, and the error is the σ that would stand out.
     depth : int
         Bits of the frames' type, 8 or 16.
     patches : (P, n, n) ndarray of float32
@@ -140,9 +141,9 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
 
     The variance of a block is taken as a product of one number for its intensity and one for its
     frame, as far as intensity alone does not explain it. Spectra are those of the blocks over
-    these variances. Along the axes of the spectrum patterns of columns and rows lie on top of the
-    pixels' noise, which is continued there from beside the axes; what the blocks' trends took
-    along is put back by the share that they take of white noise.
+    these variances. Along the axes of the spectrum patterns of columns and rows add to the pixels'
+    noise, which is continued there from beside the axes. Blocks have lost their trends: of the
+    pixels' noise this is computed from its spectrum, of the patterns as of white ones.
 
     Parameters
     ----------
@@ -199,8 +200,8 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
             level=level,
             sigma=sigma * np.sqrt(scale),
             frame_factor=factor,
-            frame_column=np.sqrt(columns.mean(1).clip(0)),
-            frame_row=np.sqrt(rows.mean(1).clip(0)),
+            frame_column=_frame_patterns(columns.mean(1)),
+            frame_row=_frame_patterns(rows.mean(1)),
             frame_levels=np.stack(
                 [
                     np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
@@ -437,7 +438,8 @@ def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
 class _Measured:
     """Blocks taken apart: pixels' noise, and spectra of all of it along the axes.
 
-    `variance` and `power` are of the pixels' noise; all have rounding taken off.
+    `variance` and `power` are of the pixels' noise; all have rounding taken off. The spectra along
+    the axes, `across` and `down`, lack what the trends took, `power` does not.
     """
 
     pixels: Floats
@@ -453,24 +455,52 @@ def _measure(blocks: NoiseBlocks) -> _Measured:
     column = residual.mean(1)
     row = residual.mean(2)
     pixels = residual - column[:, None, :] - row[:, :, None]
-    power = np.abs(np.fft.fft2(pixels)) ** 2 / side**2
+    power = _put_back(np.abs(np.fft.fft2(pixels)) ** 2 / side**2)
     # On the axes nothing is left; the rest has the whole variance of white noise.
     variance = (pixels**2).sum((1, 2)) / (side - 1) ** 2
-    kept = _kept_of_lines(side)
+    rounding = _ROUNDING * _kept_of_lines(side).sum(1)
     return _Measured(
         pixels=pixels,
         variance=np.maximum(variance - _ROUNDING, _LEAST_VARIANCE),
         power=power - _ROUNDING,
-        across=np.abs(np.fft.fft(column)) ** 2 / kept - _ROUNDING,
-        down=np.abs(np.fft.fft(row)) ** 2 / kept - _ROUNDING,
+        across=np.abs(np.fft.fft(column)) ** 2 - rounding,
+        down=np.abs(np.fft.fft(row)) ** 2 - rounding,
     )
 
 
+def _put_back(power: Floats) -> Floats:
+    """Correct spectra beside the axes for the trends that were subtracted, (N, n, n).
+
+    Beside the axes only one trend counts, the product of row and column. Let b be the share of its
+    power at each frequency, sum 1. Noise of spectrum S has, without its part along the trend, the
+    spectrum S (1 - 2 b) + b Σ b S, which is solved for S.
+    """
+    side = power.shape[-1]
+    place = np.arange(side) - (side - 1) / 2
+    line = np.abs(np.fft.fft(place)) ** 2 / (side * (place @ place))
+    taken = np.outer(line, line)
+    rest = 1 - 2 * taken
+    along = np.tensordot(power, taken / rest) / (1 + (taken**2 / rest).sum())
+    return np.asarray((power - taken * along[:, None, None]) / rest)
+
+
 def _kept_of_lines(side: int) -> Floats:
-    """Share of white power along an axis that is left when quadratic trends are taken off."""
+    """The spectrum along an axis after quadratic trends are subtracted, as a matrix (n, n).
+
+    Its product with a spectrum of noise is the spectrum of what is left; row sums are the share
+    that is left of white noise. Noise does not repeat itself beyond a block, so low frequencies,
+    which look like trends, lose more than a periodic spectrum tells. The matrix therefore goes by
+    the autocovariance; the one that belongs to a block's spectrum fades with the lag.
+    """
     basis = trend_basis(side).reshape(side, side, -1).mean(0) * np.sqrt(side)
-    taken = (np.abs(np.fft.fft(basis, axis=0)) ** 2).sum(1) / side
-    return np.asarray(np.maximum(1 - taken, 0.05))
+    waves = np.fft.fft(np.eye(side) - basis @ basis.T, axis=0)
+    overlap = np.fft.ifft(np.abs(np.fft.fft(waves, 2 * side, axis=1)) ** 2, axis=1).real
+    # Lags beyond half a block are mixed with shorter ones, and taken as 0.
+    lags = np.arange(1, (side + 1) // 2)
+    covariance = np.fft.ifft(np.eye(side), axis=0).real
+    kept = np.outer(overlap[:, 0], covariance[0])
+    kept += 2 * (overlap[:, lags] / (1 - lags / side)) @ covariance[lags]
+    return np.asarray(kept / side)
 
 
 def _fit_levels(blocks: NoiseBlocks, variance: Floats) -> tuple[Floats, Floats, Floats]:
@@ -549,16 +579,30 @@ class _Spectra:
         They are what the axes have beyond the pixels' noise, and so may be below 0 by chance. From
         beside an axis to the axis, a frame's noise rises as that of all frames.
         """
+        kept = _kept_of_lines(len(power))
+        white = np.maximum(kept.sum(1), 0.05)
         found = []
         for axis, near, pooled in (
             (self.across, self.across_near, power),
             (self.down, self.down_near, power.T),
         ):
-            rise = 2 * pooled[0] / (pooled[1] + pooled[-1])
-            lines = (axis - near * rise) / len(power)
+            beside = pooled[1] + pooled[-1]
+            noise = near * 2 * pooled[0] / beside
+            # The subtracted means leave nothing at frequency 0 to start from.
+            noise[:, 0] = (near[:, 1] + near[:, -1]) * 2 * pooled[0, 0] / (beside[1] + beside[-1])
+            lines = (axis - noise @ kept.T) / white / len(power)
             lines[:, 0] = (lines[:, 1] + lines[:, 2]) / 2
             found.append(lines)
         return found[0], found[1]
+
+
+def _frame_patterns(variance: Floats) -> Floats:
+    """Standard deviations of the frames' patterns from variances that may be below 0 by chance.
+
+    Their mean square is the mean of the variances. Clipping alone would raise it.
+    """
+    found = variance.clip(0)
+    return np.asarray(np.sqrt(found * max(float(variance.mean()), 0.0) / max(found.mean(), 1e-12)))
 
 
 def _group(parts: _Spectra, number: NDArray[np.intp]) -> NDArray[np.int64]:
@@ -607,8 +651,8 @@ def _summarise(
         return np.array(
             [
                 np.sqrt(weight @ parts.variance / total * power.mean()),
-                np.sqrt(max(columns / total, 0.0)),
-                np.sqrt(max(rows / total, 0.0)),
+                columns / total,
+                rows / total,
                 _gain(blocks.mean, measured.variance, weight[blocks.frame]) * power.mean(),
                 correlation_length(correlation[0, : len(fade)] / fade),
                 correlation_length(correlation[: len(fade), 0] / fade),
@@ -624,10 +668,15 @@ def _summarise(
             [numbers((group != out).astype(np.float64)) for out in range(min(frames, _GROUPS))]
         )
         wide = np.hypot(np.sqrt((len(left) - 1) * left.var(0)), _SYSTEMATIC * whole)
-    # Patterns that stay are the same in all frames: their error is that of so many lines.
+    # Up to here patterns are variances: the root of a noisy variance near 0 is biased, and the
+    # jackknife gives it too small an error. Patterns that stay are the same in all frames: their
+    # error is that of so many lines.
     lines = [len(np.unique(place)) * blocks.side / 2 for place in (blocks.col, blocks.row)]
     for place, count in zip((1, 2), lines, strict=True):
-        wide[place] = np.hypot(wide[place], whole[place] / np.sqrt(2 * max(count, 1.0)))
+        variance = max(float(whole[place]), 0.0)
+        doubt = np.hypot(wide[place], variance * np.sqrt(2 / max(count, 1.0)))
+        whole[place] = np.sqrt(variance)
+        wide[place] = doubt / (2 * whole[place]) if variance > doubt else np.sqrt(doubt)
     return (
         dict(zip(SUMMARY, whole.tolist(), strict=True)),
         dict(zip(SUMMARY, wide.tolist(), strict=True)),

@@ -64,6 +64,47 @@ def test_a_known_camera_is_measured_from_twenty_frames(name: str) -> None:
         assert (np.abs(found - known) < 3 * error).all(), key
 
 
+def fit_flat(seed: int, **camera: float) -> NoiseModel:
+    rng = np.random.default_rng(seed)
+    made = Camera(sigma=3.0, gain=0.0, **camera).frames(rng, np.full(8, 100.0), (128, 128))
+    return fit_model(find_noise_blocks((frame, None) for frame in made))
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7])
+def test_patterns_that_are_not_there_are_not_found(blur: float) -> None:
+    """As variances, which are normal around 0, with the errors that follow from those of σ."""
+    models = [fit_flat(seed, blur=blur, column=0.0, row=0.0) for seed in range(30)]
+    for key in ("column", "row"):
+        sigma = np.array([model.summary[key] for model in models])
+        error = np.array([model.error[key] for model in models])
+        wide = np.maximum(2 * sigma * error, error**2)
+        assert (sigma**2 < 4 * wide).all(), key
+        # The positive part of a normal number of variance 1 has mean 0.40, standard deviation 0.58.
+        assert (sigma**2).mean() < (0.40 + 3 * 0.58 / np.sqrt(len(models))) * wide.mean(), key
+        frames = np.array([(getattr(model, f"frame_{key}") ** 2).mean() for model in models])
+        np.testing.assert_allclose(np.sqrt(frames), sigma, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("blur", [0.0, 0.7])
+def test_patterns_are_measured_without_bias(blur: float) -> None:
+    models = [fit_flat(seed, blur=blur, column=0.5, row=2.0) for seed in range(30)]
+    for key, known in (("column", 0.5), ("row", 2.0)):
+        square = np.array([model.summary[key] for model in models]) ** 2
+        error = square.std(ddof=1) / np.sqrt(len(models))
+        assert abs(square.mean() - known**2) < 3 * error, key
+
+
+def test_patterns_of_some_frames_are_theirs_alone() -> None:
+    rng = np.random.default_rng(0)
+    still = Camera(sigma=3.0, gain=0.0, column=0.0, row=0.0)
+    striped = replace(still, row=2.0)
+    levels = np.full(6, 100.0)
+    made = still.frames(rng, levels) + striped.frames(rng, levels)
+    model = fit_model(find_noise_blocks((frame, None) for frame in made))
+    assert model.frame_row[:6].max() < 0.3
+    np.testing.assert_allclose(model.frame_row[6:], 2.0, rtol=0.25)
+
+
 @pytest.mark.parametrize("blur", [pytest.param(0.0, marks=pytest.mark.slow), 0.6])
 def test_a_known_camera_is_measured_from_sequences_of_a_flat_field(blur: float) -> None:
     camera = Camera(sigma=4.0, gain=0.4, column=1.2, row=2.0, blur=blur, dn=40.0)
