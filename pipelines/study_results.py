@@ -274,7 +274,7 @@ def _read_result(folder: Path, row: Row) -> Result:
         return Result(*key, scores, None)
     images = read_archive(path)
     exact = images.scores()
-    if any(_number(exact[name]) != row[name] for name in RATIOS):
+    if any(_number(exact[name]) != _number(scores[name]) for name in RATIOS):
         raise StoreError(
             path,
             f"has other scores than {RUNS} of the same run; restore both, or write them again with "
