@@ -52,7 +52,7 @@ _TABLE = re.compile(
 )
 _SETTINGS = re.compile(r"<!-- settings: (.*?)-->", re.DOTALL)
 _UNREAD = re.compile(r"```.*?```|<!--.*?-->|`[^`]*`|\]\([^)]*\)|10[⁻⁰-⁹²³]+", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.,-])[+−-]?(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\w])")
+_NUMBER = re.compile(r"(?<![\w.,-])([+−-]?)(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\w])")
 _PICTURE = re.compile(r"\]\(results/([\w.-]+)-curves\.png\)")
 
 Summaries = Mapping[str, Mapping[str, Any]]
@@ -114,6 +114,8 @@ def loose_numbers(page: str, files: Files) -> list[str]:
                 known |= set(_numbers(config.read_text(encoding="utf-8")))
         for match in _SETTINGS.finditer(section):
             known |= set(_numbers(match[1]))
+        # A number without a sign may be a size of what the table gives with one.
+        known |= {number.lstrip("+−") for number in known}
         title = section.partition("\n")[0].lstrip("# ")
         prose = _UNREAD.sub(" ", _TABLE.sub(" ", section))
         found += [f"{title}: {number}" for number in _numbers(prose) if number not in known]
@@ -121,9 +123,9 @@ def loose_numbers(page: str, files: Files) -> list[str]:
 
 
 def _numbers(text: str) -> Iterator[str]:
-    """Numbers without signs and separators of thousands."""
+    """Numbers without separators of thousands, and with their sign if they have one."""
     for match in _NUMBER.finditer(text):
-        yield match[1].replace(",", "") + (match[2] or "")
+        yield match[1].replace("-", "−") + match[2].replace(",", "") + (match[3] or "")
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def _reach(marker: _Marker) -> list[str]:
     rows = []
     for entry in found["reach"]:
         if entry["arm"] in marker.keys.get("arms", [entry["arm"]]):
-            steps = ", ".join("–" if s is None else f"{s:,}" for s in entry["steps"].values())
+            steps = ", ".join("–" if s is None else str(s) for s in entry["steps"].values())
             share = "–" if entry["ratio"] is None else f"{entry['ratio']:.2f}"
             rows.append([f"`{entry['arm']}`", steps, share])
     return _lines(["arm", "steps, by seed", "share of the budget"], rows)
