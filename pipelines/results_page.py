@@ -22,7 +22,7 @@ no table of their section and no setting gives. Tables:
 Each takes ``splits=`` and ``arms=``; ``missing`` takes ``without=STUDY,…``. In ``late.csv`` (study,
 arm, split; an empty one stands for all) is what was planned after the test images had been read: it
 is marked with a dagger. Settings are the numbers in the configurations of a section's studies, and
-those of ``<!-- settings: 56 564 -->``.
+those of ``<!-- settings: 56 564 -->``; a number with a sign has to be there with that sign.
 """
 
 from __future__ import annotations
@@ -80,8 +80,14 @@ def fill(page: str, files: Files) -> str:
     Raises
     ------
     StoreError
-        A marker asks for a table, arm or split that is not there, or a file is damaged.
+        A marker has no end, or asks for a table, arm or split that is not there, or a file is
+        damaged.
     """
+    begun = len(re.findall(r"^<!-- table:", page, re.MULTILINE))
+    if begun != len(_TABLE.findall(page)):
+        raise StoreError(
+            "<!-- table: … -->", "has no <!-- end --> after it; add one to each marker"
+        )
     summaries = {one["study"]: one for one in recompute(files.results)}
     late = [tuple(row.values()) for row in read_table(files.results / LATE, LATE_COLUMNS)]
 
@@ -106,12 +112,12 @@ def loose_numbers(page: str, files: Files) -> list[str]:
     """
     found = []
     for section in re.split(r"^(?=## )", page, flags=re.MULTILINE):
-        known = {"0", "1"}
+        known: set[str] = set()
         for match in _TABLE.finditer(section):
             known |= set(_numbers(match["body"]))
             config = files.configs / f"{(match['words'].split() or [''])[0]}.yaml"
             if config.is_file():
-                known |= set(_numbers(config.read_text(encoding="utf-8")))
+                known |= set(_numbers(re.sub("#.*", "", config.read_text(encoding="utf-8"))))
         for match in _SETTINGS.finditer(section):
             known |= set(_numbers(match[1]))
         # A number without a sign may be a size of what the table gives with one.

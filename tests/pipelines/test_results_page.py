@@ -172,6 +172,12 @@ def test_a_marker_that_asks_for_what_is_not_there_is_an_error(
         table(marker, files)
 
 
+def test_a_marker_without_an_end_is_an_error(files: Files) -> None:
+    page = "<!-- table: scores mine -->\n\n<!-- table: reach mine -->\n<!-- end -->\n"
+    with pytest.raises(StoreError, match="has no <!-- end -->"):
+        fill(page, files)
+
+
 def test_a_number_that_no_table_gives_is_found(files: Files) -> None:
     page = table("scores mine", files)
     config = "It gained 10.0 points in 4 steps with `--tta 9`, and not 10.5, of 1,327 images.\n"
