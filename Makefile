@@ -17,7 +17,7 @@ READY := .venv/.ready
 # One run of tests a processor; what one of them has left, another takes over.
 PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: help synth train test test-all coverage bench lint docs clean
+.PHONY: help synth train test test-all coverage results bench lint docs clean
 .DEFAULT_GOAL := help
 
 help: ## what there is to make
@@ -43,6 +43,9 @@ test-all: $(READY) ## run every test
 
 coverage: $(READY) ## run every test, and say which lines none of them reaches
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
+
+results: $(READY) ## write the tables and curves of docs/results.md from the files of docs/results
+	$(BIN)/python -m pipelines.results_page docs/results.md
 
 bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
 	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,13 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detect.curve import THRESHOLDS
+from pipelines.errors import StoreError
 from pipelines.study import Run, Study, read_runs
+from pipelines.study_results import CURVE_COLUMNS, CURVES, read_table
 from pipelines.study_scores import RunScores
+
+History = list[tuple[int, float, float]]
+"""Step, IoU and loss of the validations of a run."""
 
 
 def plot_study(study: Study) -> dict[str, bytes]:
@@ -38,7 +44,7 @@ def plot_study(study: Study) -> dict[str, bytes]:
         }
         title = f"{study.config.name}, {_share(fraction)} of the training images"
         if any(of.values()):
-            curves = {arm: [run for run, _ in runs] for arm, runs in of.items()}
+            curves = {arm: [_history(run) for run, _ in runs] for arm, runs in of.items()}
             pictures[f"curves-{fraction:g}.png"] = _plot_curves(title, curves)
         for one in study.evaluations:
             judged = {
@@ -51,21 +57,45 @@ def plot_study(study: Study) -> dict[str, bytes]:
     return pictures
 
 
-def _plot_curves(title: str, arms: Mapping[str, Sequence[Run]]) -> bytes:
+def plot_curves(folder: Path, study: str) -> bytes:
+    """Draw the learning curves of a study from a folder of results, of its largest fraction.
+
+    Raises
+    ------
+    StoreError
+        ``curves.csv`` is missing or damaged, or has no such study.
+    """
+    rows = [row for row in read_table(folder / CURVES, CURVE_COLUMNS) if row["study"] == study]
+    if not rows:
+        raise StoreError(folder / CURVES, f"has no study {study}")
+    fraction = max(float(row["fraction"]) for row in rows)
+    arms: dict[str, dict[str, History]] = {}
+    for row in rows:
+        if float(row["fraction"]) == fraction:
+            values = (int(row["step"]), float(row["iou"] or 0), float(row["loss"] or "nan"))
+            arms.setdefault(row["arm"], {}).setdefault(row["seed"], []).append(values)
+    title = f"{study}, {_share(fraction)} of the training images"
+    return _plot_curves(title, {arm: list(by_seed.values()) for arm, by_seed in arms.items()})
+
+
+def _history(run: Run) -> History:
+    return [(e["step"], e["scores"]["iou"] or 0.0, e["loss"]) for e in run.history()]
+
+
+def _plot_curves(title: str, arms: Mapping[str, Sequence[History]]) -> bytes:
     """Validation IoU and training loss over steps: the mean over seeds, and their range."""
     figure, (scores, losses) = _figure(2)
-    for number, (arm, runs) in enumerate(arms.items()):
-        histories = [run.history() for run in runs]
+    for number, (arm, histories) in enumerate(arms.items()):
         if not histories:
             continue
-        steps = [entry["step"] for entry in histories[0]]
+        steps = [step for step, _, _ in histories[0]]
         for panel, values in (
-            (scores, [[100 * (e["scores"]["iou"] or 0.0) for e in h] for h in histories]),
-            (losses, [[e["loss"] for e in h] for h in histories]),
+            (scores, [[100 * iou for _, iou, _ in history] for history in histories]),
+            (losses, [[loss for _, _, loss in history] for history in histories]),
         ):
             table = np.array(values)
             colour = _colour(number)
-            panel.plot(steps, table.mean(0), color=colour, label=f"{arm} ({len(runs)})")
+            panel.plot(steps, table.mean(0), color=colour, label=f"{arm} ({len(histories)})")
             if len(table) > 1:
                 panel.fill_between(
                     steps, table.min(0), table.max(0), color=colour, alpha=0.15, lw=0

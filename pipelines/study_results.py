@@ -1,46 +1,53 @@
-"""The results of a study: tables of its runs, and what the arms differ by."""
+"""The results of a study: tables of its runs, and what the arms differ by.
+
+A folder of results holds those of many studies: ``runs.csv``, ``curves.csv``, ``arms.csv``, and
+scores image by image (`pipelines.study_archive`). `recompute` reads all of it back, and nothing
+else.
+"""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from detect.curve import FALSE_ALARM_RATES
-from pipelines.bootstrap import Interval, paired_intervals
-from pipelines.errors import StoreError
+from pipelines.errors import ConfigError, StoreError
 from pipelines.lock import alone_in
 from pipelines.store import replace_file
-from pipelines.study import Run, Study, read_runs
+from pipelines.study import Choice, Run, Study, read_runs
+from pipelines.study_archive import archive, archive_path, read_archive
+from pipelines.study_comparison import Result, compare, steps_to_reach
+from pipelines.study_config import unknown
 from pipelines.study_scores import RATIOS, RunScores
-from synth.seeds import generator
 
 Finished = Sequence[tuple[Run, Mapping[str, RunScores]]]
+Row = Mapping[str, str]
 
 RUN_COLUMNS = (
     *("study", "arm", "network", "fraction", "seed", "steps", "split"),
     *("iou", "pd", "fa"),
 )
 CURVE_COLUMNS = ("study", "arm", "fraction", "seed", "step", "iou", "pd", "fa", "loss")
+ARM_COLUMNS = ("study", "arm", "baseline")
 
-RUNS, CURVES = "runs.csv", "curves.csv"
+RUNS, CURVES, ARMS = "runs.csv", "curves.csv", "arms.csv"
 
 _RUN_KEY = ("study", "arm", "fraction", "seed", "split")
 _CURVE_KEY = ("study", "arm", "fraction", "seed", "step")
+_ARM_KEY = ("study", "arm")
+_INTEGERS, _RATIOS = {"seed", "steps", "step"}, {"fraction", *RATIOS}
 
 
 def write_tables(study: Study, folder: Path) -> None:
-    """Write ``runs.csv`` and ``curves.csv``, each whole or not at all.
+    """Write ``runs.csv``, ``curves.csv`` and ``arms.csv``, each whole or not at all.
 
-    Lines of other studies that are in the files stay; so do those of runs of this study that were
-    made elsewhere.
+    Elsewhere than in the study's own folder, which has them with each run, scores image by image
+    are written too. Lines of other studies that are in the files stay; so do those of runs of this
+    study that were made elsewhere.
 
     Raises
     ------
@@ -53,6 +60,12 @@ def write_tables(study: Study, folder: Path) -> None:
     with alone_in(folder, wait=True):
         _merge(study, folder / RUNS, RUN_COLUMNS, _RUN_KEY, run_rows(study, finished))
         _merge(study, folder / CURVES, CURVE_COLUMNS, _CURVE_KEY, curve_rows(study, finished))
+        _merge(study, folder / ARMS, ARM_COLUMNS, _ARM_KEY, arm_rows(study))
+        if folder.resolve() != study.out.resolve():
+            for run, scores in finished:
+                for split, found in scores.items():
+                    place = (study.config.name, run.arm.name, run.fraction, run.seed, split)
+                    archive(found, archive_path(folder, *place))
 
 
 def run_rows(study: Study, finished: Finished) -> list[dict[str, str]]:
@@ -90,42 +103,41 @@ def curve_rows(study: Study, finished: Finished) -> list[dict[str, str]]:
     ]
 
 
+def arm_rows(study: Study) -> list[dict[str, str]]:
+    """One row an arm, with what it is compared with, as ``arms.csv`` has them."""
+    config = study.config
+    return [
+        {"study": config.name, "arm": arm, "baseline": config.baseline_of(arm)}
+        for arm in config.arms
+    ]
+
+
 def summarise(study: Study) -> dict[str, Any]:
     """Compare the arms, as JSON.
 
     Returns
     -------
     dict
-        ``study``, ``baseline``, ``steps``, ``batch``, ``runs`` (done and in all); ``table``, an
-        entry per fraction, split and arm with the scores' mean and standard deviation over seeds,
-        ``baseline``, the difference to it with its 95% interval (`pipelines.bootstrap`), and
-        ``pd_at_fa``, the greatest Pd of all seeds together within limits on Fa; ``reach``, an
-        entry per fraction and arm, see `steps_to_reach`; ``images``, an entry per fraction;
-        ``scores``, an entry per run and split.
+        ``study``, ``baseline``, ``steps``, ``batch``, ``runs`` (done and in all); ``table``, see
+        `pipelines.study_comparison.compare`; ``reach``, see
+        `pipelines.study_comparison.steps_to_reach`; ``images``, an entry per fraction; ``scores``,
+        an entry per run and split.
     """
     finished = read_runs(study)
     config = study.config
-    table = []
+    baselines = {arm: config.baseline_of(arm) for arm in config.arms}
+    results = [
+        Result(run.arm.name, run.fraction, run.seed, split, found.scores(), found)
+        for run, scores in finished
+        for split, found in scores.items()
+    ]
+    curves = {
+        (run.arm.name, run.fraction, run.seed): [
+            (entry["step"], entry["scores"]["iou"]) for entry in run.history()
+        ]
+        for run, _ in finished
+    }
     splits = [one.name for one in study.evaluations]
-    for fraction in config.fractions:
-        for split in splits:
-            of = {
-                arm: {
-                    run.seed: scores[split]
-                    for run, scores in finished
-                    if (run.arm.name, run.fraction) == (arm, fraction) and split in scores
-                }
-                for arm in config.arms
-            }
-            for arm, by_seed in of.items():
-                if by_seed:
-                    table.append(
-                        {"fraction": fraction, "split": split, "arm": arm}
-                        | {"seeds": sorted(by_seed), "baseline": config.baseline_of(arm)}
-                        | _compare(
-                            config.name, fraction, split, arm, by_seed, of[config.baseline_of(arm)]
-                        )
-                    )
     return {
         "study": config.name,
         "baseline": config.baseline,
@@ -141,108 +153,150 @@ def summarise(study: Study) -> dict[str, Any]:
             }
             for fraction in config.fractions
         ],
-        "table": table,
-        "reach": steps_to_reach(study, finished),
-        "scores": [
-            {"fraction": run.fraction, "arm": run.arm.name, "seed": run.seed, "split": split}
-            | found.scores()
-            for run, scores in finished
-            for split, found in scores.items()
-        ],
+        "table": compare(config.name, results, baselines, config.fractions, splits),
+        "reach": steps_to_reach(curves, baselines, config.fractions, config.seeds, config.steps),
+        "scores": _scores(results),
     }
 
 
-def steps_to_reach(study: Study, finished: Finished) -> list[dict[str, Any]]:
-    """How soon arms are where their baseline ends.
+def recompute(
+    folder: Path, studies: Sequence[str] | None = None, choice: Choice | None = None
+) -> list[dict[str, Any]]:
+    """Compare the arms of studies by what a folder of results holds, without images and weights.
+
+    Parameters
+    ----------
+    folder : Path
+    studies : sequence of str, optional
+        Their names; default: all.
+    choice : Choice, optional
+        Arms, beside which their baselines are shown, seeds and fractions.
 
     Returns
     -------
     list of dict
-        Per fraction and arm: ``steps``, by seed the first validation at which IoU is at least that
-        of the baseline's last one with the same seed, None where there is none or that IoU is 0;
-        ``reached``, in how many of the seeds; ``mean`` and ``ratio``, mean steps and their share of
-        the study's budget, None unless all seeds reached it.
+        For each study ``study``, ``baseline``, ``steps``, ``runs`` (done), ``table``, ``reach`` and
+        ``scores`` as `summarise` has them, with the same intervals. Where scores image by image are
+        absent, there are none.
+
+    Raises
+    ------
+    StoreError
+        A file is missing or damaged, or two files contradict each other.
+    ConfigError
+        There is no such study, arm, seed or fraction.
     """
-    curves = {(run.arm.name, run.fraction, run.seed): run.history() for run, _ in finished}
-    config, rows = study.config, []
-    for fraction in config.fractions:
-        for arm in config.arms:
-            steps: dict[int, int | None] = {}
-            for seed in config.seeds:
-                own = curves.get((arm, fraction, seed))
-                goal = curves.get((config.baseline_of(arm), fraction, seed))
-                if own and goal:
-                    wanted = goal[-1]["scores"]["iou"] or 0.0
-                    at = (e["step"] for e in own if (e["scores"]["iou"] or 0.0) >= wanted)
-                    steps[seed] = next(at, None) if wanted else None
-            if not steps:
-                continue
-            there = [step for step in steps.values() if step is not None]
-            mean = fmean(there) if len(there) == len(steps) else None
-            rows.append(
-                {
-                    "fraction": fraction,
-                    "arm": arm,
-                    "baseline": config.baseline_of(arm),
-                    "steps": {str(seed): step for seed, step in steps.items()},
-                    "reached": len(there),
-                    "seeds": len(steps),
-                    "mean": mean,
-                    "ratio": None if mean is None else mean / config.steps,
-                }
-            )
-    return rows
+    choice = choice or Choice()
+    tables = {
+        name: read_table(folder / name, columns, needed=True)
+        for name, columns in ((RUNS, RUN_COLUMNS), (CURVES, CURVE_COLUMNS), (ARMS, ARM_COLUMNS))
+    }
+    known = list(dict.fromkeys(row["study"] for row in tables[RUNS]))
+    for name in studies or ():
+        if name not in known:
+            raise ConfigError(f"{folder / RUNS}: {unknown('study', name, known)}")
+    wanted = [name for name in known if studies is None or name in studies]
+    _require_any(folder, [row for row in tables[RUNS] if row["study"] in wanted], choice)
+    found = []
+    for name in wanted:
+        runs, curves, arms = ([r for r in rows if r["study"] == name] for rows in tables.values())
+        if summary := _recompute(folder, name, runs, curves, arms, choice):
+            found.append(summary)
+    return found
 
 
-def _compare(
-    study: str,
-    fraction: float,
-    split: str,
-    arm: str,
-    by_seed: Mapping[int, RunScores],
-    baseline: Mapping[int, RunScores],
-) -> dict[str, Any]:
-    """Scores of an arm on a split over seeds, and its difference to the baseline."""
-    entry: dict[str, Any] = {}
-    scores = [found.scores() for found in by_seed.values()]
-    for name in RATIOS:
-        values = [value for score in scores if (value := score[name]) is not None]
-        entry[name] = {
-            "mean": fmean(values) if values else None,
-            "std": stdev(values) if len(values) > 1 else None,
-        }
-    common = sorted(by_seed.keys() & baseline.keys())
-    intervals = dict.fromkeys(RATIOS, Interval(None, None, None))
-    if common and by_seed is not baseline:
-        ours = [by_seed[seed] for seed in common]
-        theirs = [baseline[seed] for seed in common]
-        for one, other in zip(ours, theirs, strict=True):
-            if one.ids != other.ids:
-                raise StoreError(split, "two arms were judged on different images; judge again")
-        intervals = paired_intervals(
-            [found.counts for found in ours],
-            [found.counts for found in theirs],
-            RATIOS,
-            generator(0, "bootstrap", study, f"{fraction:g}", split, arm),
-            crossed=len({found.ids for found in ours}) == 1,
+def _require_any(folder: Path, rows: Sequence[Row], choice: Choice) -> None:
+    for what, asked, known in (
+        ("arm", choice.arms, dict.fromkeys(row["arm"] for row in rows)),
+        ("seed", choice.seeds, dict.fromkeys(int(row["seed"]) for row in rows)),
+        ("fraction", choice.fractions, dict.fromkeys(float(row["fraction"]) for row in rows)),
+    ):
+        for one in asked or ():
+            if one not in known:
+                raise ConfigError(f"{folder / RUNS}: {unknown(what, one, known)}")
+
+
+def _recompute(
+    folder: Path,
+    name: str,
+    runs: Iterable[Row],
+    curves: Iterable[Row],
+    arms: Iterable[Row],
+    choice: Choice,
+) -> dict[str, Any] | None:
+    baselines = {row["arm"]: row["baseline"] for row in arms}
+    if choice.arms is not None:
+        shown = {baselines.get(arm, arm) for arm in choice.arms} | set(choice.arms)
+        baselines = {arm: other for arm, other in baselines.items() if arm in shown}
+
+    def chosen(row: Row) -> bool:
+        return (
+            (choice.arms is None or row["arm"] in baselines)
+            and (choice.seeds is None or int(row["seed"]) in choice.seeds)
+            and (choice.fractions is None or float(row["fraction"]) in choice.fractions)
         )
-    for name, interval in intervals.items():
-        entry[name] |= asdict(interval)
-    total = np.sum([found.curve for found in by_seed.values()], axis=0)
-    entry["pd_at_fa"] = [{"fa": fa, "pd": _best_pd(total, fa)} for fa in FALSE_ALARM_RATES]
-    return entry
 
-
-def _best_pd(curve: NDArray[np.int64], limit: float) -> float | None:
-    """See `detect.curve.Curve.operating_point`."""
-    matched, targets, false, pixels = curve.T
-    if not targets.any():
+    runs = [row for row in runs if chosen(row)]
+    if not runs:
         return None
-    return float(max((matched / targets)[false <= limit * pixels], default=0.0))
+    for row in runs:
+        if row["arm"] not in baselines:
+            raise StoreError(
+                folder / ARMS,
+                f"lacks the arm {row['arm']} of {name}; `detect study CONFIG --results {folder}` "
+                "writes it",
+            )
+    results = [_read_result(folder, row) for row in runs]
+    fractions = list(dict.fromkeys(one.fraction for one in results))
+    splits = list(dict.fromkeys(one.split for one in results))
+    steps = int(runs[0]["steps"])
+    validations: dict[tuple[str, float, int], list[tuple[int, float | None]]] = {}
+    for row in filter(chosen, curves):
+        key = (row["arm"], float(row["fraction"]), int(row["seed"]))
+        validations.setdefault(key, []).append((int(row["step"]), _value(row["iou"])))
+    seeds = sorted({one.seed for one in results})
+    return {
+        "study": name,
+        "baseline": Counter(baselines.values()).most_common(1)[0][0],
+        "steps": steps,
+        "runs": {"done": len({(one.arm, one.fraction, one.seed) for one in results})},
+        "table": compare(name, results, baselines, fractions, splits),
+        "reach": steps_to_reach(validations, baselines, fractions, seeds, steps),
+        "scores": _scores(results),
+    }
+
+
+def _read_result(folder: Path, row: Row) -> Result:
+    key = (row["arm"], float(row["fraction"]), int(row["seed"]), row["split"])
+    path = archive_path(folder, row["study"], *key)
+    scores = {name: _value(row[name]) for name in RATIOS}
+    if not path.exists():
+        return Result(*key, scores, None)
+    images = read_archive(path)
+    exact = images.scores()
+    if any(_number(exact[name]) != _number(scores[name]) for name in RATIOS):
+        raise StoreError(
+            path,
+            f"has other scores than {RUNS} of the same run; restore both, or write them again with "
+            f"`detect study CONFIG --results {folder}`",
+        )
+    return Result(*key, exact, images)
+
+
+def _scores(results: Iterable[Result]) -> list[dict[str, Any]]:
+    return [
+        {"fraction": one.fraction, "arm": one.arm, "seed": one.seed, "split": one.split}
+        | dict(one.scores)
+        for one in results
+    ]
 
 
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.6g}"
+
+
+def _value(text: str) -> float | None:
+    return float(text) if text else None
 
 
 def _merge(
@@ -250,26 +304,26 @@ def _merge(
     path: Path,
     columns: tuple[str, ...],
     key: tuple[str, ...],
-    rows: Sequence[Mapping[str, str]],
+    rows: Sequence[Row],
 ) -> None:
     new = {tuple(row[name] for name in key) for row in rows}
 
-    def stays(row: Mapping[str, str]) -> bool:
+    def stays(row: Row) -> bool:
         if row["study"] != study.config.name:
             return True
         return row["arm"] in study.config.arms and tuple(row[name] for name in key) not in new
 
-    old = [row for row in _read_table(path, columns) if stays(row)]
+    old = [row for row in read_table(path, columns) if stays(row)]
     # In the study's order, which does not depend on which run ended first.
     place = {arm: number for number, arm in enumerate(study.config.arms)}
     splits = {one.name: number for number, one in enumerate(study.evaluations)}
 
-    def order(row: Mapping[str, str]) -> tuple[Any, ...]:
+    def order(row: Row) -> tuple[Any, ...]:
         return (
             row["study"],
-            -float(row["fraction"]),
+            -float(row.get("fraction", 0)),
             place.get(row["arm"], len(place)),
-            int(row["seed"]),
+            int(row.get("seed", 0)),
             int(row.get("step", 0)),
             splits.get(row.get("split", ""), len(splits)),
         )
@@ -283,8 +337,24 @@ def _merge(
     replace_file(path, text.getvalue().encode())
 
 
-def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    if not path.exists():
+def read_table(
+    path: Path, columns: tuple[str, ...], *, needed: bool = False
+) -> list[dict[str, str]]:
+    """Read a table of a folder of results.
+
+    Parameters
+    ----------
+    path : Path
+    columns : tuple of str
+    needed : bool
+        Whether it has to be there; otherwise none is an empty one.
+
+    Raises
+    ------
+    StoreError
+        It is absent although it is needed, or is no table with these columns and their numbers.
+    """
+    if not path.exists() and not needed:
         return []
     try:
         with path.open(newline="", encoding="utf-8") as stream:
@@ -293,9 +363,21 @@ def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         if tuple(table.fieldnames or ()) != columns or any(None in row.values() for row in rows):
             raise ValueError
         for row in rows:
-            float(row["fraction"]), int(row["seed"])
+            _require_numbers(row)
+    except FileNotFoundError:
+        raise StoreError(
+            path, "no such file; `detect study CONFIG --results DIR` writes it"
+        ) from None
     except (OSError, ValueError, csv.Error):
         raise StoreError(
             path, f"is no table of {', '.join(columns)}; choose another folder, or remove it"
         ) from None
     return rows
+
+
+def _require_numbers(row: Row) -> None:
+    for name, text in row.items():
+        if name in _INTEGERS:
+            int(text)
+        elif name in _RATIOS and (text or name == "fraction") and not isfinite(float(text)):
+            raise ValueError(name)

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from pipelines.cli.console import emit_json, json_option, progress_bar
 
 if TYPE_CHECKING:
-    from pipelines.study import Run, Study
+    from pipelines.study import Choice, Run, Study
 
 _INTERRUPTED = 130
 _SHOWN = (("IoU", "iou", 1e-2, "e-2"), ("Pd", "pd", 1e-2, "e-2"), ("Fa", "fa", 1e-6, "e-6"))
@@ -73,7 +73,7 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
 
 
 @click.command()
-@click.argument("config", type=click.Path(dir_okay=False, path_type=Path))
+@click.argument("config", required=False, type=click.Path(dir_okay=False, path_type=Path))
 @click.option("--data", type=_folder, help="The labelled set, loose files; replaces `data`.")
 @click.option(
     "--noise",
@@ -98,8 +98,15 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
     help="The folder of another study, whose runs label frames or teach; may be repeated.",
 )
 @click.option("--out", type=_folder, help="The study's folder; default: runs/studies/NAME.")
-@click.option("--results", type=_folder, help="Write runs.csv and curves.csv here too.")
+@click.option(
+    "--results",
+    type=_folder,
+    help="Write tables, and scores image by image, here too; without CONFIG: read them from here.",
+)
 @click.option("--test", is_flag=True, help="Judge finished runs on the test splits, once.")
+@click.option(
+    "--study", "studies", metavar="NAME,...", callback=_words, help="Without CONFIG: these studies."
+)
 @click.option("--only", metavar="ARM,...", callback=_words, help="These arms.")
 @click.option("--seeds", metavar="N,...", callback=_numbers, help="These of the study's seeds.")
 @click.option("--fractions", metavar="F,...", callback=_numbers, help="These fractions.")
@@ -111,7 +118,7 @@ def _known_device(context: click.Context, option: click.Parameter, name: str | N
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace any key.")
 @json_option
 def study(
-    config: Path,
+    config: Path | None,
     data: Path | None,
     noise: dict[str, list[Path]],
     against: dict[str, Path],
@@ -119,6 +126,7 @@ def study(
     out: Path | None,
     results: Path | None,
     test: bool,
+    studies: tuple[str, ...] | None,
     only: tuple[str, ...] | None,
     seeds: tuple[int, ...] | None,
     fractions: tuple[float, ...] | None,
@@ -134,6 +142,8 @@ def study(
     split is held out and judges all runs; the test split is read with --test alone, once a run. A
     study that was stopped goes on when the same command is given again; finished runs stay.
 
+    Without CONFIG nothing is run: the tables of --results are computed again from its files alone.
+
     \b
     Example:
       detect study configs/studies/b-nudt.yaml --data NUDT-SIRST --noise backgrounds
@@ -141,7 +151,17 @@ def study(
           --only originals,sirst5k-plus --seeds 0 --test --results docs/results
       detect study mine.yaml --data NUDT-SIRST --noise backgrounds \\
           --noise nuaa=NUAA-SIRST --against nuaa=NUAA-SIRST --test
+      detect study --results docs/results --study b-wide
     """
+    from pipelines.study import Choice
+
+    choice = Choice(only, seeds, fractions, test)
+    if config is None:
+        _require_reading(results)
+        _show(results, studies, choice, as_json)
+        return
+    if studies is not None:
+        raise click.UsageError("--study is for results that are read; leave it or CONFIG out")
     from pipelines.study_config import read_study
 
     settings, arms = read_study(config, overrides)
@@ -152,7 +172,7 @@ def study(
 
     from detect.errors import TrainingInterruptedError
     from pipelines.store import replace_file
-    from pipelines.study import Choice, execute, prepare
+    from pipelines.study import execute, prepare
     from pipelines.study_figure import plot_study
     from pipelines.study_results import summarise, write_tables
 
@@ -165,7 +185,7 @@ def study(
         noise={k: [path] for k, path in _paths(settings.noise, config).items()} | noise,
         against=_paths(settings.against, config) | against,
         runs=_paths(settings.runs, config) | runs,
-        choice=Choice(only, seeds, fractions, test),
+        choice=choice,
         device=device,
     )
     folders = [out] if results is None else [out, results]
@@ -204,6 +224,37 @@ def study(
         return
     for line in _table(summary):
         click.echo(line)
+
+
+def _require_reading(results: Path | None) -> None:
+    """Refuse what a command without CONFIG would not do."""
+    context = click.get_current_context()
+    if results is None:
+        raise click.UsageError("give CONFIG to run a study, or --results to read results")
+    reading = {"config", "results", "studies", "only", "seeds", "fractions", "as_json"}
+    for option in context.command.params:
+        name = option.name or ""
+        given = context.get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+        if given and name not in reading:
+            raise click.UsageError(f"{option.opts[0]} needs CONFIG, the study to run")
+
+
+def _show(
+    results: Path | None, studies: tuple[str, ...] | None, choice: Choice, as_json: bool
+) -> None:
+    """Print what a folder of results holds."""
+    from pipelines.study_results import recompute
+
+    assert results is not None
+    found = recompute(results, studies, choice)
+    if as_json:
+        emit_json({"results": str(results), "studies": found})
+        return
+    for number, summary in enumerate(found):
+        if number:
+            click.echo()
+        for line in _table(summary):
+            click.echo(line)
 
 
 def _paths(settings: dict[str, Path | None], config: Path) -> dict[str, Path]:
@@ -270,20 +321,23 @@ def _duration(seconds: float) -> str:
 
 
 def _table(summary: dict[str, Any]) -> Iterator[str]:
-    done, total = summary["runs"]["done"], summary["runs"]["all"]
+    runs, images = summary["runs"], {one["fraction"]: one for one in summary.get("images", ())}
+    whole = f" of {runs['all']}" if "all" in runs else ""
+    batch = f" of {summary['batch']} images" if "batch" in summary else ""
     yield (
-        f"{summary['study']}: {done} of {total} runs, {summary['steps']} steps of "
-        f"{summary['batch']} images; differences to {summary['baseline']} with 95% intervals"
+        f"{summary['study']}: {runs['done']}{whole} runs, {summary['steps']} steps{batch}; "
+        f"differences to {summary['baseline']} with 95% intervals"
     )
-    images = {entry["fraction"]: entry for entry in summary["images"]}
+    scores = [row[key] for row in summary["table"] for _, key, _, _ in _SHOWN]
+    if any(one["difference"] is not None and one["low"] is None for one in scores):
+        yield "(in round brackets: by seed, where scores image by image were not kept)"
     for (fraction, split), rows in groupby(
         summary["table"], key=lambda row: (row["fraction"], row["split"])
     ):
-        of = images[fraction]
         yield ""
-        yield (
-            f"{split}, trained from {100 * fraction:.4g}% "
-            f"({of['train']} of {of['of']} labelled images)"
+        of = images.get(fraction)
+        yield f"{split}, trained from {100 * fraction:.4g}%" + (
+            f" ({of['train']} of {of['of']} labelled images)" if of else " of the labelled images"
         )
         head = ["arm", "seeds"]
         for name, _, _, unit in _SHOWN:
@@ -331,13 +385,16 @@ def _align(rows: list[list[str]]) -> Iterator[str]:
         yield "  ".join([f"{first:<{widths[0]}}", *cells]).rstrip()
 
 
-def _cells(score: dict[str, float | None], unit: float) -> tuple[str, str]:
+def _cells(score: dict[str, Any], unit: float) -> tuple[str, str]:
     def show(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{value / unit:{sign}.2f}"
 
     spread = "" if score["std"] is None else f" ± {show(score['std'])}"
     change = ""
     if score["difference"] is not None:
-        ends = f"[{show(score['low'], '+')}, {show(score['high'], '+')}]"
-        change = f"{show(score['difference'], '+')} {ends}"
+        change = f"{show(score['difference'], '+')} "
+        if score["low"] is None:
+            change += f"({', '.join(show(one, '+') for one in score['by_seed'].values())})"
+        else:
+            change += f"[{show(score['low'], '+')}, {show(score['high'], '+')}]"
     return show(score["mean"]) + spread, change

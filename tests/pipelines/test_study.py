@@ -527,3 +527,84 @@ def test_two_runs_at_a_time_give_the_same_scores(done: Path, folder: Path, tmp_p
     write_tables(study, tmp_path)
     wanted = [row for row in table(done / "runs.csv") if row["split"] == "val"]
     assert table(tmp_path / "runs.csv") == wanted
+
+
+def recomputed(results: Path, *arguments: object) -> dict[str, Any]:
+    outcome = call("--results", results, "--json", *arguments)
+    assert outcome.status == 0, outcome.err
+    (found,) = json.loads(outcome.out)["studies"]
+    return dict(found)
+
+
+def test_committed_results_say_what_the_study_said(done: Path, tmp_path: Path) -> None:
+    told = json.loads((done / "told.json").read_text())
+    results = shutil.copytree(done / "results", tmp_path / "results")
+    found = recomputed(results)
+    for key in ("study", "baseline", "steps", "table", "reach", "scores"):
+        assert found[key] == told[key]
+    seed = recomputed(results, "--study", "tiny", "--only", "turned", "--seeds", 1)
+    assert {(row["arm"], *row["seeds"]) for row in seed["table"]} == {
+        ("originals", 1),
+        ("turned", 1),
+    }
+
+
+def test_without_scores_of_images_means_stay_and_intervals_go(done: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(done / "results", tmp_path / "results")
+    shutil.rmtree(results / "scores" / "tiny" / "turned" / "f0.5-s1")
+    told = {
+        (row["arm"], row["split"]): row["iou"]
+        for row in json.loads((done / "told.json").read_text())["table"]
+    }
+    for row in recomputed(results)["table"]:
+        score, whole = row["iou"], told[row["arm"], row["split"]]
+        assert score["mean"] == pytest.approx(whole["mean"], abs=1e-6)
+        if row["arm"] == "turned":
+            assert score["difference"] == pytest.approx(whole["difference"], abs=1e-5)
+            assert np.mean([*score["by_seed"].values()]) == pytest.approx(score["difference"])
+            assert score["low"] is score["high"] is None
+        else:
+            assert score == whole
+
+
+def test_results_that_contradict_each_other_are_refused(done: Path, tmp_path: Path) -> None:
+    results = shutil.copytree(done / "results", tmp_path / "results")
+    lines = (results / "runs.csv").read_text().splitlines()
+    lines[1] = ",".join([*lines[1].split(",")[:-3], "0.9", "0.9", "0.9"])
+    (results / "runs.csv").write_text("\n".join(lines) + "\n")
+    outcome = call("--results", results)
+    assert (outcome.status, outcome.out) == (1, "")
+    assert "val.npz: has other scores than runs.csv of the same run" in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give CONFIG to run a study, or --results"),
+        (["--results", ".", "--test"], "--test needs CONFIG"),
+        (["--results", "nowhere"], "runs.csv: no such file"),
+    ],
+)
+def test_reading_results_asks_for_results(arguments: list[str], words: str) -> None:
+    outcome = call(*arguments)
+    assert outcome.status != 0
+    assert words in outcome.err
+
+
+def test_results_of_other_studies_and_machines_stay(
+    done: Path, folder: Path, tmp_path: Path
+) -> None:
+    results = shutil.copytree(done / "results", tmp_path / "results")
+    other = results / "scores/other/a/f1-s0/test.npz"
+    other.parent.mkdir(parents=True)
+    other.write_bytes(b"theirs")
+    before = {path: path.read_bytes() for path in results.rglob("*") if path.is_file()}
+    part = ("--only", "originals", "--seeds", 0, "--results", results)
+    assert run(folder, tmp_path / "out", *part).status == 0
+    assert {path: path.read_bytes() for path in results.rglob("*") if path.is_file()} == before
+
+
+def test_asking_for_an_unknown_arm_names_a_known_one(done: Path) -> None:
+    outcome = call("--results", done / "results", "--only", "turnd")
+    assert outcome.status == 1
+    assert "no arm is called 'turnd'; did you mean 'turned'?" in outcome.err

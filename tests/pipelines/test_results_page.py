@@ -1,0 +1,195 @@
+"""The page of results says what the committed files say, and nothing else."""
+
+from __future__ import annotations
+
+import csv
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from detect.curve import THRESHOLDS
+from pipelines.errors import StoreError
+from pipelines.results_page import DAGGER, Files, draw, fill, loose_numbers
+from pipelines.study_archive import SCORES, archive, archive_path
+from pipelines.study_results import ARM_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, recompute
+from pipelines.study_scores import RunScores
+
+DOCS = Path(__file__).parents[2] / "docs"
+COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "studies")
+
+
+# Studies that were run before scores of images were kept.
+BEFORE = {
+    *("a-full", "a-leave-one-out", "a-long", "a-wide", "acm", "acm-few", "acm-long", "acm-taught"),
+    *("b-again", "b-long", "b-nuaa", "b-nudt", "b-wide", "e-few", "e-own"),
+}
+
+
+def read_page() -> str:
+    return (DOCS / "results.md").read_text(encoding="utf-8")
+
+
+def test_tables_are_those_of_the_committed_files() -> None:
+    assert fill(read_page(), COMMITTED) == read_page(), "run `make results`"
+
+
+def test_numbers_in_the_text_are_in_a_table_of_their_section_or_settings() -> None:
+    assert loose_numbers(read_page(), COMMITTED) == []
+
+
+def test_pictures_are_those_that_the_files_give() -> None:
+    shown = re.findall(r"\]\(results/([\w.-]+\.png)\)", read_page())
+    assert sorted(shown) == sorted(path.name for path in COMMITTED.results.glob("*.png"))
+    first = shown[0]
+    (picture,) = draw(f"![]({COMMITTED.results.name}/{first})", COMMITTED).values()
+    assert picture.startswith(b"\x89PNG")
+    assert all(name.endswith("-curves.png") for name in shown)
+
+
+def test_committed_runs_have_their_scores_of_images() -> None:
+    with (COMMITTED.results / "runs.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    known = {
+        archive_path(
+            COMMITTED.results,
+            *(row["study"], row["arm"], float(row["fraction"]), int(row["seed"]), row["split"]),
+        )
+        for row in rows
+    }
+    found = {path for path in (COMMITTED.results / SCORES).rglob("*") if path.is_file()}
+    assert found <= known
+    assert {path for path in known if path.parents[2].name not in BEFORE} <= found
+
+
+def write(path: Path, columns: tuple[str, ...], *lines: str) -> None:
+    path.write_text("\n".join([",".join(columns), *lines, ""]))
+
+
+def scores_of(intersection: int) -> RunScores:
+    """Eight images with the same IoU, `intersection` in 100, so that intervals have no width."""
+    counts = np.tile(np.array([intersection, 100, 1, 1, 0, 1000], np.int64), (8, 1))
+    curve = np.tile(counts.sum(0)[2:], (len(THRESHOLDS), 1))
+    return RunScores(tuple("abcdefgh"), counts, curve)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """A study of two seeds in which `good` gains and `bad` loses ten points in every image."""
+    results, configs = tmp_path / "results", tmp_path / "configs" / "studies"
+    results.mkdir()
+    configs.mkdir(parents=True)
+    iou = {"originals": (50, 52), "good": (60, 62), "bad": (40, 42)}
+    lines = []
+    for arm, values in iou.items():
+        for seed, value in enumerate(values):
+            lines.append(f"mine,{arm},small,0.1,{seed},4,test,0.{value},1,0")
+            scores = scores_of(value)
+            archive(scores, archive_path(results, "mine", arm, 0.1, seed, "test"))
+    write(results / "runs.csv", RUN_COLUMNS, *lines)
+    write(
+        results / "curves.csv",
+        CURVE_COLUMNS,
+        *(f"mine,{arm},0.1,0,{step},0.{step},1,0,1" for arm in iou for step in (2, 4)),
+    )
+    write(results / "arms.csv", ARM_COLUMNS, *(f"mine,{arm},originals" for arm in iou))
+    write(results / "late.csv", ("study", "arm", "split"), "mine,bad,")
+    (configs / "train.yml").write_text("steps: 4\n")
+    (configs / "mine.yaml").write_text(
+        "name: mine\nsteps: 4\nbatch: 4\nepoch_steps: 2\nvalidation: 0.3\nseeds: [0, 1, 2]\n"
+        "fractions: [0.1]\nbaseline: originals\n"
+        "train: train.yml\narms: {originals: , good: , bad: , other: }\n"
+    )
+    return Files(results, configs)
+
+
+def table(marker: str, files: Files) -> str:
+    page = f"# A page\n\n<!-- table: {marker} -->\n<!-- end -->\n"
+    filled = fill(page, files)
+    assert fill(filled, files) == filled
+    return filled
+
+
+def test_an_interval_without_0_is_bold_whichever_way_it_points(files: Files) -> None:
+    text = table("scores mine", files)
+    assert "**+10.0 [+10.0, +10.0]**" in text
+    assert "**−10.0 [−10.0, −10.0]**" in text
+    assert "| 0.0 [0.0, 0.0] |" in text
+
+
+def test_an_arm_that_was_planned_late_has_a_dagger(files: Files) -> None:
+    text = table("scores mine", files)
+    assert f"`bad` {DAGGER} |" in text
+    assert text.count(DAGGER) == 1
+
+
+def test_without_scores_of_images_there_are_differences_by_seed(files: Files) -> None:
+    shutil.rmtree(files.results / SCORES / "mine" / "good")
+    text = table("scores mine arms=good,bad", files)
+    assert "| +10.0 (+10.0, +10.0) |" in text
+    assert "**−10.0 [−10.0, −10.0]**" in text
+    assert "`originals` | 100.0 |" in table("pd-at-fa mine", files)
+    assert "`good`" not in table("pd-at-fa mine", files)
+
+
+def test_a_line_of_the_short_table_is_that_of_the_long_one(files: Files) -> None:
+    lines = (
+        "\nIs it good? | mine | good | test\nIs it bad? | mine | bad | test\nAnd? | no | a | test\n"
+    )
+    text = table(f"short{lines}", files)
+    assert "| Is it good? | `mine`: `good` | `test` | 0, 1 | **+10.0 [+10.0, +10.0]** |" in text
+    assert f"| Is it bad? | `mine`: `bad` {DAGGER} | `test` | 0, 1 | **−10.0" in text
+    assert "| And? | `no` | `test` | *not run yet* |" in text
+
+
+def test_what_was_not_run_is_listed(files: Files) -> None:
+    (row,) = [line for line in table("missing", files).splitlines() if "`other`" in line]
+    assert row == "| `mine` | 10% | `other` | 0 to 2 | all |"
+    rows = [line for line in table("missing", files).splitlines() if "`good`" in line]
+    assert "| `mine` | 10% | `originals`, `good`, `bad` | 2 | `test` |" in rows
+
+
+def test_a_study_without_results_says_so(files: Files) -> None:
+    assert "*Not run yet.*" in table("scores noise", files)
+
+
+@pytest.mark.parametrize(
+    ("marker", "words"),
+    [
+        ("scores mine arms=god", "there is no arm 'god'; there are originals, good, bad"),
+        ("scores mine splits=tset", "there is no split 'tset'; there are test"),
+        ("scrs mine", "there is no such table; there are scores"),
+        ("scores mine yours", "give one study"),
+        ("short\nIs it? | mine | god | test\n", "there is no god of mine on test"),
+    ],
+)
+def test_a_marker_that_asks_for_what_is_not_there_is_an_error(
+    files: Files, marker: str, words: str
+) -> None:
+    with pytest.raises(StoreError, match=words):
+        table(marker, files)
+
+
+def test_a_marker_without_an_end_is_an_error(files: Files) -> None:
+    page = "<!-- table: scores mine -->\n\n<!-- table: reach mine -->\n<!-- end -->\n"
+    with pytest.raises(StoreError, match="has no <!-- end -->"):
+        fill(page, files)
+
+
+def test_a_number_that_no_table_gives_is_found(files: Files) -> None:
+    page = table("scores mine", files)
+    config = "It gained 10.0 points in 4 steps with `--tta 9`, and not 10.5, of 1,327 images.\n"
+    wrong = ["A page: 10.5", "A page: 1327"]
+    assert loose_numbers(page + config, files) == wrong
+    assert loose_numbers(f"{page}{config}<!-- settings: 10.5 1,327 -->\n", files) == []
+    assert loose_numbers(page + "They gained +10.0, and lost −10.0 and 10.0.\n", files) == []
+    assert loose_numbers(page + "They gained +61.0.\n", files) == ["A page: +61.0"]
+    assert loose_numbers(f"{page}## Another\n\n60.5 there.\n", files) == ["Another: 60.5"]
+
+
+def test_filling_agrees_with_recomputing(files: Files) -> None:
+    (summary,) = recompute(files.results)
+    good = next(row for row in summary["table"] if row["arm"] == "good")
+    assert f"| {100 * good['iou']['mean']:.1f} |" in table("scores mine arms=good", files)
