@@ -312,6 +312,7 @@ def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseCompo
         or found["depth"] not in (8, 16)
         or not all(np.isfinite(found[name]).all() for name in wanted)
         or found["sigma"].min() < 0
+        or np.abs(found["correlation"]).max() > 1 + 1e-6
     ):
         raise NoiseError(f"{path}: is not {what}")
     return NoiseComponents(
