@@ -260,10 +260,10 @@ def _missing(marker: _Marker) -> list[str]:
     }
     rows = []
     for path in sorted(marker.files.configs.glob("*.yaml")):
-        config, _ = read_study(path)
+        config, settled = read_study(path)
         if config.name in marker.keys.get("without", ()):
             continue
-        splits = [one.name for one in evaluations(config.tests)]
+        splits = [one.name for one in evaluations(config.tests, settled)]
         for fraction in config.fractions:
             # Arms that lack the same seeds on the same splits share a line.
             lacking: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
