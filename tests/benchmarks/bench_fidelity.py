@@ -1,8 +1,9 @@
 """How faithful is transferred noise? Each score beside its floor, camera by camera.
 
-A model is fitted to a random half of a camera's frames; the noise that it gives to constant
-images is scored against the other half, beside the published mixup and white noise of the right σ.
-The floor is the same score between the two halves. All numbers are medians over the halvings.
+A model is fitted to a random half of a camera's frames. The noise that it gives to constant images,
+drawn from its spectrum or tiled from patches, and to ramps over the camera's own intensities is
+scored against the other half, beside the published mixup and white noise of the right σ. The floor
+is the same score between two halves. All numbers are medians over the halvings.
 
     python tests/benchmarks/bench_fidelity.py FRAMES [--halvings 20]
 
@@ -12,6 +13,7 @@ FRAMES is a folder with a folder of frames for every camera.
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +25,8 @@ from synth.noise.blocks import SIDE, NoiseBlocks, bank_blocks, find_noise_blocks
 from synth.noise.cameras import CameraNoise, generate_frames
 from synth.noise.fidelity import SCORES, compare_noise, describe_noise, measure_floor
 from synth.noise.model import NoiseModel, fit_model
+from synth.noise.realisation import NoiseGenerator, realisation_seed
+from synth.noise.residual import transfer_residual
 from synth.noise.transfer import mixup
 
 FRAMES, SHAPE = 40, (256, 256)
@@ -35,6 +39,25 @@ def all_blocks(frames: list[Frame]) -> NoiseBlocks:
     except NoiseError:
         cut = [p for f in frames for r in np.split(f, 8) for p in np.split(r, 8, 1)]
         return bank_blocks(make_bank(np.stack(cut), [f"{k // 64:03d}" for k in range(len(cut))]))
+
+
+def ramps(model: NoiseModel, seed: int) -> list[Frame]:
+    """Noise on ramps over the intensities of the model's frames, 4 DN and more, in any direction."""
+    camera, rng = NoiseGenerator(model), np.random.default_rng(seed)
+    down, along = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    made = []
+    for k in range(FRAMES):
+        frame = k % len(model)
+        levels = model.frame_levels[frame]
+        half = max(float(np.ptp(levels)) / 2, 2.0)
+        angle = rng.uniform(0, 2 * np.pi)
+        rise = np.cos(angle) * down + np.sin(angle) * along
+        rise = 2 * (rise - rise.min()) / np.ptp(rise) - 1
+        middle = float(levels.min() + levels.max()) / 2
+        clean = np.rint(middle + half * rise).clip(0, 255).astype(np.uint8)
+        own = realisation_seed(seed, "ramps", k)
+        made.append(transfer_residual(clean, camera, seed=own, frame=frame).image)
+    return made
 
 
 def white(model: NoiseModel, rng: np.random.Generator) -> list[Frame]:
@@ -78,10 +101,14 @@ def main() -> None:
             scores["halves"].append(compare_noise(describe_noise(known), real))
             model = fit_model(known)
             made = {"residual": list(generate_frames(CameraNoise([model]), SHAPE, FRAMES, halving))}
-            if halving < 5:
-                made["white"] = white(model, rng)
-                made["mixup 0.1"] = mixed(known, 0.1, rng)
-                made["mixup 0.5"] = mixed(known, 0.5, rng)
+            made["ramps"] = ramps(model, halving)
+            made["white"] = white(model, rng)
+            made["mixup 0.1"] = mixed(known, 0.1, rng)
+            made["mixup 0.5"] = mixed(known, 0.5, rng)
+            # Half of a camera of few frames may have too few blocks to tile from.
+            with suppress(NoiseError):
+                tiled = CameraNoise([fit_model(known, keep_patches=True)])
+                made["patches"] = list(generate_frames(tiled, SHAPE, FRAMES, halving))
             for name, images in made.items():
                 found = compare_noise(describe_noise(all_blocks(images)), real)
                 scores.setdefault(name, []).append(found)
