@@ -43,8 +43,8 @@ _ENDS, _STEPS = 6.0, 1 << 14
 # the drawn spectrum is corrected.
 _ORDERS, _CORRECTIONS = 12, 6
 
-# Gains that are kept for different spectra and sizes of output.
-_MOST_GAINS = 16
+# Numbers of the gains that are kept for different spectra and sizes of output, 64 MB.
+_MOST_GAINS = 1 << 24
 
 # Power below this, relative to the mean, is not told from none.
 _FLOOR = 1e-6
@@ -161,9 +161,12 @@ class NoiseGenerator:
         spectrum, bending = self._colours[kind]
         key = kind, height, width
         if key not in self._gains:
-            if len(self._gains) >= _MOST_GAINS:
+            gain = _make_gain(spectrum, height, width)
+            while (
+                self._gains and sum(g.size for g in self._gains.values()) > _MOST_GAINS - gain.size
+            ):
                 self._gains.pop(next(iter(self._gains)))
-            self._gains[key] = _make_gain(spectrum, height, width)
+            self._gains[key] = gain
         gain = self._gains[key]
         bits = rng.bit_generator.random_raw(-(-gain.size // 4)).view(np.uint16)[: gain.size]
         values = np.take(_normal_values(), bits, mode="clip").reshape(gain.shape)

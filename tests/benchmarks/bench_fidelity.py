@@ -42,7 +42,7 @@ def all_blocks(frames: list[Frame]) -> NoiseBlocks:
 
 
 def ramps(model: NoiseModel, seed: int) -> list[Frame]:
-    """Noise on ramps over the intensities of the model's frames, 4 DN and more, in any direction."""
+    """Noise on ramps over the intensities of the model's frames, 4 DN or more, any direction."""
     camera, rng = NoiseGenerator(model), np.random.default_rng(seed)
     down, along = np.mgrid[: SHAPE[0], : SHAPE[1]]
     made = []
