@@ -17,7 +17,7 @@ from synth.frames import Frame, Mask, find_frames, group_by_folder, read_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise
-from synth.noise.model import NoiseModel, fit_model, make_physical_model
+from synth.noise.model import NoiseModel, fit_model, make_physical_model, without_patches
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_sequences
 
 # More frames of a camera say nothing new about its noise, and take their time.
@@ -199,7 +199,9 @@ def _model_noise(
         path, frames = camera
         if frames is None:
             models = load_cameras(path, keep_patches=patches).models
-            if patches and not all(len(model.patches) for model in models):
+            if not patches:
+                return tuple(map(without_patches, models))
+            if not all(len(model.patches) for model in models):
                 raise NoiseError(
                     f"{path}: keeps no patches; write it with `synth noise-model --patches`, or "
                     "set source: spectrum"

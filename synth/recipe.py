@@ -6,6 +6,7 @@ source and the bank, to make the output again (`synth.realise`).
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
@@ -24,8 +25,8 @@ from synth.targets import Target
 NoiseMode = Literal["mixup", "residual", "physical"]
 NOISE_MODES: tuple[NoiseMode, ...] = get_args(NoiseMode)
 
-# Seeds of places that are told apart.
-_PLACES = 1 << 31
+# Seeds of random choices within an output.
+_DRAWS = 1 << 31
 
 # Ids that negatives get where numbers cannot be continued.
 _ID = re.compile(r"_k\d_j\d+(_r\d+)?$")
@@ -441,6 +442,7 @@ class NegativePlan:
         self._recipe = recipe
         self._sources = sources
         self._seed = seed
+        self._purpose = _name_noise("negatives", repr(recipe), map(_describe, sources))
         self._hosts = hosts
         self._kinds = bank.members() if bank is not None else []
         self._available, self._wanted = available, wanted
@@ -540,7 +542,8 @@ class NegativePlan:
         ):
             before = used.setdefault(which, set())
             rng = generator(seed, "negative", id_)
-            own = realisation_seed(seed, "negatives", number)
+            # By number, not by id: numbers cannot collide, and tiles of noise go by them in turn.
+            own = realisation_seed(seed, self._purpose, number)
             noise = rule.draw(rng, self._kinds, before, own)
             # Where no patch may come twice, there are no more of them than the bank holds.
             if noise.mode == "mixup":
@@ -608,12 +611,12 @@ def _draw_changes(
         move = _draw_move(recipe, target, rng)
     elif recipe.any_angle > 0 and rng.random() < recipe.any_angle:
         angle = round(float(rng.uniform(-180, 180)), 3)
-        move = MoveChoice(target, int(rng.integers(_PLACES)), True, angle)
+        move = MoveChoice(target, int(rng.integers(_DRAWS)), True, angle)
     few, many = recipe.distractors
     number = int(rng.integers(few, many + 1)) if many else 0
     kinds = recipe.distractor_kinds
     return move, tuple(
-        DistractorChoice(kinds[int(rng.integers(len(kinds)))], int(rng.integers(_PLACES)))
+        DistractorChoice(kinds[int(rng.integers(len(kinds)))], int(rng.integers(_DRAWS)))
         for _ in range(number)
     )
 
@@ -624,7 +627,7 @@ def _draw_move(recipe: Recipe, target: int, rng: np.random.Generator) -> MoveCho
         angle = round(float(rng.uniform(-recipe.angle, recipe.angle)), 3)
     if recipe.scr is not None:
         scr = round(float(np.exp(rng.uniform(*np.log(recipe.scr)))), 4)
-    draw = int(rng.integers(_PLACES))
+    draw = int(rng.integers(_DRAWS))
     zoom = 1.0
     if recipe.zoom is not None:
         zoom = round(float(np.exp(rng.uniform(*np.log(recipe.zoom)))), 2)
@@ -688,12 +691,23 @@ def plan_transfer(
 ) -> list[Spec]:
     """Decide the noise of every image; outputs keep their ids."""
     kinds = bank.members()
+    purpose = _name_noise("transfer", repr(rule), ids)
     found = []
     for number, id_ in enumerate(ids):
-        own = realisation_seed(seed, "transfer", number)
+        own = realisation_seed(seed, purpose, number)
         noise = rule.draw(generator(seed, "transfer", id_), kinds, frozenset(), own)
         found.append(Spec(id_, id_, noise))
     return found
+
+
+def _name_noise(kind: str, recipe: str, sources: Iterable[str]) -> str:
+    """Name the use of noise, so that different builds with one seed have no noise in common."""
+    digest = hashlib.sha256("\0".join((recipe, *sources)).encode("utf-8", "surrogatepass"))
+    return f"{kind} {digest.hexdigest()}"
+
+
+def _describe(source: LabelledSource) -> str:
+    return f"{source.id} {source.shape} {[target.box for target in source.targets]}"
 
 
 def _choose(available: int, wanted: int, round_: int, seed: int) -> NDArray[np.intp]:

@@ -551,7 +551,8 @@ def transfer(
 ) -> None:
     """Put noise on every image of a split of DATASET; outputs keep their ids.
 
-    The manifest tells which patch, or which frame of a model, each output got (`noise_patch`).
+    The manifest records which patch, or which frame of a model and which realisation of its noise,
+    each output got (`noise_patch`, `noise_seed`).
 
     \b
     Example: synth transfer NUDT-SIRST --noise bank.npz --out noisy --mode mixup --ratio 0.1

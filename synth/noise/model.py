@@ -48,6 +48,12 @@ _GROUPS = 20
 
 _DECIMALS, _DIGITS = 6, 6
 
+LEAST_PATCHES = 64
+"""Of fewer patches the same ones would show again and again in one output."""
+
+# More patches add nothing but bytes.
+_MOST_PATCHES = 4096
+
 
 @dataclass(frozen=True, eq=False)
 class NoiseModel:
@@ -130,10 +136,7 @@ _ARRAYS = {
     for one in fields(NoiseModel)
     if one.name not in ("summary", "error", "depth")
 }
-_INTEGERS = ("frame_kind", "patch_kind")
-
-# Fewer patches would show again and again in one output; more add nothing but bytes.
-_LEAST_PATCHES, _MOST_PATCHES = 64, 4096
+_INTEGERS, _MAY_BE_EMPTY = ("frame_kind", "patch_kind"), ("patches", "patch_kind")
 
 
 def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
@@ -175,9 +178,9 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
             f"only {len(blocks)} blocks of noise were found, too few to tell what it is; give more "
             "frames, with smooth areas in them"
         )
-    if keep_patches and len(blocks) < _LEAST_PATCHES:
+    if keep_patches and len(blocks) < LEAST_PATCHES:
         raise NoiseError(
-            f"only {len(blocks)} blocks of noise were found, and {_LEAST_PATCHES} patches are "
+            f"only {len(blocks)} blocks of noise were found, and {LEAST_PATCHES} patches are "
             "needed; give more frames, or draw the noise from its spectrum (source: spectrum)"
         )
     measured = _measure(blocks)
@@ -354,13 +357,18 @@ def rounded(model: NoiseModel) -> NoiseModel:
     arrays: dict[str, Any] = {
         name: getattr(model, name).round(_DECIMALS) for name, ndim in _ARRAYS.items() if ndim
     }
-    # A float32 near 1 has no more digits than these.
+    # Beyond these decimals a float32 of several units holds errors of arithmetic.
     arrays["patches"] = model.patches.round(4)
     summary, error = (
         {name: float(f"{value:.{_DIGITS}g}") for name, value in numbers.items()}
         for numbers in (model.summary, model.error)
     )
     return replace(model, **arrays, summary=summary, error=error)
+
+
+def without_patches(model: NoiseModel) -> NoiseModel:
+    """The same model, whose noise is drawn from its spectra."""
+    return replace(model, patches=model.patches[:0], patch_kind=model.patch_kind[:0])
 
 
 def model_arrays(model: NoiseModel) -> dict[str, NDArray[Any]]:
@@ -385,7 +393,7 @@ def model_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseModel:
         and all(
             found[name].ndim == ndim
             and found[name].dtype.kind == ("i" if name in _INTEGERS else "f")
-            and (found[name].size > 0 or name[:5] == "patch")
+            and (found[name].size > 0 or name in _MAY_BE_EMPTY)
             for name, ndim in wanted.items()
         )
         and found["depth"].shape == ()
@@ -425,7 +433,7 @@ def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
             if name not in ("quantiles", "patches") and array.size
         )
         and arrays["frame_kind"].max() < kinds
-        and (not len(arrays["patches"]) or len(arrays["patches"]) >= _LEAST_PATCHES)
+        and (not len(arrays["patches"]) or len(arrays["patches"]) >= LEAST_PATCHES)
         and arrays["patches"].shape[1] == arrays["patches"].shape[2] >= 2
         and len(arrays["patch_kind"]) == len(arrays["patches"])
         and max(arrays["dead"], arrays["blinking"]) <= 1

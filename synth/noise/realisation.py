@@ -1,25 +1,24 @@
 """Realisations of a camera's noise: every call draws new noise from a generator of its own.
 
 Two ways lead from a `NoiseModel` to pixels. From its spectra: complex normal values are drawn at
-every frequency of the output, scaled by the root of the power spectrum, and transformed back;
-then the values are bent to the measured distribution. From its patches, where it has some: real
+every frequency of the output, scaled by the root of the power spectrum, and transformed back; then
+the values are distorted to the measured distribution. From its patches, where it has some: real
 residuals, tiled and blended.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from synth.noise.model import NoiseModel
+from synth.noise.model import LEAST_PATCHES, NoiseModel, model_arrays
 from synth.seeds import generator
 
-Field = NDArray[np.float32]
+Values = NDArray[np.float32]
 Floats = NDArray[np.float64]
 
 SEEDS = 1 << 53
@@ -32,26 +31,25 @@ ORDINALS = 1 << 32
 # autocorrelation of the cameras that were measured is gone after fewer.
 _BEYOND = 8
 
-# Normal values are looked up from 16 random bits: in the frequency domain, where each pixel is a
-# sum over all of them, the steps and the missing tail do not matter.
+# Normal values are looked up from 16 random bits, ten times as fast as numpy draws them. Each pixel
+# is a sum over all frequencies, so the steps and the missing tails do not matter.
 _LEVELS = 1 << 16
 
-# The bending of values is tabulated between these numbers of standard deviations.
+# The distortion is tabulated between these numbers of standard deviations.
 _ENDS, _STEPS = 6.0, 1 << 14
 
-# Orders of Hermite polynomials that describe what bending does to correlations, and rounds in which
-# the drawn spectrum is corrected.
+# Orders of Hermite polynomials that describe the distortion's effect on correlations, and rounds in
+# which the drawn spectrum is corrected.
 _ORDERS, _CORRECTIONS = 12, 6
 
-# Numbers of the gains that are kept for different spectra and sizes of output, 64 MB.
+# Values in the gains that are kept for one camera, over its spectra and sizes of output: 64 MB.
 _MOST_GAINS = 1 << 24
 
 # Power below this, relative to the mean, is not told from none.
 _FLOOR = 1e-6
 
-# With fewer patches of a kind those of all kinds are used; and so many places across an output
-# have an order of patches of their own.
-_FEW_PATCHES, _MOST_ACROSS = 61, 1024
+# Columns of tiles with an order of patches of their own; wider outputs repeat it.
+_MOST_ACROSS = 1024
 
 
 def realisation_seed(seed: int, purpose: str, ordinal: int) -> int:
@@ -62,7 +60,7 @@ def realisation_seed(seed: int, purpose: str, ordinal: int) -> int:
     seed : int
         The build's.
     purpose : str
-        What the noise is for, as ``"negatives"``.
+        The use of the noise, as ``"frames"``; other uses have other seeds.
     ordinal : int
         The output's number, 0 or more.
 
@@ -98,11 +96,13 @@ class NoiseGenerator:
     def __init__(self, model: NoiseModel) -> None:
         self.model = model
         self._camera = _name_camera(model)
-        self._colours: dict[int, tuple[Floats, Field | None]] = {}
-        self._gains: dict[tuple[int, int, int], Field] = {}
-        self._tiles: dict[int, Field] = {}
+        self._colours: dict[int, tuple[Floats, Values | None]] = {}
+        self._gains: dict[tuple[int, int, int], Values] = {}
+        self._tiles: dict[int, Values] = {}
 
-    def draw(self, shape: tuple[int, int], seed: int, kind: int = 0) -> tuple[Field, Field, Field]:
+    def draw(
+        self, shape: tuple[int, int], seed: int, kind: int = 0
+    ) -> tuple[Values, Values, Values]:
         """Draw the noise of one output.
 
         Parameters
@@ -110,8 +110,9 @@ class NoiseGenerator:
         shape : tuple of int
             (H, W).
         seed : int
-            Of this realisation, 0 or more: the same seed gives the same noise, another seed or
-            another camera gives independent noise.
+            Of this realisation, below `SEEDS`. The same seed gives the same noise, another seed or
+            camera independent noise. Patches are used again, at other places; with the seeds of
+            `realisation_seed` none is twice at one place until all have been there.
         kind : int
             Which of the model's spectra.
 
@@ -151,14 +152,14 @@ class NoiseGenerator:
         blinking = _draw_defects(self.model.blinking, size, seed, "blinking pixels", self._camera)
         return dead, blinking
 
-    def _colour(self, shape: tuple[int, int], rng: np.random.Generator, kind: int) -> Field:
+    def _colour(self, shape: tuple[int, int], rng: np.random.Generator, kind: int) -> Values:
         """Noise with the model's spectrum and distribution."""
         height, width = (scipy.fft.next_fast_len(n + _BEYOND, real=True) for n in shape)
         if kind not in self._colours:
             self._colours[kind] = _make_colour(
                 self.model.spectrum[kind], self.model.quantiles[kind]
             )
-        spectrum, bending = self._colours[kind]
+        spectrum, distortion = self._colours[kind]
         key = kind, height, width
         if key not in self._gains:
             gain = _make_gain(spectrum, height, width)
@@ -168,14 +169,15 @@ class NoiseGenerator:
                 self._gains.pop(next(iter(self._gains)))
             self._gains[key] = gain
         gain = self._gains[key]
-        bits = rng.bit_generator.random_raw(-(-gain.size // 4)).view(np.uint16)[: gain.size]
+        bits = rng.bit_generator.random_raw(-(-gain.size // 4)).astype("<u8", copy=False)
+        bits = bits.view("<u2")[: gain.size]
         values = np.take(_normal_values(), bits, mode="clip").reshape(gain.shape)
         np.multiply(values, gain, out=values)
-        field = scipy.fft.irfft2(values.view(np.complex64), (height, width), overwrite_x=True)
-        pixels: Field = field[: shape[0], : shape[1]]
-        return np.ascontiguousarray(pixels) if bending is None else _bend(pixels, bending)
+        periodic = scipy.fft.irfft2(values.view(np.complex64), (height, width), overwrite_x=True)
+        pixels: Values = periodic[: shape[0], : shape[1]]
+        return np.ascontiguousarray(pixels) if distortion is None else _distort(pixels, distortion)
 
-    def _tile(self, shape: tuple[int, int], seed: int, kind: int) -> Field:
+    def _tile(self, shape: tuple[int, int], seed: int, kind: int) -> Values:
         """Noise from real residuals.
 
         Tiles overlap by half, under windows whose squares add up to 1, which keeps the variance.
@@ -207,41 +209,41 @@ class NoiseGenerator:
 
 
 @lru_cache(maxsize=1)
-def _normal_values() -> Field:
+def _normal_values() -> Values:
     values = scipy.special.ndtri((np.arange(_LEVELS) + 0.5) / _LEVELS)
     return np.asarray(values / values.std(), np.float32)
 
 
-def _make_colour(spectrum: Floats, quantiles: Floats) -> tuple[Floats, Field | None]:
-    """What normal noise needs to end with a spectrum and a distribution.
+def _make_colour(spectrum: Floats, quantiles: Floats) -> tuple[Floats, Values | None]:
+    """Make the spectrum to draw and the distortion to apply for a given spectrum and distribution.
 
-    Blocks of the output must show the model's spectrum, as blocks of the camera's frames do. A
-    block shows its periodogram, and bending changes correlations too; both are known, so the
-    spectrum that is drawn is corrected until what blocks show is what is wanted.
+    Blocks of the output must show the model's spectrum. A block shows its periodogram, and the
+    distortion changes correlations; both effects are known, so the drawn spectrum is corrected
+    until the blocks match.
 
     Returns
     -------
     spectrum : (n, n) ndarray of float64
         Of the normal noise, mean 1.
-    bending : (_STEPS,) ndarray of float32 or None
-        What values between -_ENDS and _ENDS become; None where the distribution is normal.
+    distortion : (_STEPS,) ndarray of float32 or None
+        New values of those between -_ENDS and _ENDS; None where the distribution is normal.
     """
-    bending, shares = _make_bending(quantiles)
+    distortion, shares = _make_distortion(quantiles)
     wanted = np.maximum(spectrum / spectrum.mean(), _FLOOR)
     drawn = wanted
     for _ in range(_CORRECTIONS):
         drawn = np.maximum(drawn * wanted / _shown_in_blocks(drawn, shares), _FLOOR)
         drawn = drawn / drawn.mean()
-    return drawn, bending
+    return drawn, distortion
 
 
-def _make_bending(quantiles: Floats) -> tuple[Field | None, Floats]:
-    """Table from normal values to a distribution, and what it does to correlations.
+def _make_distortion(quantiles: Floats) -> tuple[Values | None, Floats]:
+    """Make the table from normal values to a distribution, and its effect on correlations.
 
-    Bent normal values of autocorrelation r have Σ cₖ² rᵏ, with cₖ the coefficients of the bending
-    in normalised Hermite polynomials (M. Cario and B. Nelson, "Modeling and generating random
-    vectors with arbitrary marginal distributions and correlation matrix", 1997). Returned are the
-    cₖ².
+    Distorted normal values of autocorrelation r have Σ cₖ² rᵏ, with cₖ the coefficients of the
+    distortion in normalised Hermite polynomials (M. Cario and B. Nelson, "Modeling and generating
+    random vectors with arbitrary marginal distributions and correlation matrix", 1997). Returned
+    are the cₖ².
     """
     normal = scipy.special.ndtri((np.arange(len(quantiles)) + 0.5) / len(quantiles))
     if np.abs(quantiles - normal / normal.std()).max() < 1e-3:
@@ -250,38 +252,35 @@ def _make_bending(quantiles: Floats) -> tuple[Field | None, Floats]:
     ends = quantiles[[0, -1]] * (_ENDS / -normal[0])
     values = np.concatenate([ends[:1], quantiles, ends[1:]])
     places = (np.arange(_STEPS) + 0.5) * (2 * _ENDS / _STEPS) - _ENDS
-    bending = np.interp(places, [-_ENDS, *normal, _ENDS], values)
+    distortion = np.interp(places, [-_ENDS, *normal, _ENDS], values)
     weight = np.exp(-(places**2) / 2)
     weight /= weight.sum()
-    bending -= weight @ bending
-    bending /= np.sqrt(weight @ bending**2)
-    before, polynomial = np.ones_like(places), places
-    shares = []
-    for order in range(1, _ORDERS + 1):
-        shares.append(float(weight @ (bending * polynomial)) ** 2)
-        following = (places * polynomial - np.sqrt(order) * before) / np.sqrt(order + 1)
-        before, polynomial = polynomial, following
-    return bending.astype(np.float32), np.array(shares)
+    distortion -= weight @ distortion
+    distortion /= np.sqrt(weight @ distortion**2)
+    orders = np.arange(1, _ORDERS + 1)
+    polynomials = scipy.special.eval_hermitenorm(orders[:, None], places)
+    shares = (polynomials @ (weight * distortion)) ** 2 / scipy.special.factorial(orders)
+    return distortion.astype(np.float32), shares
 
 
 def _shown_in_blocks(spectrum: Floats, shares: Floats) -> Floats:
-    """The spectrum that blocks show of bent noise drawn with a spectrum, (n, n), mean 1."""
+    """The spectrum that blocks show of distorted noise drawn with a spectrum, (n, n), mean 1."""
     side = len(spectrum)
     lag = np.arange(1 - side, side)
     distance = np.abs(lag) / side
     # Linear interpolation between the frequencies of a spectrum fades its autocorrelation.
     fade = np.sinc(distance) ** 2
     correlation = np.fft.ifft2(spectrum).real[np.ix_(lag % side, lag % side)] * np.outer(fade, fade)
-    bent = sum(share * correlation**order for order, share in enumerate(shares, 1))
-    bent[side - 1, side - 1] = 1.0
+    distorted = sum(share * correlation**order for order, share in enumerate(shares, 1))
+    distorted[side - 1, side - 1] = 1.0
     # Of the pairs of pixels at a lag a block has so many, and a transform takes it as periodic.
-    bent *= np.outer(1 - distance, 1 - distance)
+    distorted *= np.outer(1 - distance, 1 - distance)
     folded = np.zeros((side, side))
-    np.add.at(folded, np.ix_(lag % side, lag % side), bent)
+    np.add.at(folded, np.ix_(lag % side, lag % side), distorted)
     return np.maximum(np.fft.fft2(folded).real, _FLOOR)
 
 
-def _make_gain(spectrum: Floats, height: int, width: int) -> Field:
+def _make_gain(spectrum: Floats, height: int, width: int) -> Values:
     """Roots of a spectrum at the frequencies of a real transform, (height, 2 (width // 2 + 1)).
 
     Each stands twice, for the real and the imaginary part.
@@ -307,15 +306,15 @@ def _linear_weights(place: NDArray[np.floating], side: int) -> NDArray[np.floati
     return np.maximum(1 - np.abs(place[:, None] - np.arange(side + 1)), 0.0)
 
 
-def _bend(pixels: Field, bending: Field) -> Field:
+def _distort(pixels: Values, distortion: Values) -> Values:
     steps = np.float32(_STEPS / (2 * _ENDS))
     index = pixels * steps
     index += np.float32(_STEPS / 2)
     np.clip(index, 0, _STEPS - 1, out=index)
-    return np.take(bending, index.astype(np.int32), mode="clip")
+    return np.take(distortion, index.astype(np.int32), mode="clip")
 
 
-def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Field:
+def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Values:
     """A pattern's line of this length, variance 1, or 0 where the spectrum has nothing."""
     if not spectrum.any():
         return np.zeros(length, np.float32)
@@ -332,9 +331,8 @@ def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Field
 def _name_camera(model: NoiseModel) -> str:
     """A name that equal models have and different ones do not."""
     digest = hashlib.sha256()
-    for one in fields(model):
-        if isinstance(array := getattr(model, one.name), np.ndarray | float):
-            digest.update(np.ascontiguousarray(array).tobytes())
+    for array in model_arrays(model).values():
+        digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
@@ -345,10 +343,10 @@ def _draw_defects(share: float, size: int, seed: int, *names: str) -> NDArray[np
     return rng.choice(size, int(rng.binomial(size, share)), replace=False)
 
 
-def _make_tiles(model: NoiseModel, kind: int) -> Field:
+def _make_tiles(model: NoiseModel, kind: int) -> Values:
     """The patches of a kind of noise under their window; those of all kinds where it has few."""
     own = model.patch_kind == kind
-    patches = model.patches[own] if own.sum() >= _FEW_PATCHES else model.patches
+    patches = model.patches[own] if own.sum() >= LEAST_PATCHES else model.patches
     side = patches.shape[1]
     window = np.sin((np.arange(side) + 0.5) * np.pi / side)
     # With a prime number of patches every step from one to the next visits all of them.

@@ -18,7 +18,7 @@ from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.blocks import second_difference_gain, second_differences
 from synth.noise.model import NoiseModel
-from synth.noise.realisation import Field, NoiseGenerator
+from synth.noise.realisation import NoiseGenerator, Values
 from synth.seeds import generator
 
 # Blocks in which an image's own noise is looked for, and the part of them, the least textured
@@ -85,8 +85,8 @@ def _low_quantile(variance: NDArray[Any]) -> float:
     return low + (place - below) * (high - low)
 
 
-def share_of_fine_noise(model: NoiseModel, kind: int = 0) -> float:
-    """Share of the σ of one kind of a model's noise that second differences see."""
+def _share_of_fine_noise(model: NoiseModel, kind: int) -> float:
+    """Share of the σ of one kind of a model's noise that second differences see, above 0."""
     spectrum = model.spectrum[kind]
     seen = float((second_difference_gain(len(spectrum)) * spectrum).mean())
     return max(float(np.sqrt(seen)), 1e-6)
@@ -160,12 +160,11 @@ def transfer_residual(
     kind = int(model.frame_kind[frame])
     # The image's own noise is taken to be of the model's colour.
     level, fine = fine_noise if fine_noise is not None else measure_fine_noise(image)
-    sigma = fine / share_of_fine_noise(model, kind)
+    sigma = fine / _share_of_fine_noise(model, kind)
 
-    top = np.iinfo(image.dtype).max
     darkest, brightest = (int(end) for end in cv2.minMaxLoc(image)[:2])
-    # Tables over all DN of 16 bits would take longer than the rest.
-    first, last = (0, top) if top == 255 else (darkest, brightest)
+    # A table over all DN of 16 bits would take longer than the rest.
+    first, last = (0, 255) if image.dtype == np.uint8 else (darkest, brightest)
     intensity = np.arange(first, last + 1, dtype=np.float64)
     asked = (strength * scale * model.frame_factor[frame] * model.sigma_at(intensity / scale)) ** 2
     lacking = np.maximum(asked - np.interp(intensity, level, sigma) ** 2, 0)
@@ -182,6 +181,7 @@ def transfer_residual(
         added += columns * (lines * np.float32(model.frame_column[frame]))
         added += (rows * (lines * np.float32(model.frame_row[frame])))[:, None]
     added -= np.float32(cv2.mean(added)[0])
+    top = np.iinfo(image.dtype).max
     if min(darkest, top - brightest) < cv2.norm(added, cv2.NORM_INF):
         room = _look_up(np.minimum(intensity, top - intensity), image, first)
         cv2.min(added, room, dst=added)
@@ -197,8 +197,8 @@ def transfer_residual(
     return Transferred(out, float(np.sqrt(power)), noisier)
 
 
-def _look_up(table: NDArray[np.float64], image: Frame, first: int) -> Field:
-    """What a table from the DN `first` on has for each pixel's DN."""
+def _look_up(table: NDArray[np.float64], image: Frame, first: int) -> Values:
+    """Values of a table that begins at the DN `first`, which is 0 for 8 bits, (H, W)."""
     values = table.astype(np.float32)
     if image.dtype == np.uint8:
         return np.asarray(cv2.LUT(image, values))

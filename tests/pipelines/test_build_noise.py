@@ -97,7 +97,8 @@ def test_patches_come_from_frames_and_from_models_that_keep_them(
     assert len(kept.models[0].patches) > 64
     again = built("again", sources=[str(tmp_path / "patches" / "noise.npz")])
     np.testing.assert_array_equal(again.models[0].patches, kept.models[0].patches)
-    without = built("spectrum", sources=[str(camera)], source="spectrum")
-    assert not len(without.models[0].patches)
+    for name, given in (("spectrum", camera), ("other", tmp_path / "patches" / "noise.npz")):
+        without = built(name, sources=[str(given)], source="spectrum")
+        assert not len(without.models[0].patches)
     with pytest.raises(NoiseError, match="keeps no patches; write it with"):
         built("none", sources=[str(tmp_path / "spectrum" / "noise.npz")])
