@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
-from pipelines.card import Contents, write_card
+from pipelines.card import Contents, code_span, write_card
 from pipelines.cluster import versions
 from pipelines.errors import StoreError
 from pipelines.hosts import Host, HostImages, gather_hosts, load_host
@@ -546,8 +546,8 @@ def _card(
     made = sum(len(group.specs) for group in groups)
     manifest = MANIFEST if shards is None else f"{SHARDS}/*.jsonl"
     origin = [
-        f"Made by `synth {command}` of sirst-synth from `{source_name}`; targets are counted, and "
-        "measured, in the source of every image.",
+        f"Made by `synth {command}` of sirst-synth from {code_span(source_name)}; targets are "
+        "counted, and measured, in the source of every image.",
         f"`{manifest}` has every choice that made each output, and the SHA-256 of its files;"
         " `dataset.json` the configuration. `synth verify` tests all files.",
     ]
