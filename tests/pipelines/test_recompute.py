@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +22,7 @@ from synth.frames import encode_png, read_frame
 from synth.noise.bank import NoiseBank, load_bank
 
 Synth = Callable[..., Outcome]
+ROOT = Path(__file__).parents[2]
 ALL = "negatives: {side: 9, count: 14, moves: 0.4, transplants: 0.3, copies: [0, 1]}\n"
 
 
@@ -210,3 +215,39 @@ def test_a_host_that_is_a_frame_is_asked_for(
     assert "targets in the frame 'f.png'; say where it is now, with --noise" in done.err
     done = synth("verify", out, "--recompute", *source, "--noise", frames, "--json")
     assert recomputed(done)["differing"] == 0
+
+
+def test_a_set_says_what_must_be_equal_for_equal_bytes(built: Path) -> None:
+    description = read_description(built)
+    assert set(description["versions"]) == {
+        "sirst-synth", "python", "numpy", "opencv", "processor"
+    }  # fmt: skip
+    assert platform.machine() in description["versions"]["processor"]
+    assert "--recompute" in description["reproduced"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "switched_off",
+    [{"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX"}, {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"}],
+)
+def test_another_processor_makes_nearly_the_same(
+    tmp_path: Path, synth: Synth, switched_off: dict[str, str]
+) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(
+        "simulate: {train: 8, test: 2, noise_frames: 2}\nnegatives: {count: 12, blend: poisson}\n"
+    )
+    out = tmp_path / "out"
+    assert synth("build", config, "--out", out).status == 0
+    command = [sys.executable, "-m", "pipelines.cli", "verify", str(out), "--recompute", "--json"]
+    done = subprocess.run(
+        command,
+        env=os.environ | switched_off,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recomputed"]["tolerated"]
