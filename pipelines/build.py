@@ -73,8 +73,8 @@ Progress = Callable[[str, int, int], None]
 # What `dataset.json` says of a set that is built again.
 _REPRODUCED = (
     "With these versions and a processor of these features all bytes are the same. On another "
-    "processor simulated frames, and images with a sensor's noise, may differ by 1 DN in at most 1 "
-    "of 1,000 pixels; all else was equal where it was tried. `synth verify --recompute` compares."
+    "processor images with a sensor's noise may differ by 1 DN in at most 1 of 1,000 pixels; all "
+    "else was equal where it was tried. `synth verify --recompute` compares."
 )
 
 # Outputs that go to a worker at a time: enough to hide the hand-over, few enough for a smooth bar.

@@ -226,17 +226,16 @@ def test_a_set_says_what_must_be_equal_for_equal_bytes(built: Path) -> None:
     assert "--recompute" in description["reproduced"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "switched_off",
     [{"OPENCV_CPU_DISABLE": "AVX2,AVX512-SKX"}, {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4"}],
 )
-def test_another_processor_makes_nearly_the_same(
+def test_without_some_instructions_a_simulated_set_is_the_same(
     tmp_path: Path, synth: Synth, switched_off: dict[str, str]
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(
-        "simulate: {train: 8, test: 2, noise_frames: 2}\nnegatives: {count: 12, blend: poisson}\n"
+        "simulate: {train: 12, test: 6, noise_frames: 2}\nnegatives: {count: 12, blend: poisson}\n"
     )
     out = tmp_path / "out"
     assert synth("build", config, "--out", out).status == 0
@@ -250,4 +249,4 @@ def test_another_processor_makes_nearly_the_same(
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["recomputed"]["tolerated"]
+    assert json.loads(done.stdout)["recomputed"]["differing"] == 0
