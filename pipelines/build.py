@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
-from pipelines.card import Contents, write_card
-from pipelines.cluster import versions
+from pipelines.card import Contents, code_span, write_card
+from pipelines.cluster import processor, versions
 from pipelines.errors import StoreError
 from pipelines.hosts import Host, HostImages, gather_hosts, load_host
 from pipelines.noise import gather_noise
@@ -69,6 +69,13 @@ from synth.recipe import (
 from synth.shards import FOLDER as SHARDS
 
 Progress = Callable[[str, int, int], None]
+
+# What `dataset.json` says of a set that is built again.
+_REPRODUCED = (
+    "With these versions and a processor of these features all bytes are the same. On another "
+    "processor images with a sensor's noise may differ by 1 DN in at most 1 of 1,000 pixels; all "
+    "else was equal where it was tried. `synth verify --recompute` compares."
+)
 
 # Outputs that go to a worker at a time: enough to hide the hand-over, few enough for a smooth bar.
 _OUTPUTS_PER_TASK = 48
@@ -494,7 +501,7 @@ def _plan(
         "format": 1,
         "name": name,
         "configuration": {"command": command, **configuration},
-        "source": {"name": source_name, "fingerprint": _fingerprint(surveys)},
+        "source": {"name": source_name, "fingerprint": fingerprint(surveys)},
         "noise": {
             "patches" if isinstance(bank, NoiseBank) else "frames": len(bank),
             "sha256": sha256(bank_file),
@@ -502,7 +509,8 @@ def _plan(
         if bank is not None and bank_file is not None
         else None,
         "counts": counts,
-        "versions": versions(),
+        "versions": versions() | {"processor": processor()},
+        "reproduced": _REPRODUCED,
     }
     if hosts is not None and hosts.sha256 is not None:
         description["hosts"] = {"frames": len(hosts.names.empty), "sha256": hosts.sha256}
@@ -546,8 +554,8 @@ def _card(
     made = sum(len(group.specs) for group in groups)
     manifest = MANIFEST if shards is None else f"{SHARDS}/*.jsonl"
     origin = [
-        f"Made by `synth {command}` of sirst-synth from `{source_name}`; targets are counted, and "
-        "measured, in the source of every image.",
+        f"Made by `synth {command}` of sirst-synth from {code_span(source_name)}; targets are "
+        "counted, and measured, in the source of every image.",
         f"`{manifest}` has every choice that made each output, and the SHA-256 of its files;"
         " `dataset.json` the configuration. `synth verify` tests all files.",
     ]
@@ -558,7 +566,7 @@ def _card(
     return write_card(name, layout, contents, origin, notes)
 
 
-def _fingerprint(surveys: dict[str, list[Survey]]) -> str:
+def fingerprint(surveys: dict[str, list[Survey]]) -> str:
     """One hash over the files of every pair, with their ids and splits."""
     digest = hashlib.sha256()
     for split in sorted(surveys):
@@ -568,7 +576,7 @@ def _fingerprint(surveys: dict[str, list[Survey]]) -> str:
 
 
 @dataclass(frozen=True)
-class _Task:
+class Task:
     """A worker's share: some groups, or a part of one.
 
     Workers that are `apart`, each a process of its own, may outlive the build.
@@ -583,7 +591,7 @@ class _Task:
     hosts: Mapping[str, Host]
 
 
-def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[_Task]:
+def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[Task]:
     """Cut what is left of the plan into tasks, in the order of the manifest."""
     waiting: list[Group] = []
     size = 0
@@ -606,7 +614,7 @@ def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[_Task]:
         yield _task(plan, place, waiting, apart)
 
 
-def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> _Task:
+def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> Task:
     bank = plan.description["noise"]["sha256"] if plan.bank is not None else None
     # Only training images are held against the hashes, which have to travel to processes.
     held_out = all(group.split == "test" for group in groups)
@@ -615,7 +623,7 @@ def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> _
     moves = (spec.move for group in groups for spec in group.specs) if plan.hosts else ()
     names = {move.host for move in moves if move is not None and move.host}
     hosts = {name: plan.hosts[name] for name in sorted(names)}
-    return _Task(place.absolute(), groups, bank, plan.gain, forbidden, apart, hosts)
+    return Task(place.absolute(), groups, bank, plan.gain, forbidden, apart, hosts)
 
 
 @dataclass(frozen=True)
@@ -623,7 +631,7 @@ class _ShardTask:
     """A worker's share of a set in shards: one of them."""
 
     name: str
-    task: _Task
+    task: Task
 
 
 def _shard_tasks(plan: Plan, size: ShardSize, place: Path) -> Iterator[_ShardTask]:
@@ -660,12 +668,12 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
         yield share
 
 
-def _make_outputs(task: _Task) -> list[bytes]:
+def _make_outputs(task: Task) -> list[bytes]:
     """Write the outputs of some groups; return their manifest lines."""
     return [
         _write_pair(task, record, image, mask)
         for group in task.groups
-        for record, image, mask in _make_group(task, group)
+        for record, image, mask in make_group(task, group)
     ]
 
 
@@ -676,7 +684,7 @@ def _make_shard(shard: _ShardTask) -> Shard:
         _bank(task.place / NOISE, task.bank)  # so that no other file is open beside the shard
     with ShardWriter(task.place, shard.name) as writer:
         for group in task.groups:
-            for record, image, mask in _make_group(task, group):
+            for record, image, mask in make_group(task, group):
                 writer.add(record, image, mask)
         return writer.finish()
 
@@ -684,7 +692,8 @@ def _make_shard(shard: _ShardTask) -> Shard:
 _Made = tuple[dict[str, Any], OutputFile, OutputFile]
 
 
-def _make_group(task: _Task, group: Group) -> Iterator[_Made]:
+def make_group(task: Task, group: Group) -> Iterator[_Made]:
+    """Make the outputs of a group: the record of each, its image and its mask."""
     # What is held out is only ever copied, a mask of odd values included.
     if group.split == "test":
         yield _copy(group, group.pair.files())
@@ -733,7 +742,7 @@ def _where(pair: Pair) -> Path | str:
     return pair.image.path if isinstance(pair, FilePair) else pair.id
 
 
-def _write_pair(task: _Task, record: dict[str, Any], image: OutputFile, mask: OutputFile) -> bytes:
+def _write_pair(task: Task, record: dict[str, Any], image: OutputFile, mask: OutputFile) -> bytes:
     for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
         name = f"{folder}/{record['id']}{file.suffix}"
         if task.apart:

@@ -1,7 +1,12 @@
-"""The card of a data set: a README that says what is in it, and what its owner has to add."""
+"""The card of a data set: a README that says what is in it, and what its owner has to add.
+
+Names of folders and images are anybody's text: they go in by `plain_text` or `code_span` only.
+"""
 
 from __future__ import annotations
 
+import html
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,12 +44,12 @@ def write_card(
     Parameters
     ----------
     name : str
-        The set's name.
+        The set's name, as it is.
     layout : str
-        What lies where, one line.
+        What lies where, one line of Markdown.
     contents : Contents
     origin : sequence of str
-        Where it is from and how it was made, a line each.
+        Where it is from and how it was made, a line of Markdown each.
     notes : mapping of str to int
         More numbers for the table of counts, by what they count.
     """
@@ -60,7 +65,7 @@ def write_card(
         "- small-target-detection",
         "---",
         "",
-        f"# {name}",
+        f"# {plain_text(name)}",
         "",
         "Infrared images with the masks of their small targets.",
         "",
@@ -94,6 +99,40 @@ def write_card(
         "",
     ]
     return "\n".join(lines).encode()
+
+
+def plain_text(text: str) -> str:
+    """Text as Markdown that shows it and nothing else.
+
+    Examples
+    --------
+    >>> print(plain_text("<b>a*b*"))
+    &lt;b&gt;a\\*b\\*
+    """
+    safe = re.sub(r"([\\`*_\[\]#])", r"\\\1", html.escape(one_line(text), quote=False))
+    # Signs of dialects of Markdown, which not all of them let escape.
+    return re.sub(r"[|~$]", lambda found: f"&#{ord(found[0])};", safe)
+
+
+def code_span(text: str) -> str:
+    """Text as Markdown's code, whatever is in it.
+
+    Examples
+    --------
+    >>> print(code_span("<b>"), code_span("a`b"))
+    `<b>` ``a`b``
+    """
+    text = one_line(text)
+    fence = "`" * (max(map(len, re.findall("`+", text)), default=0) + 1)
+    pad = " " if not text.strip() or text.startswith("`") or text.endswith("`") else ""
+    return f"{fence}{pad}{text}{pad}{fence}"
+
+
+def one_line(text: str) -> str:
+    """Text with what cannot be printed, line ends included, as escapes."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _percentile(counts: Counter[int], percent: int) -> int:

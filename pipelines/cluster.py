@@ -40,8 +40,20 @@ _PATIENCE, _WORKER_PATIENCE = 10.0, 30.0
 _EVERY, _WATCH = 2.0, 0.5
 
 
+def processor() -> str:
+    """The instructions that OpenCV and NumPy use here, which may decide how a value is rounded."""
+    # An asterisk is for what is looked for when a program runs, a question mark for what lacks.
+    named = [name.lstrip("*") for name in cv2.getCPUFeaturesLine().split()]
+    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+    features = [name for name in (*named, *found) if not name.endswith("?")]
+    return " ".join([platform.machine(), *features])
+
+
 def versions() -> dict[str, str]:
-    """What the bytes of an output may depend on: the same on every machine of a build."""
+    """What the bytes of an output may depend on: the same on every machine of a build.
+
+    They depend on the processor too, a little; `processor` says on which.
+    """
     return {
         "sirst-synth": __version__,
         "python": platform.python_version(),

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.card import Contents, write_card
+from pipelines.card import Contents, code_span, write_card
 from pipelines.errors import StoreError
 from pipelines.formats import FORMATS, Format
 from pipelines.formats.sample import Entry, Found, load_sample
@@ -185,7 +185,7 @@ def import_dataset(
         raise DatasetError(root, "is not a folder; give the folder that holds the set")
     found = list(FORMATS[name].read(root))
     lists = _lists(root, found)
-    origin = [f"Read from `{root.resolve().name}`, a folder of the format {name}."]
+    origin = [f"Read from {code_span(root.resolve().name)}, a folder of the format {name}."]
     configuration = {"command": "import", "format": name}
     return write_set(found, lists, root, out, configuration, origin, pool, progress)
 
@@ -339,7 +339,8 @@ def _card(dataset: Dataset, format_: Format, looked: Sequence[_Looked], iou: flo
         contents.shapes[found.entry.shape] += 1
     kept = "all of every mask" if iou == 1 else f"masks at an IoU of {iou:.3f} with the originals"
     origin = [
-        f"Exported from `{dataset.name}` by sirst-synth; the format {format_.name} keeps {kept}.",
+        f"Exported from {code_span(dataset.name)} by sirst-synth; the format "
+        f"{format_.name} keeps {kept}.",
         "Image files are those of the source, byte for byte.",
         f"`{MANIFEST}` has the SHA-256 of every file; `synth verify` tests them.",
     ]

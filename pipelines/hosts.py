@@ -119,25 +119,44 @@ def gather_hosts(
     images: dict[str, Host] = {}
     labelled: tuple[str, ...] = ()
     if "training" in negatives.hosts:
-        pairs = zip(source.splits["train"], training, strict=True)
-        images = {pair.id: PairHost(pair, found.digest) for pair, found in pairs}
+        images = training_hosts(source, training)
         labelled = tuple(images)
     if "noise" not in negatives.hosts:
         return HostImages(Hosts(labelled), images)
     if config.simulate is not None and config.noise and not config.noise.sources:
-        frames = {frame.name: SimulatedHost(frame) for frame in source.noise_frames}
+        frames = simulated_hosts(source)
         return HostImages(Hosts(labelled, tuple(frames)), images | frames)
-    files = _find_files(config.noise.sources if config.noise else ())
-    digests = Pool(jobs, "threads").map(_hash_frame, files.values())
+    files = frame_hosts(config.noise.sources if config.noise else (), jobs)
     lines = []
-    for (name, file), pixels in zip(files.items(), digests, strict=True):
-        if pixels in forbidden:
-            raise DatasetError(file, "is a test image of the data set; nothing may come from it")
+    for name, host in files.items():
+        if host.pixels in forbidden:
+            raise DatasetError(
+                host.path, "is a test image of the data set; nothing may come from it"
+            )
         if name in images:
-            raise DatasetError(file, "has the name of a training image; rename it")
-        images[name] = FrameHost(file, pixels)
-        lines.append(f"{name} {pixels.hex()}\n")
+            raise DatasetError(host.path, "has the name of a training image; rename it")
+        images[name] = host
+        lines.append(f"{name} {host.pixels.hex()}\n")
     return HostImages(Hosts(labelled, tuple(files)), images, sha256("".join(lines).encode()))
+
+
+def training_hosts(source: Source, training: Sequence[Survey]) -> dict[str, Host]:
+    """The training images of a source, by id, with what was found of each in their order."""
+    pairs = zip(source.splits["train"], training, strict=True)
+    return {pair.id: PairHost(pair, found.digest) for pair, found in pairs}
+
+
+def simulated_hosts(source: Source) -> dict[str, Host]:
+    """The target-free frames of a simulated source, by name."""
+    return {frame.name: SimulatedHost(frame) for frame in source.noise_frames}
+
+
+def frame_hosts(paths: Sequence[Path], jobs: int) -> dict[str, FrameHost]:
+    """The frames below some folders, by name, read by so many threads."""
+    files = _find_files(paths)
+    digests = Pool(jobs, "threads").map(_hash_frame, files.values())
+    found = zip(files.items(), digests, strict=True)
+    return {name: FrameHost(file, pixels) for (name, file), pixels in found}
 
 
 def load_host(host: Host) -> tuple[Frame, Mask]:

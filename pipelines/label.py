@@ -12,6 +12,7 @@ from detect.predict import load_detector, name_frames
 from detect.pseudo import Confidence, mean_probability, pseudo_label
 from detect.tta import Moves
 from detect.weightsfile import read_weights
+from pipelines.card import code_span
 from pipelines.errors import ConfigError
 from pipelines.export import ExportResult, write_set
 from pipelines.formats.sample import Found
@@ -189,7 +190,7 @@ def label_frames(
     origin = [
         f"{len(found):,} images have labels that a detector gave ({names}; `{PSEUDO}` in the "
         "manifest), not a person.",
-        *([f"The others are those of `{base.name}`."] if base is not None else []),
+        *([f"The others are those of {code_span(base.name)}."] if base is not None else []),
     ]
     written = write_set([*pairs, *found], lists, root, out, configuration, origin, pool, report)
     return Labelling(written, len(found), targets, tuple(doubtful), tuple(known))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
+from pipelines.card import code_span, plain_text
 from pipelines.export import ExportResult, write_set
 from pipelines.formats.sample import Found, Loaded, loaded
 from pipelines.pool import Pool
@@ -44,10 +45,13 @@ def write_repaired(
     if not found:
         raise DatasetError(dataset.root, "has no pair that is worth keeping; see what is reported")
     reasons = Counter(repair.dropped.values())
+    source = code_span(dataset.root.resolve().name)
     origin = [
-        f"Repaired from `{dataset.root.resolve().name}` by `synth check --fix`: images are grey, "
-        "masks hold 0 and 255.",
-        *(f"Left out: {count:,} ({reason})." for reason, count in sorted(reasons.items())),
+        f"Repaired from {source} by `synth check --fix`: images are grey, masks hold 0 and 255.",
+        *(
+            f"Left out: {count:,} ({plain_text(reason)})."
+            for reason, count in sorted(reasons.items())
+        ),
     ]
     configuration = {"command": "check", "fix": True}
     lists = {split: list(ids) for split, ids in repair.splits.items()}

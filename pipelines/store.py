@@ -22,6 +22,7 @@ from typing import Any
 
 from pipelines.errors import ClusterError, StoreError
 from pipelines.lock import alone_in
+from pipelines.names import link_inside, parts_inside
 from synth.shards import is_sharded, manifest_files
 
 MANIFEST = "manifest.jsonl"
@@ -245,7 +246,7 @@ def read_description(out: Path) -> dict[str, Any]:
     Raises
     ------
     StoreError
-        It is missing or was changed.
+        It is missing or was changed, or names a file outside of the set.
     """
     path = out / DESCRIPTION
     try:
@@ -262,6 +263,11 @@ def read_description(out: Path) -> dict[str, Any]:
         intact = False
     if not intact:
         raise StoreError(path, "was changed after the build; build the set again")
+    for name in (*found.get("files", {}), *found.get("folders", {})):
+        try:
+            parts_inside(name)
+        except ValueError as error:
+            raise StoreError(path, f"names {name!r:.80}, {error}; build the set again") from None
     return dict(found)
 
 
@@ -479,7 +485,7 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
     Raises
     ------
     StoreError
-        ``dataset.json`` itself is missing or was changed.
+        ``dataset.json`` itself is missing or was changed, or names a file outside of the set.
     """
     description = read_description(out)
     expected = {DESCRIPTION}
@@ -488,7 +494,7 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
     shards = description.get("shards", {})
     within, total = 0, sum(shards.values())
     with ThreadPoolExecutor(threads) as pool:
-        problems = pool.map(lambda name: file_problem(out / name, files[name]), files)
+        problems = pool.map(lambda name: _named_file_problem(out, name, files[name]), files)
         for name, problem in zip(files, problems, strict=True):
             expected.add(name)
             within += shards.get(Path(name).stem, 0) if name.endswith(".tar") else 0
@@ -502,14 +508,19 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         checks = pool.map(lambda line: (line, *_line_is_whole(out, line)), lines)
         for done, (line, _, problem) in enumerate(checks, start=1):
             with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                expected |= {name for name, _ in _files_of(json.loads(line))}
+                for name, _ in _files_of(json.loads(line)):
+                    with suppress(ValueError):
+                        expected.add("/".join(parts_inside(name)))
             yield done, len(lines), problem
     if "shards" not in description and file_problem(out / MANIFEST, files.get(MANIFEST, "")):
         # What the build made cannot be told from the rest without its manifest.
         return
     folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
     for folder in sorted(folders):
-        if (out / folder).is_dir():
+        link = link_inside(out, parts_inside(folder))
+        if link is not None:
+            yield len(lines) or total, len(lines) or total, _link_problem(link)
+        elif (out / folder).is_dir():
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
                 if f"{folder}/{entry.name}" not in expected | folders:
                     problem = f"{out / folder / entry.name}: is not part of the build; remove it"
@@ -585,10 +596,24 @@ def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
     for name, wanted in files:
-        problem = file_problem(root / name, wanted)
+        try:
+            parts_inside(name)
+        except ValueError as error:
+            return key, f"{root / MANIFEST}: names {name!r:.80}, {error}; build the set again"
+        problem = _named_file_problem(root, name, wanted)
         if problem:
             return key, problem
     return key, None
+
+
+def _named_file_problem(root: Path, name: str, wanted: str) -> str | None:
+    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
+    link = link_inside(root, parts_inside(name))
+    return file_problem(root / name, wanted) if link is None else _link_problem(link)
+
+
+def _link_problem(link: Path) -> str:
+    return f"{link}: is a link, which no build makes; put what it leads to in its place"
 
 
 def file_problem(path: Path, wanted: str) -> str | None:

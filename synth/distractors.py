@@ -24,7 +24,7 @@ from synth.targets import Box, box_window
 Kind = Literal["turned", "bad-pixels", "streak", "edge", "cloud"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-Field = NDArray[np.float32]
+Field = NDArray[np.float64]
 
 MOST_LIKE_A_SPOT = 0.7
 """Greatest `spot_likeness` of a distractor."""
@@ -81,12 +81,12 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
             # The cut must be one that a target's box could be: it is blended in the same way.
             change = turned(patch, int(rng.integers(1, 4)), bool(rng.integers(2)))
             made = blend_patch(patch, change, "poisson", _RAMP)
-            added = made.astype(np.float32) - patch
+            added = made.astype(np.float64) - patch
         else:
             added = _FORMS[kind](side, rng) * _contrast(patch, rng)
             top_value = np.iinfo(image.dtype).max
             made = cast(Frame, np.rint(patch + added).clip(0, top_value).astype(image.dtype))
-            added = made.astype(np.float32) - patch
+            added = made.astype(np.float64) - patch
         if added.any() and spot_likeness(added) <= MOST_LIKE_A_SPOT:
             out[window] = made
             return cast(Frame, out), box
@@ -101,7 +101,7 @@ def spot_likeness(added: Field) -> float:
 
     Parameters
     ----------
-    added : (h, w) ndarray of float32
+    added : (h, w) ndarray of float64
 
     Returns
     -------
@@ -111,7 +111,7 @@ def spot_likeness(added: Field) -> float:
     Examples
     --------
     >>> spot = cv2.getGaussianKernel(15, 1.0) @ cv2.getGaussianKernel(15, 1.0).T
-    >>> round(spot_likeness(spot.astype(np.float32)), 2)
+    >>> round(spot_likeness(spot), 2)
     1.0
     """
     norm = float(cv2.norm(added))
@@ -133,7 +133,7 @@ def _spot_lines() -> tuple[NDArray[np.float64], ...]:
 
 def _contrast(patch: Frame, rng: np.random.Generator) -> float:
     """How far a distractor stands out, DN, either way."""
-    values = patch.astype(np.float32)
+    values = patch.astype(np.float64)
     clutter = float((values - cv2.blur(values, (5, 5))).std())
     size = rng.uniform(*_CONTRAST) * max(clutter, 1.0)
     return float(size if rng.random() < 0.7 else -size)
@@ -141,7 +141,7 @@ def _contrast(patch: Frame, rng: np.random.Generator) -> float:
 
 def _bad_pixels(side: int, rng: np.random.Generator) -> Field:
     """Two to six pixels that read wrong, in a row or about; one alone could be a target."""
-    field = np.zeros((side, side), np.float32)
+    field = np.zeros((side, side))
     count = int(rng.integers(2, 7))
     if rng.random() < 0.5:
         row, col = int(rng.integers(side)), int(rng.integers(max(side - count, 1)))
@@ -161,7 +161,7 @@ def _streak(side: int, rng: np.random.Generator) -> Field:
     length = rng.uniform(0.25, 0.4) * side
     thin = np.exp(-0.5 * (across / rng.uniform(0.4, 0.9)) ** 2)
     ends = 1 / (1 + np.exp(np.abs(along) - length))
-    return np.asarray(thin * ends * _window(side), np.float32)
+    return np.asarray(thin * ends * _window(side))
 
 
 def _edge(side: int, rng: np.random.Generator) -> Field:
@@ -173,16 +173,16 @@ def _edge(side: int, rng: np.random.Generator) -> Field:
         rng.uniform(-0.02, 0.02)
         * (-np.sin(angle) * place[None, :] + np.cos(angle) * place[:, None]) ** 2
     )
-    return np.asarray(np.tanh((across + bend) / rng.uniform(0.7, 2.0)) * _window(side), np.float32)
+    return np.asarray(np.tanh((across + bend) / rng.uniform(0.7, 2.0)) * _window(side))
 
 
 def _cloud(side: int, rng: np.random.Generator) -> Field:
     """A patch of noise that is smooth at the scale of clouds."""
-    coarse = rng.normal(0, 1, (side, side)).astype(np.float32)
+    coarse = rng.normal(0, 1, (side, side))
     field: NDArray[Any] = cv2.GaussianBlur(coarse, (0, 0), rng.uniform(0.12, 0.2) * side)
     fine: NDArray[Any] = cv2.GaussianBlur(coarse, (0, 0), 2.0)
     field = field / max(float(field.std()), 1e-6) + 0.3 * fine / max(float(fine.std()), 1e-6)
-    return np.asarray(field * _window(side), np.float32)
+    return np.asarray(field * _window(side))
 
 
 @lru_cache(maxsize=64)

@@ -347,11 +347,8 @@ class Mover:
             # Finer than its pixels will be, it would leave patterns.
             blurred = cv2.GaussianBlur(residual, (0, 0), 0.5 * float(np.sqrt(zoom**-2 - 1)))
             residual = np.asarray(blurred, np.float64)
-        turned = cv2.warpAffine(
-            residual,
-            cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, zoom),
-            (size, size),
-            flags=cv2.INTER_CUBIC,
+        turned = _warp(
+            residual, cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, zoom)
         )
         fine: Any = np.kron(near, np.ones((_FINENESS, _FINENESS), np.uint8)).astype(np.uint8)
         middle = (centre + 0.5) * _FINENESS - 0.5
@@ -368,7 +365,7 @@ class Mover:
         label = np.zeros(size * size, bool)
         order = order[: max(1, round(len(places) * zoom**2))]
         label[order] = share.ravel()[order] > 0
-        return np.asarray(turned, np.float64), label.reshape(size, size)
+        return turned, label.reshape(size, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -462,6 +459,37 @@ def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
     first = max(start, 0)
     last = max(min(start + size, length), first)
     return slice(first, last), slice(first - start, last - start)
+
+
+def _warp(values: Floats, matrix: Any) -> Floats:
+    """Warp by a (2, 3) matrix of (x, y), bicubic with a = -0.75 as in OpenCV, 0 beyond the border.
+
+    OpenCV's own computes in float32 whatever it is given, and so depends on the processor; near the
+    border OpenCV 5.0 cuts float64 to whole numbers.
+    """
+    height, width = values.shape
+    back = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
+    y, x = np.mgrid[:height, :width]
+    padded = np.pad(values, 1)
+    taps = []
+    for (a, b, c), length in zip(back[1::-1], (height, width), strict=True):
+        place = a * x + b * y + c
+        first = np.floor(place)
+        index = first.astype(np.int64)[..., None] + np.arange(-1, 3)
+        taps.append((np.clip(index + 1, 0, length + 1), _cubic(place - first)))
+    (rows, down), (cols, along) = taps
+    seen = padded[rows[..., :, None], cols[..., None, :]]
+    # Sums in a fixed order: those of einsum or a matrix product have none.
+    lines = sum(seen[..., tap] * along[..., None, tap] for tap in range(4))
+    return np.asarray(sum(lines[..., tap] * down[..., tap] for tap in range(4)))
+
+
+def _cubic(part: Floats) -> Floats:
+    """The four weights (..., 4) of a cubic convolution (Keys, IEEE TASSP 1981), a = -0.75."""
+    a = -0.75
+    outer = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (part + 1, 2 - part)]
+    inner = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (part, 1 - part)]
+    return np.stack([outer[0], *inner, outer[1]], axis=-1)
 
 
 def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:

@@ -4,6 +4,9 @@ A scene is painted as radiance (`paint_scene`), imaged by a `synth.sensor.Sensor
 targets whose brightness is solved for so that each has the local signal-to-clutter ratio that was
 drawn for it (`simulate_frame`). Everything is a pure function of its arguments and of the state of
 the generator that it is given.
+
+All of it is in float64: operations of OpenCV and NumPy differ between processors in their last
+digits, and in float32 that would turn a rounded pixel now and then.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from synth.sensor import (
     Field,
     Sensor,
     blur,
+    draw_normal,
     make_sensor,
     quantise,
     respond,
@@ -67,9 +71,9 @@ class Scene:
 
     Attributes
     ----------
-    radiance : (H, W) ndarray of float32
+    radiance : (H, W) ndarray of float64
         DN of 8-bit data, before the optics.
-    density : (H, W) ndarray of float32
+    density : (H, W) ndarray of float64
         How likely a target's centre lies on each pixel, relative to the others, 0 to 1.
     """
 
@@ -204,7 +208,7 @@ def paint_scene(kind: str, shape: tuple[int, int], rng: np.random.Generator) -> 
     --------
     >>> scene = paint_scene("sea", (64, 96), np.random.default_rng(0))
     >>> scene.radiance.shape, scene.radiance.dtype.name
-    ((64, 96), 'float32')
+    ((64, 96), 'float64')
     """
     if kind not in _PAINTERS:
         raise ValueError(f"kind {kind!r}: must be one of {', '.join(SCENE_KINDS)}")
@@ -243,22 +247,22 @@ def _fractal(
     # Synthesised larger than needed, since the field is periodic.
     rows, cols = (cv2.getOptimalDFTSize((side + side // 8) // step + 1) for side in shape)
     cols += cols % 2
-    fy = np.fft.fftfreq(rows).astype(np.float32)[:, None]
-    fx = np.fft.rfftfreq(cols).astype(np.float32)
+    fy = np.fft.fftfreq(rows)[:, None]
+    fx = np.fft.rfftfreq(cols)
     if stretch == 1.0:
         power = fy * fy + fx * fx
     else:
-        along = np.float32(math.cos(angle)) * fx + np.float32(math.sin(angle)) * fy
-        across = np.float32(math.cos(angle)) * fy - np.float32(math.sin(angle)) * fx
-        power = along * along * np.float32(stretch * stretch) + across * across
+        along = math.cos(angle) * fx + math.sin(angle) * fy
+        across = math.cos(angle) * fy - math.sin(angle) * fx
+        power = along * along * (stretch * stretch) + across * across
     power[0, 0] = 1.0
-    amplitude = np.exp(np.log(power) * np.float32(-beta / 4))
+    amplitude = np.exp(np.log(power) * (-beta / 4))
     amplitude[0, 0] = 0.0
-    white = rng.standard_normal((*power.shape, 2), np.float32).view(np.complex64)[..., 0]
-    field = np.fft.irfft2(white * amplitude, s=(rows, cols)).astype(np.float32)
+    white = draw_normal(rng, (*power.shape, 2)).view(np.complex128)[..., 0]
+    field = np.fft.irfft2(white * amplitude, s=(rows, cols))
     if step > 1:
         size = (cols * step, rows * step)
-        field = np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_CUBIC), np.float32)
+        field = np.asarray(cv2.resize(field, size, interpolation=cv2.INTER_CUBIC), np.float64)
     return _standardised(field[: shape[0], : shape[1]])
 
 
@@ -266,14 +270,14 @@ def _smooth(
     shape: tuple[int, int], rng: np.random.Generator, down: int, across: int | None = None
 ) -> Field:
     """Smooth field with about `down` by `across` bumps, unit variance at its knots."""
-    knots = rng.standard_normal((down + 1, (across or down) + 1), np.float32)
+    knots = draw_normal(rng, (down + 1, (across or down) + 1))
     field = cv2.resize(knots, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.asarray(field, np.float32)
+    return np.asarray(field, np.float64)
 
 
 def _standardised(field: Field) -> Field:
     mean, deviation = cv2.meanStdDev(field)
-    return (field - np.float32(mean[0, 0])) / np.float32(deviation[0, 0] + 1e-6)
+    return (field - mean[0, 0]) / (deviation[0, 0] + 1e-6)
 
 
 def _profile(width: int, rng: np.random.Generator, beta: float) -> Field:
@@ -283,12 +287,12 @@ def _profile(width: int, rng: np.random.Generator, beta: float) -> Field:
     white = rng.standard_normal((frequency.size, 2)).view(np.complex128)[:, 0]
     white[0] = 0.0
     line = np.fft.irfft(white * frequency ** (-beta / 2), 2 * width)[:width]
-    return ((line - line.mean()) / (line.std() + 1e-9)).astype(np.float32)
+    return np.asarray((line - line.mean()) / (line.std() + 1e-9))
 
 
 def _grid(shape: tuple[int, int]) -> tuple[Field, Field]:
-    rows = np.arange(shape[0], dtype=np.float32)[:, None]
-    cols = np.arange(shape[1], dtype=np.float32)[None, :]
+    rows = np.arange(shape[0], dtype=np.float64)[:, None]
+    cols = np.arange(shape[1], dtype=np.float64)[None, :]
     return rows, cols
 
 
@@ -298,30 +302,30 @@ def _warped(field: Field, rng: np.random.Generator, reach: float, cells: int) ->
     rows, cols = _grid(shape)
     warped = cv2.remap(
         field,
-        cols + reach * _smooth(shape, rng, cells),
-        rows + reach * _smooth(shape, rng, cells),
+        (cols + reach * _smooth(shape, rng, cells)).astype(np.float32),
+        (rows + reach * _smooth(shape, rng, cells)).astype(np.float32),
         cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_REFLECT_101,
     )
-    return np.asarray(warped, np.float32)
+    return np.asarray(warped, np.float64)
 
 
 def _ramp(value: Field, low: float, high: float) -> Field:
     """Smoothstep from 0 at `low` to 1 at `high`."""
-    t = np.clip((value - np.float32(low)) / np.float32(high - low), 0, 1)
+    t = np.clip((value - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
 
 def _softened(field: Field, sigma: float) -> Field:
-    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float32)
+    return np.asarray(cv2.GaussianBlur(field, (0, 0), sigma), np.float64)
 
 
 def _relief(height: Field, rng: np.random.Generator) -> Field:
     """Slope of a height field towards a random upper side light, unit variance."""
     angle = rng.uniform(0.15, 0.85) * math.pi
-    down = cv2.Sobel(height, cv2.CV_32F, 0, 1, ksize=3)
-    right = cv2.Sobel(height, cv2.CV_32F, 1, 0, ksize=3)
-    return _standardised(np.float32(math.sin(angle)) * down + np.float32(math.cos(angle)) * right)
+    down = cv2.Sobel(height, cv2.CV_64F, 0, 1, ksize=3)
+    right = cv2.Sobel(height, cv2.CV_64F, 1, 0, ksize=3)
+    return _standardised(math.sin(angle) * down + math.cos(angle) * right)
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
@@ -346,7 +350,7 @@ def _toned(
         (215.0 - mean) / max(float(high), 1e-3),
         (mean - 6.0) / max(-float(low), 1e-3),
     )
-    toned = np.float32(mean) + np.float32(deviation) * field
+    toned = mean + deviation * field
     return np.clip(toned, 1.0, 248.0)
 
 
@@ -362,10 +366,10 @@ def _horizon_glow(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     roll = math.tan(rng.normal(0.0, 0.06))
     bottom = math.radians(rng.uniform(0.5, 25.0))
     span = math.radians(rng.uniform(4.0, 40.0))
-    height = 1 - (rows + np.float32(roll) * (cols - shape[1] / 2)) / shape[0]
-    elevation = np.maximum(np.float32(bottom) + np.float32(span) * height, np.float32(0.003))
+    height = 1 - (rows + roll * (cols - shape[1] / 2)) / shape[0]
+    elevation = np.maximum(bottom + span * height, 0.003)
     depth = rng.uniform(0.05, 0.5)
-    return 1 - np.exp(-np.float32(depth) / np.sin(elevation))
+    return 1 - np.exp(-depth / np.sin(elevation))
 
 
 def _clear(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
@@ -373,11 +377,11 @@ def _clear(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     haze = _fractal(
         shape, rng, rng.uniform(2.8, 3.6), rng.uniform(1.0, 4.0), rng.normal(0.0, 0.3), step=2
     )
-    picture = glow + np.float32(_log_uniform(rng, 0.04, 0.6)) * haze
+    picture = glow + _log_uniform(rng, 0.04, 0.6) * haze
     if rng.random() < 0.3:
         opacity, body = _cloud(shape, rng, cover=rng.uniform(0.05, 0.2))
-        picture = picture + np.float32(rng.uniform(0.5, 3.0)) * opacity * body
-    return Scene(_toned(picture, rng, (3.5, 30.0), (45.0, 165.0)), np.ones(shape, np.float32))
+        picture = picture + rng.uniform(0.5, 3.0) * opacity * body
+    return Scene(_toned(picture, rng, (3.5, 30.0), (45.0, 165.0)), np.ones(shape, np.float64))
 
 
 def _cloud(shape: tuple[int, int], rng: np.random.Generator, cover: float) -> tuple[Field, Field]:
@@ -397,40 +401,40 @@ def _cloud(shape: tuple[int, int], rng: np.random.Generator, cover: float) -> tu
     if billow:
         # Folded noise makes the round heads of convection.
         folded = np.abs(_fractal(shape, rng, beta - 0.5, stretch, step=2))
-        thickness = thickness + np.float32(billow) * (np.float32(0.8) - folded)
+        thickness = thickness + billow * (0.8 - folded)
     edge = NormalDist().inv_cdf(1 - cover)
     opacity = _ramp(thickness, edge - softness / 2, edge + softness)
-    depth = np.clip(thickness - np.float32(edge), 0, 2)
+    depth = np.clip(thickness - edge, 0, 2)
     rim = 4 * opacity * (1 - opacity)
     body = (
-        np.float32(0.6)
-        + np.float32(rng.uniform(0.1, 0.4)) * depth
-        + np.float32(rng.uniform(0.0, 0.25)) * rim
-        + np.float32(rng.uniform(0.03, 0.2)) * detail
+        0.6
+        + rng.uniform(0.1, 0.4) * depth
+        + rng.uniform(0.0, 0.25) * rim
+        + rng.uniform(0.03, 0.2) * detail
     )
     if billow and rng.random() < 0.6:
         heads = _softened(thickness, max(side / 60, 0.6))
-        body += np.float32(rng.uniform(0.03, 0.12)) * np.tanh(_relief(heads, rng))
+        body += rng.uniform(0.03, 0.12) * np.tanh(_relief(heads, rng))
     return opacity, body
 
 
 def _cloudy(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
-    picture = np.float32(rng.uniform(0.1, 0.5)) * _horizon_glow(shape, rng)
+    picture = rng.uniform(0.1, 0.5) * _horizon_glow(shape, rng)
     for cover in rng.uniform(0.25, 0.85, int(rng.integers(1, 3))):
         opacity, body = _cloud(shape, rng, cover)
         picture = picture * (1 - opacity) + opacity * body
     if rng.random() < 0.15:
         picture = -picture  # short-wave cameras and cold cloud tops: dark cloud before bright sky
-    return Scene(_toned(picture, rng, (12.0, 65.0), (55.0, 160.0)), np.ones(shape, np.float32))
+    return Scene(_toned(picture, rng, (12.0, 65.0), (55.0, 160.0)), np.ones(shape, np.float64))
 
 
 def _sky(shape: tuple[int, int], rng: np.random.Generator) -> Field:
     """Sky above a landscape, about 0 to 1."""
-    sky = np.float32(rng.uniform(0.1, 0.6)) * _horizon_glow(shape, rng)
+    sky = rng.uniform(0.1, 0.6) * _horizon_glow(shape, rng)
     if rng.random() < 0.5:
         opacity, body = _cloud(shape, rng, rng.uniform(0.1, 0.7))
-        opacity = opacity * np.float32(rng.uniform(0.2, 0.9))
-        sky = sky * (1 - opacity) + opacity * body * np.float32(rng.uniform(0.4, 1.0))
+        opacity = opacity * rng.uniform(0.2, 0.9)
+        sky = sky * (1 - opacity) + opacity * body * rng.uniform(0.4, 1.0)
     return sky
 
 
@@ -465,15 +469,15 @@ def _plane(
     """
     rows, cols = _grid(shape)
     roll = math.tan(rng.normal(0.0, 0.02))
-    below = rows - np.float32(horizon) - np.float32(roll) * (cols - np.float32(shape[1] / 2))
+    below = rows - horizon - roll * (cols - shape[1] / 2)
     length = max(shape) * rng.uniform(*focal)
     height = (shape[0] - horizon) / unit
-    depth = (height / np.maximum(below, np.float32(0.5))).astype(np.float32)
+    depth = height / np.maximum(below, 0.5)
     return _Plane(
         below=below,
         far=depth * length,
-        aside=depth * (cols - np.float32(shape[1] / 2)),
-        footprint=np.square(depth[:, shape[1] // 2, None]) * np.float32(length / height),
+        aside=depth * (cols - shape[1] / 2),
+        footprint=np.square(depth[:, shape[1] // 2, None]) * (length / height),
     )
 
 
@@ -484,27 +488,27 @@ def _plane_texture(
     shape = (plane.below.shape[0], plane.below.shape[1])
     side = 128
     tile = _tile(side, rng, stretch)
-    texture = np.zeros(shape, np.float32)
+    texture = np.zeros(shape, np.float64)
     for octave in range(octaves):
         length = 2.0**octave
-        weight = np.exp(-np.square(plane.footprint / np.float32(0.7 * length)))
+        weight = np.exp(-np.square(plane.footprint / (0.7 * length)))
         rows_seen = np.flatnonzero(weight > 0.03)
         if not rows_seen.size:
             continue
         seen = slice(int(rows_seen[0]), None)
         # Eight waves to the tile.
-        scale = np.float32(side / 8 / length)
-        shift = rng.uniform(0, side, 2).astype(np.float32)
+        scale = side / 8 / length
+        shift = rng.uniform(0, side, 2)
         u = plane.aside[seen] * scale + shift[0]
         v = plane.far[seen] * scale + shift[1]
         wave = cv2.remap(
             tile,
-            u - side * np.floor(u / side),
-            v - side * np.floor(v / side),
+            (u - side * np.floor(u / side)).astype(np.float32),
+            (v - side * np.floor(v / side)).astype(np.float32),
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_WRAP,
         )
-        texture[seen] += np.float32(length**roughness) * weight[seen] * wave
+        texture[seen] += length**roughness * weight[seen] * wave
     return texture
 
 
@@ -514,7 +518,7 @@ def _tile(side: int, rng: np.random.Generator, stretch: float) -> Field:
     fx = np.fft.rfftfreq(side) * side * stretch
     band = np.exp(-np.square(np.log2(np.hypot(fy, fx) / 8 + 1e-9) / 0.6))
     white = rng.standard_normal((side, side // 2 + 1, 2)).view(np.complex128)[..., 0]
-    return _standardised(np.fft.irfft2(white * band, s=(side, side)).astype(np.float32))
+    return _standardised(np.fft.irfft2(white * band, s=(side, side)))
 
 
 def _sea(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
@@ -522,26 +526,26 @@ def _sea(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     horizon = height * rng.uniform(-0.4, 0.55)
     plane = _plane(shape, rng, horizon, width * _log_uniform(rng, 0.008, 0.05), (2.0, 6.0))
     waves = _plane_texture(plane, rng, 5, rng.uniform(-0.3, 0.2), rng.uniform(0.5, 1.0))
-    waves = waves + np.float32(0.5) * _smooth(shape, rng, 40, 4)
+    waves = waves + 0.5 * _smooth(shape, rng, 40, 4)
     _, cols = _grid(shape)
-    away = np.clip(plane.below / np.float32(height - horizon), 0, 1)
+    away = np.clip(plane.below / (height - horizon), 0, 1)
     # Reflected sky near the horizon, the water's own emission below: reflectance rises at grazing.
-    water = np.float32(rng.uniform(-0.5, 0.6)) * np.sqrt(away)
-    water = water + np.float32(rng.uniform(0.03, 0.15)) * np.exp(np.float32(0.35) * waves)
+    water = rng.uniform(-0.5, 0.6) * np.sqrt(away)
+    water = water + rng.uniform(0.03, 0.15) * np.exp(0.35 * waves)
     if rng.random() < 0.4:
         middle = width * rng.uniform(0.1, 0.9)
-        spread = np.float32(width * rng.uniform(0.1, 0.35)) * (np.float32(0.5) + away)
-        path = np.exp(-np.square((cols - np.float32(middle)) / spread) / 2)
-        facets = np.maximum(waves + np.float32(rng.uniform(0.0, 1.0)), 0)
-        water = water + np.float32(rng.uniform(0.1, 0.5)) * path * (np.float32(0.4) + facets)
+        spread = width * rng.uniform(0.1, 0.35) * (0.5 + away)
+        path = np.exp(-np.square((cols - middle) / spread) / 2)
+        facets = np.maximum(waves + rng.uniform(0.0, 1.0), 0)
+        water = water + rng.uniform(0.1, 0.5) * path * (0.4 + facets)
     picture = water
     if horizon > -0.02 * height:
-        sky = _sky(shape, rng) + np.float32(rng.uniform(-0.4, 0.4))
+        sky = _sky(shape, rng) + rng.uniform(-0.4, 0.4)
         edge = _ramp(plane.below, -0.7, 0.7)
         picture = sky * (1 - edge) + water * edge
     # Boats sit at and just below the horizon; some aircraft fly above it.
-    sunk = np.exp(-np.maximum(plane.below, 0) / np.float32(0.3 * height))
-    density = np.where(plane.below < 0, np.float32(0.25), sunk)
+    sunk = np.exp(-np.maximum(plane.below, 0) / (0.3 * height))
+    density = np.where(plane.below < 0, 0.25, sunk)
     return Scene(_toned(picture, rng, (9.0, 50.0), (50.0, 150.0)), density)
 
 
@@ -550,15 +554,15 @@ def _ground(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     horizon = height * rng.uniform(-1.5, 0.45)
     plane = _plane(shape, rng, horizon, width * _log_uniform(rng, 0.012, 0.05), (1.0, 3.0))
     land = _fields(plane, rng)
-    land = land + np.float32(_log_uniform(rng, 0.02, 0.12)) * _plane_texture(
+    land = land + _log_uniform(rng, 0.02, 0.12) * _plane_texture(
         plane, rng, 5, rng.uniform(-0.3, 0.25), 1.0
     )
     # Grass and gravel, finer than the pixels of far ground.
-    speckle = _softened(rng.standard_normal(shape, np.float32), 0.8)
-    land = land + np.float32(_log_uniform(rng, 0.02, 0.2)) * speckle
+    speckle = _softened(draw_normal(rng, shape), 0.8)
+    land = land + _log_uniform(rng, 0.02, 0.2) * speckle
     picture = land
     if horizon > 0:
-        sky = _sky(shape, rng) - np.float32(rng.uniform(0.0, 1.0))
+        sky = _sky(shape, rng) - rng.uniform(0.0, 1.0)
         edge = _ramp(plane.below, -0.7, 0.7)
         picture = sky * (1 - edge) + land * edge
     nearest = max(horizon / height, 0.05)
@@ -568,25 +572,25 @@ def _ground(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
             broad = size * rng.uniform(1.0, 4.0)
             _build(picture, rng, broad, size * rng.uniform(0.4, 1.1), float(base))
         _plant_trees(picture, rng, float(base) + 0.3 * size, size)
-    return Scene(_toned(picture, rng, (8.0, 42.0), (65.0, 155.0)), np.ones(shape, np.float32))
+    return Scene(_toned(picture, rng, (8.0, 42.0), (65.0, 155.0)), np.ones(shape, np.float64))
 
 
 def _fields(plane: _Plane, rng: np.random.Generator) -> Field:
     """Fields of different crop, with roads between some of them."""
     angle = rng.uniform(0, math.pi)
-    cos, sin = np.float32(math.cos(angle)), np.float32(math.sin(angle))
-    length = np.float32(_log_uniform(rng, 20.0, 90.0))
+    cos, sin = math.cos(angle), math.sin(angle)
+    length = _log_uniform(rng, 20.0, 90.0)
     shape = (plane.below.shape[0], plane.below.shape[1])
-    bend = np.float32(rng.uniform(0.0, 0.3)) * _smooth(shape, rng, 4)
+    bend = rng.uniform(0.0, 0.3) * _smooth(shape, rng, 4)
     u = (cos * plane.aside + sin * plane.far) / length + bend
-    v = (cos * plane.far - sin * plane.aside) / (length * np.float32(rng.uniform(0.7, 3.0))) - bend
-    crop = rng.normal(0.0, _log_uniform(rng, 0.1, 0.5), (16, 16)).astype(np.float32)
+    v = (cos * plane.far - sin * plane.aside) / (length * rng.uniform(0.7, 3.0)) - bend
+    crop = rng.normal(0.0, _log_uniform(rng, 0.1, 0.5), (16, 16))
     land = crop[np.floor(u).astype(np.int32) & 15, np.floor(v).astype(np.int32) & 15]
     # Fields too far to tell apart blend into one.
-    land *= np.exp(-np.square(plane.footprint / np.float32(0.3 * length)))
+    land *= np.exp(-np.square(plane.footprint / (0.3 * length)))
     if rng.random() < 0.5:
         from_road = np.abs(u - np.round(u)) * length
-        road = np.float32(rng.choice((-1, 1)) * rng.uniform(0.2, 0.5))
+        road = rng.choice((-1, 1)) * rng.uniform(0.2, 0.5)
         land += road * (1 - _ramp(from_road, 0.5, 1.0)) * np.exp(-np.square(plane.footprint))
     return land
 
@@ -594,25 +598,25 @@ def _fields(plane: _Plane, rng: np.random.Generator) -> Field:
 def _plant_trees(picture: Field, rng: np.random.Generator, base: float, size: float) -> None:
     """Draw a line of trees about `size` pixels high that stands on row `base`."""
     height, width = picture.shape
-    cols = np.arange(width, dtype=np.float32)
+    cols = np.arange(width, dtype=np.float64)
     count = int(np.clip(rng.uniform(1.0, 3.0) * width / size, 6, 150))
-    middle = rng.uniform(0, width, (count, 1)).astype(np.float32)
-    tall = rng.uniform(0.3, 1.0, (count, 1)).astype(np.float32) * np.float32(size)
-    broad = tall * rng.uniform(0.25, 0.7, (count, 1)).astype(np.float32) + 1
+    middle = rng.uniform(0, width, (count, 1))
+    tall = rng.uniform(0.3, 1.0, (count, 1)) * size
+    broad = tall * rng.uniform(0.25, 0.7, (count, 1)) + 1
     crown = (tall * (1 - np.square((cols - middle) / broad))).max(axis=0)
-    crown = np.maximum(crown, np.float32(rng.uniform(-0.2, 0.4) * size))
-    crown += np.float32(rng.uniform(0.04, 0.12) * size) * _profile(width, rng, 1.2)
-    foot = np.float32(base) + np.float32(rng.normal(0.0, 0.03)) * (cols - np.float32(width / 2))
+    crown = np.maximum(crown, rng.uniform(-0.2, 0.4) * size)
+    crown += (rng.uniform(0.04, 0.12) * size) * _profile(width, rng, 1.2)
+    foot = base + rng.normal(0.0, 0.03) * (cols - width / 2)
     start, stop = max(int((foot - crown).min()), 0), min(int(foot.max()) + 2, height)
     if stop <= start + 1:
         return
-    rows = np.arange(start, stop, dtype=np.float32)[:, None]
+    rows = np.arange(start, stop, dtype=np.float64)[:, None]
     above = rows - foot + crown
     inside = _ramp(above, -0.7, 0.7) * (1 - _ramp(rows - foot, -0.7, 0.7))
-    leaves = rng.standard_normal((stop - start, width), np.float32)
+    leaves = draw_normal(rng, (stop - start, width))
     leaves = _softened(leaves, max(size / 14, 0.7))
-    tone = np.float32(rng.normal(0.1, 0.3)) + np.float32(0.08) * _standardised(leaves)
-    tone = tone - np.float32(rng.uniform(0.0, 0.3)) * np.minimum(above / np.float32(size), 1)
+    tone = rng.normal(0.1, 0.3) + 0.08 * _standardised(leaves)
+    tone = tone - rng.uniform(0.0, 0.3) * np.minimum(above / size, 1)
     picture[start:stop] += inside * (tone - picture[start:stop])
 
 
@@ -620,29 +624,29 @@ def _mountain(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     height, width = shape
     rows, _ = _grid(shape)
     picture = _sky(shape, rng)
-    density = np.ones(shape, np.float32)
-    air = np.float32(rng.uniform(0.1, 0.6))
-    near = np.float32(rng.uniform(-0.3, 1.1))
+    density = np.ones(shape, np.float64)
+    air = rng.uniform(0.1, 0.6)
+    near = rng.uniform(-0.3, 1.1)
     slopes = _fractal(
         shape, rng, rng.uniform(3.2, 3.8), rng.uniform(1.3, 3.0), rng.uniform(0.8, 2.3), step=2
     )
     # Ridges are the folds of the field; erosion leaves them sharp.
     ridges = _softened(-np.abs(slopes), max(min(shape) / 250, 0.6))
-    light = np.tanh(np.float32(0.6) * _relief(ridges, rng)) + np.float32(0.5) * slopes
+    light = np.tanh(0.6 * _relief(ridges, rng)) + 0.5 * slopes
     layers = int(rng.integers(1, 5))
     first = rng.uniform(0.25, 0.65)
     for layer in range(layers):
-        nearness = np.float32((layer + 1) / layers)
+        nearness = (layer + 1) / layers
         base = height * (first + (0.95 - first) * layer / layers)
-        rise = np.float32(height * rng.uniform(0.03, 0.13))
-        crest = np.float32(base) - rise * _profile(width, rng, rng.uniform(2.6, 3.6))
+        rise = height * rng.uniform(0.03, 0.13)
+        crest = base - rise * _profile(width, rng, rng.uniform(2.6, 3.6))
         start = min(max(int(crest.min()) - 1, 0), height - 1)
         under = rows[start:] - crest
         edge = _ramp(under, -0.6, 0.6)
-        relief = nearness * np.float32(rng.uniform(0.03, 0.14))
-        rock = air + (near - air) * nearness
-        rock = rock + relief * light[start:, :: int(rng.choice((-1, 1)))]
-        rock -= np.float32(0.15) * nearness * _ramp(under, 0.0, 0.4 * height)
+        relief = nearness * rng.uniform(0.03, 0.14)
+        far = air + (near - air) * nearness
+        rock = far + relief * light[start:, :: int(rng.choice((-1, 1)))]
+        rock -= 0.15 * nearness * _ramp(under, 0.0, 0.4 * height)
         picture[start:] += edge * (rock - picture[start:])
         density[start:][under > 0] = 0.4
     if rng.random() < 0.4:
@@ -653,7 +657,7 @@ def _mountain(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
 
 def _urban(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     height, width = shape
-    picture = _sky(shape, rng) * np.float32(rng.uniform(0.05, 0.4))
+    picture = _sky(shape, rng) * rng.uniform(0.05, 0.4)
     sky = picture.copy()
     ground = height * rng.uniform(0.8, 1.3)
     scale = _log_uniform(rng, 0.15, 0.6)
@@ -666,17 +670,17 @@ def _urban(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
             _build(picture, rng, broad, tall, ground - 0.1 * height * (1 - nearness))
     if ground < height:
         yard = _smooth((height - int(ground), width), rng, 3, 5)
-        picture[int(ground) :] = np.float32(rng.uniform(0.1, 0.8)) + np.float32(0.08) * yard
+        picture[int(ground) :] = rng.uniform(0.1, 0.8) + 0.08 * yard
     if rng.random() < 0.6:
         size = height * rng.uniform(0.06, 0.25)
         _plant_trees(picture, rng, min(ground, height) + 0.2 * size, size)
     built = picture != sky
-    stains = np.float32(rng.uniform(0.01, 0.04)) * _fractal(shape, rng, 2.6, step=2)
+    stains = rng.uniform(0.01, 0.04) * _fractal(shape, rng, 2.6, step=2)
     picture = picture + stains * built
     lean = _lean(shape, rng)
     picture = _leaned(picture, lean)
-    hidden = _leaned(built.astype(np.float32), lean) > 0.5
-    density = np.where(hidden, np.float32(0.2), np.float32(1.0))
+    hidden = _leaned(built.astype(np.float64), lean) > 0.5
+    density = np.where(hidden, 0.2, 1.0)
     return Scene(_toned(picture, rng, (28.0, 68.0), (30.0, 130.0)), density)
 
 
@@ -692,7 +696,7 @@ def _lean(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float6
 def _leaned(picture: Field, lean: NDArray[np.float64]) -> Field:
     size = (picture.shape[1], picture.shape[0])
     leaned = cv2.warpPerspective(picture, lean, size, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(leaned, np.float32)
+    return np.asarray(leaned, np.float64)
 
 
 def _build(
@@ -735,16 +739,16 @@ def _face(
     if not (rows.size and cols.size):
         return
     pitch = storey * rng.uniform(0.7, 1.6)
-    glass_rows = ((rows - top) / storey % 1 > rng.uniform(0.35, 0.65)).astype(np.float32)
-    glass_cols = ((cols - left) / pitch % 1 > rng.uniform(0.3, 0.6)).astype(np.float32)
+    glass_rows = ((rows - top) / storey % 1 > rng.uniform(0.35, 0.65)).astype(np.float64)
+    glass_cols = ((cols - left) / pitch % 1 > rng.uniform(0.3, 0.6)).astype(np.float64)
     # Every window has its own temperature.
     panes = (
         ((rows - top) // storey).astype(np.int64)[:, None] * 7
         + ((cols - left) // pitch).astype(np.int64) * 13
     ) % 32
-    glass = np.float32(window) * rng.normal(1.0, 0.12, 32).astype(np.float32)[panes]
+    glass = window * rng.normal(1.0, 0.12, 32)[panes]
     drift = rng.normal(0.0, 0.12) * ((rows - top) / max(bottom - top, 1) - 0.5)
-    face = (wall * (1 + drift)).astype(np.float32)[:, None]
+    face = (wall * (1 + drift))[:, None]
     opening = glass_rows[:, None] * glass_cols
     area = picture[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
     area[:] = face + opening * (glass - face)
@@ -795,7 +799,7 @@ def _draw_target(sigma: tuple[float, float], blur_sigma: float, rng: np.random.G
     if blur_sigma > 0:
         shape = np.asarray(cv2.GaussianBlur(shape, (0, 0), blur_sigma * _SUPERSAMPLING))
     pixels = shape.reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING).mean(axis=(1, 3))
-    return (pixels / pixels.max()).astype(np.float32)
+    return np.asarray(pixels / pixels.max())
 
 
 def _sign(polarity: Polarity, rng: np.random.Generator) -> int:
@@ -832,9 +836,9 @@ def _places(scene: Scene, signal: Field, sensor: Sensor, rng: np.random.Generato
     square = cv2.sqrBoxFilter(signal, -1, window)
     return _Places(
         total=np.cumsum(density, dtype=np.float64),
-        mean=np.asarray(mean, np.float32),
-        clutter=np.sqrt(np.maximum(square - mean * mean, np.float32(0.04))),
-        under=np.asarray(cv2.blur(signal, (5, 5)), np.float32),
+        mean=np.asarray(mean, np.float64),
+        clutter=np.sqrt(np.maximum(square - mean * mean, 0.04)),
+        under=np.asarray(cv2.blur(signal, (5, 5)), np.float64),
     )
 
 
@@ -904,8 +908,8 @@ def _insert(
     own = _brightest_part(lift)
     around = _neighbourhood(own) & ~mask[crop] & ~own
     peak, ratio = _peak(signal[crop], lift, own, around, sign, scr)
-    irradiance[crop] += np.float32(peak) * lift
-    signal[crop] += np.float32(peak) * lift
+    irradiance[crop] += peak * lift
+    signal[crop] += peak * lift
     mask[crop] |= own
     return ratio
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synth.frames import Frame
 
-Field = NDArray[np.float32]
+Field = NDArray[np.float64]
 
 MIN_SIDE = 16
 
@@ -46,13 +46,13 @@ class Sensor:
         Lag-1 correlation of the temporal noise along rows and along columns.
     blur_sigma : float
         Standard deviation of the Gaussian optical PSF in pixels.
-    gain : (H, W) ndarray of float32
+    gain : (H, W) ndarray of float64
         Response of each pixel, near 1.
-    offset : (H, W) ndarray of float32
+    offset : (H, W) ndarray of float64
         Fixed pattern in 8-bit DN: columns, rows and low-frequency shading.
     defects : (N,) ndarray of int64
         Flat indices of the pixels that do not respond to light.
-    defect_levels : (N,) ndarray of float32
+    defect_levels : (N,) ndarray of float64
         What those pixels read, in 8-bit DN: dead ones near 0, hot ones high.
     """
 
@@ -118,7 +118,7 @@ def make_sensor(
     Examples
     --------
     >>> sensor = make_sensor((48, 64), np.random.default_rng(0), bits=14)
-    >>> frame = expose(sensor, np.full((48, 64), 100, np.float32), np.random.default_rng(1))
+    >>> frame = expose(sensor, np.full((48, 64), 100.0), np.random.default_rng(1))
     >>> frame.shape, frame.dtype.name
     ((48, 64), 'uint16')
     """
@@ -140,10 +140,10 @@ def make_sensor(
 
     columns = rng.normal(0.0, column_sigma, width)
     rows = rng.normal(0.0, row_sigma, (height, 1))
-    coarse = rng.standard_normal((4, 4)).astype(np.float32)
+    coarse = rng.standard_normal((4, 4))
     shading = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
     offset = columns + rows + _SHADING_PER_COLUMN_SIGMA * column_sigma * (shading - shading.mean())
-    gain = 1.0 + _GAIN_SIGMA * rng.standard_normal(shape, np.float32)
+    gain = 1.0 + _GAIN_SIGMA * draw_normal(rng, shape)
     count = round(dead_fraction * height * width)
     defects = np.sort(rng.choice(height * width, count, replace=False))
     levels = rng.uniform(0.0, 12.0, count)
@@ -153,11 +153,26 @@ def make_sensor(
         temporal_sigma=float(temporal_sigma),
         correlation=float(rng.uniform(*_CORRELATION_RANGE)),
         blur_sigma=float(blur_sigma),
-        gain=gain.astype(np.float32),
-        offset=offset.astype(np.float32),
+        gain=gain,
+        offset=offset,
         defects=defects,
-        defect_levels=levels.astype(np.float32),
+        defect_levels=levels,
     )
+
+
+def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Field:
+    """Draw standard normal values, in single precision, which takes half the time.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    shape : tuple of int
+
+    Returns
+    -------
+    ndarray of float64
+    """
+    return rng.standard_normal(shape, np.float32).astype(np.float64)
 
 
 def expose(sensor: Sensor, radiance: Field, rng: np.random.Generator) -> Frame:
@@ -166,7 +181,7 @@ def expose(sensor: Sensor, radiance: Field, rng: np.random.Generator) -> Frame:
     Parameters
     ----------
     sensor : Sensor
-    radiance : (H, W) ndarray of float32
+    radiance : (H, W) ndarray of float64
         The scene before the optics, in DN of 8-bit data, 0 to 255.
     rng : numpy.random.Generator
         Draws the temporal noise.
@@ -191,11 +206,11 @@ def blur(sensor: Sensor, radiance: Field) -> Field:
     Parameters
     ----------
     sensor : Sensor
-    radiance : (H, W) ndarray of float32
+    radiance : (H, W) ndarray of float64
 
     Returns
     -------
-    (H, W) ndarray of float32
+    (H, W) ndarray of float64
         Irradiance on the detector, in the units of `radiance`.
 
     Raises
@@ -208,7 +223,7 @@ def blur(sensor: Sensor, radiance: Field) -> Field:
     if sensor.blur_sigma == 0:
         return radiance
     blurred = cv2.GaussianBlur(radiance, (0, 0), sensor.blur_sigma)
-    return np.asarray(blurred, np.float32)
+    return np.asarray(blurred, np.float64)
 
 
 def temporal_noise(sensor: Sensor, rng: np.random.Generator) -> Field:
@@ -221,15 +236,15 @@ def temporal_noise(sensor: Sensor, rng: np.random.Generator) -> Field:
 
     Returns
     -------
-    (H, W) ndarray of float32
+    (H, W) ndarray of float64
         Dimensionless; `respond` scales it by the signal.
     """
-    white = rng.standard_normal(sensor.shape, np.float32)
+    white = draw_normal(rng, sensor.shape)
     # The kernel (c, 1, c) has lag-1 correlation 2c / (1 + 2c²).
     rho = sensor.correlation
     side = rho / (1.0 + np.sqrt(1.0 - 2.0 * rho * rho))
-    kernel = np.array([side, 1.0, side], np.float32) / np.sqrt(1.0 + 2.0 * side * side)
-    return np.asarray(cv2.sepFilter2D(white, -1, kernel, kernel), np.float32)
+    kernel = np.array([side, 1.0, side]) / np.sqrt(1.0 + 2.0 * side * side)
+    return np.asarray(cv2.sepFilter2D(white, -1, kernel, kernel), np.float64)
 
 
 def respond(sensor: Sensor, irradiance: Field, noise: Field) -> Field:
@@ -242,18 +257,18 @@ def respond(sensor: Sensor, irradiance: Field, noise: Field) -> Field:
     Parameters
     ----------
     sensor : Sensor
-    irradiance : (H, W) ndarray of float32
+    irradiance : (H, W) ndarray of float64
         DN of 8-bit data.
-    noise : (H, W) ndarray of float32
+    noise : (H, W) ndarray of float64
         From `temporal_noise`.
 
     Returns
     -------
-    (H, W) ndarray of float32
+    (H, W) ndarray of float64
         DN of 8-bit data, neither rounded nor clipped.
     """
-    photons = np.maximum(irradiance, 0) * np.float32(_PHOTON_SHARE / _HALF_RANGE)
-    sigma = np.float32(sensor.temporal_sigma) * np.sqrt(photons + np.float32(1 - _PHOTON_SHARE))
+    photons = np.maximum(irradiance, 0) * (_PHOTON_SHARE / _HALF_RANGE)
+    sigma = sensor.temporal_sigma * np.sqrt(photons + (1 - _PHOTON_SHARE))
     signal = irradiance * sensor.gain + sensor.offset + sigma * noise
     signal.flat[sensor.defects] = sensor.defect_levels
     return signal
@@ -265,7 +280,7 @@ def quantise(sensor: Sensor, signal: Field) -> Frame:
     Parameters
     ----------
     sensor : Sensor
-    signal : (H, W) ndarray of float32
+    signal : (H, W) ndarray of float64
         DN of 8-bit data.
 
     Returns
@@ -273,6 +288,6 @@ def quantise(sensor: Sensor, signal: Field) -> Frame:
     (H, W) ndarray of uint8 or uint16
         DN between 0 and 2**bits − 1.
     """
-    counts = np.rint(signal * np.float32(sensor.dn_per_level))
+    counts = np.rint(signal * sensor.dn_per_level)
     clipped = np.clip(counts, 0, 2**sensor.bits - 1)
     return clipped.astype(np.uint8) if sensor.bits == 8 else clipped.astype(np.uint16)

@@ -297,7 +297,7 @@ def offsets_of(
     Returns
     -------
     (n, 2) ndarray of float64
-        Rows and columns from image to mask, in pixels.
+        Rows and columns from image to mask, in pixels, to 0.001.
     """
     offsets = np.zeros((len(targets), 2))
     border = _REACH + _MARGIN
@@ -320,7 +320,8 @@ def offsets_of(
         if fit[row, col] > 0:
             shown = row + _peak(fit[:, col], int(row)), col + _peak(fit[row], int(col))
             offsets[target.index] = _REACH - np.array(shown)
-    return offsets + 0.0
+    # To a thousandth of a pixel: further digits depend on the processor, and noise says more.
+    return np.round(offsets, 3) + 0.0
 
 
 def _measure_signal(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from pipelines.card import code_span, plain_text
 from pipelines.errors import FetchError, StoreError
 from pipelines.export import write_set
 from pipelines.fetch.download import Patience, discard, download, keep
@@ -318,10 +319,10 @@ def _origin(
         f"{public.title}, from {public.by_hand}.",
         f"Cite {public.paper}.",
         f"Licence: {public.licence}.",
-        f"Split: {split}.",
+        f"Split: {plain_text(split)}.",
         pixels,
         "Images are grey, masks hold 0 and 255; else nothing was changed.",
-        *(f"The mask of {id_} was brought to the size of its image." for id_ in refit),
+        *(f"The mask of {code_span(id_)} was brought to the size of its image." for id_ in refit),
     ]
 
 

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from pipelines.errors import FetchError, StoreError
+from pipelines.names import parts_inside
 from synth.frames import SUFFIXES
 
 _CHUNK = 1 << 18
@@ -238,11 +239,12 @@ def _write_all(
 def _parts(name: str, budget: _Budget) -> tuple[str, ...]:
     """The parts of a member's name; tools of another system write it with backslashes."""
     plain = name.replace("\\", "/")
-    parts = tuple(part for part in plain.split("/") if part not in ("", "."))
-    if plain.startswith("/") or re.match(r"[A-Za-z]:", plain):
+    if re.match(r"[A-Za-z]:", plain):
         raise budget.refuse(f"holds {name!r:.80}, which is no name within a folder")
-    if ".." in parts:
-        raise budget.refuse(f"holds {name!r:.80}, which leads out of the folder")
+    try:
+        parts = parts_inside(plain)
+    except ValueError as error:
+        raise budget.refuse(f"holds {name!r:.80}, {error}") from None
     if len(parts) > _DEEPEST:
         raise budget.refuse(f"holds {name!r:.80}, which lies too deep")
     return parts

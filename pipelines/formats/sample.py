@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.names import link_inside, parts_inside
 from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
@@ -194,20 +194,20 @@ def file_inside(root: Path, name: object, file: Path) -> Path:
     DatasetError
         The name leads outside, over a link, or to nothing.
     """
-    if not isinstance(name, str) or not name or "\\" in name or not name.isprintable():
-        raise DatasetError(file, f"names {name!r:.80}, which is no file's name")
-    parts = name.split("/")
-    if name.startswith("/") or ".." in parts:
-        raise DatasetError(file, f"names {name!r:.80}, which leads out of the folder")
-    path = root
-    for part in parts:
-        path = path / part
-        try:
-            kind = path.lstat().st_mode
-        except OSError:
-            raise DatasetError(file, f"names {name!r:.80}, which is not in {root}") from None
-        if stat.S_ISLNK(kind):
-            raise DatasetError(path, "is a link, which is not followed; put the file in its place")
+    try:
+        parts = parts_inside(name)
+        if "\\" in "".join(parts) or not "".join(parts).isprintable():
+            raise ValueError("which is no file's name")
+    except ValueError as error:
+        raise DatasetError(file, f"names {name!r:.80}, {error}") from None
+    link = link_inside(root, parts)
+    if link is not None:
+        raise DatasetError(link, "is a link, which is not followed; put the file in its place")
+    path = root.joinpath(*parts)
+    try:
+        path.lstat()
+    except OSError:
+        raise DatasetError(file, f"names {name!r:.80}, which is not in {root}") from None
     if not path.is_file():
         raise DatasetError(path, f"is not a file; {file.name} names it")
     return path

@@ -26,6 +26,7 @@ from pipelines.formats.sample import (
     plain_id,
 )
 from pipelines.formats.split_names import split_of
+from pipelines.names import parts_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES
 
@@ -105,8 +106,10 @@ def _members(shard: Path) -> dict[str, dict[str, _Place]]:
                     continue
                 if not member.isreg() or member.issparse():
                     raise DatasetError(shard, f"{name!r:.80} is no plain file; links are no data")
-                if name.startswith("/") or "\\" in name or ".." in name.split("/"):
-                    raise DatasetError(shard, f"{name!r:.80} leads out of the shard")
+                try:
+                    parts_inside(name.replace("\\", "/"))
+                except ValueError as error:
+                    raise DatasetError(shard, f"holds {name!r:.80}, {error}") from None
                 name = name.removeprefix("./")
                 match = re.fullmatch(r"((?:.*/)?[^/.]+)\.([^/]+)", name)
                 if match is None:

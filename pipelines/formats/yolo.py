@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.card import one_line
 from pipelines.config import parse_yaml
 from pipelines.errors import ConfigError
 from pipelines.formats.outlines import fill, outline
@@ -104,7 +105,7 @@ def files(sample: Sample, note: str) -> dict[str, bytes]:
 def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[str, bytes]:
     """``data.yaml``, with paths from its own folder on."""
     there = {entry.split for entry in entries}
-    text = f"# {name}\n"
+    text = f"# {one_line(name)}\n"
     if "train" in there:
         text += "train: images/train\n"
     if "val" in there:

@@ -386,7 +386,8 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
                 element("code", "again.yaml"),
                 " and run ",
                 element("code", f"synth build again.yaml{sources} --out again"),
-                "; the same sources give the same bytes, and so the hashes above.",
+                "; the same sources, versions and processor give the same bytes, and so the hashes "
+                "above.",
             ),
             element("pre", element("code", text)),
         ]

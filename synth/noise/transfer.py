@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -12,18 +14,21 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame
 
-# A tenth is no binary fraction, so 0.1 · 135 + 0.9 · 130 may come out just below 130.5. Half up
-# is meant for the exact value; this is far above the error of the sum, and far below the step of
-# 1/2560 DN between exact values at the published ratios and sizes.
-_TIE = 2.0**-13
+# Roundings on the way from exact value to sum, each of at most half a unit of the sum's last place.
+_ROUNDINGS = 12
 
 
 def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
     """Mix a noise patch into an image: ``ratio · noise + (1 − ratio) · image``.
 
     "Noise displacement" of Lu et al. (TGRS 2024), on an image of any size: the patch is resized
-    bilinearly to the image, the mix is clipped to the image's range and rounded half up, by the
-    exact value.
+    bilinearly to the image, the mix is clipped to the image's range and rounded half up.
+
+    What is rounded is the exact value, where ratio and gain are the decimals that they are written
+    as (0.1 is 1/10). This holds while exact values are further apart than the error of float64:
+    with an enlarged patch of 16 bits, while pixels times the denominator of ratio · gain are fewer
+    than 10⁹; with 8 bits 256 times as many. So the result does not depend on the processor.
+    Beyond that, values closer to a half than the error may round up.
 
     Parameters
     ----------
@@ -69,8 +74,7 @@ class Mixer:
 
     def __init__(self, image: Frame) -> None:
         self._image = image
-        self._precise = np.float32 if image.dtype == np.uint8 else np.float64
-        self._faded: dict[float, NDArray[np.floating]] = {}
+        self._faded: dict[tuple[float, type], NDArray[np.floating]] = {}
 
     def mix(self, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
         """Mix one patch in; parameters, result and errors as `mixup`."""
@@ -82,16 +86,55 @@ class Mixer:
                 f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
                 "from the noise's DN to the image's (--gain), or noise of the same depth"
             )
+        tie, precise = _tie(
+            (patch.shape, image.shape),
+            (patch.dtype, image.dtype),
+            ratio,
+            1.0 if gain is None else gain,
+        )
         # Share and rounding go onto the small patch: resizing is linear and keeps constants.
-        share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=self._precise)
-        noise = resize_patch(share + self._precise(_TIE), image.shape)
-        faded = self._faded.get(ratio)
+        share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
+        noise = resize_patch(share + precise(tie), image.shape)
+        faded = self._faded.get((ratio, precise))
         if faded is None:
-            faded = np.multiply(image, 1.0 - ratio, dtype=self._precise)
-            self._faded = {ratio: faded}
+            faded = np.multiply(image, 1.0 - ratio, dtype=precise)
+            self._faded = {(ratio, precise): faded}
         depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
         # Rounds to the nearest and clips to the range, in the one pass that adds.
         return cast(Frame, cv2.add(faded, noise, dtype=depth))
+
+
+@lru_cache(maxsize=64)
+def _tie(
+    sizes: tuple[tuple[int, ...], tuple[int, ...]],
+    depths: tuple[np.dtype[Any], np.dtype[Any]],
+    ratio: float,
+    gain: float,
+) -> tuple[float, type[np.floating]]:
+    """What to add to a sum so that halves round up, and the type in which that is safe.
+
+    Sizes and depths are those of patch and image. A sum is an integer over an even denominator of
+    at most `finest`. So if it is no half, it is at least 1 / finest away from one. Half of that is
+    added: smaller errors of the sum then change nothing.
+    """
+    share, rest = _decimal(ratio) * _decimal(gain), 1 - _decimal(ratio)
+    finest = math.lcm(share.denominator, rest.denominator, 2)
+    for size, wanted in zip(*sizes, strict=True):
+        finest *= _weights(size, wanted)[1]
+    tie = float(Fraction(1, 2 * finest))
+    noise, image = (int(np.iinfo(depth).max) for depth in depths)
+    error = {
+        precise: _ROUNDINGS * max(float(noise * share), image) * float(np.finfo(precise).eps) / 2
+        for precise in (np.float32, np.float64)
+    }
+    if tie > error[np.float32] and _is_exact(*sizes):
+        return tie, np.float32
+    return max(tie, error[np.float64]), np.float64
+
+
+def _decimal(value: float) -> Fraction:
+    """The number that a float is written as."""
+    return Fraction(repr(float(value)))
 
 
 def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
@@ -113,20 +156,29 @@ def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray
     height, width = shape
     if patch.shape == (height, width):
         return patch.copy()
-    if patch.shape[0] <= height and patch.shape[1] <= width:
+    if _is_exact(patch.shape, shape):
         enlarged = cv2.resize(patch, (width, height), interpolation=cv2.INTER_LINEAR)
         return cast("NDArray[np.floating]", enlarged)
-    rows = _triangle_weights(patch.shape[0], height)
-    cols = _triangle_weights(patch.shape[1], width)
-    return (rows @ patch @ cols.T).astype(patch.dtype)
+    rows, _ = _weights(patch.shape[0], height)
+    cols, _ = _weights(patch.shape[1], width)
+    return (rows @ (patch @ cols.T)).astype(patch.dtype, copy=False)
+
+
+def _is_exact(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether all lines become a power of two as many, so that weights are exact in float32."""
+    return all(
+        new % old == 0 and (new // old).bit_count() == 1
+        for old, new in zip(shape, wanted, strict=True)
+    )
 
 
 @lru_cache(maxsize=64)
-def _triangle_weights(size: int, wanted: int) -> NDArray[np.float64]:
-    """(wanted, size) matrix of bilinear weights, widened where it shrinks."""
-    factor = size / wanted
-    support = max(factor, 1.0)
-    centre = (np.arange(wanted)[:, None] + 0.5) * factor
-    distance = np.abs(np.arange(size)[None, :] + 0.5 - centre) / support
-    weights = np.maximum(1.0 - distance, 0.0)
-    return weights / weights.sum(axis=1, keepdims=True)
+def _weights(size: int, wanted: int) -> tuple[NDArray[np.float64], int]:
+    """(wanted, size) matrix of bilinear weights, widened where it shrinks; largest denominator."""
+    centre = (2 * np.arange(wanted)[:, None] + 1) * size
+    distance = np.abs((2 * np.arange(size)[None, :] + 1) * wanted - centre)
+    # In integers up to the one division, so that each weight is right to its last digit.
+    parts = np.maximum(2 * max(size, wanted) - distance, 0)
+    sums = parts.sum(axis=1, keepdims=True)
+    common = np.gcd.reduce(parts, axis=1, keepdims=True)
+    return parts / sums, int((sums // common).max())

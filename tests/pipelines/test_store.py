@@ -288,6 +288,51 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, kind: str) -> None:
         finished(out, description())
 
 
+def rename_in_manifest(out: Path, before: str, after: str) -> None:
+    """Let the manifest name another file; every hash of the set is right again."""
+    manifest = out / MANIFEST
+    manifest.write_text(manifest.read_text().replace(json.dumps(before), json.dumps(after)))
+    found = read_description(out)
+    files = found["files"] | {MANIFEST: sha256(manifest.read_bytes())}
+    body = {key: value for key, value in found.items() if key != "sha256"}
+    (out / DESCRIPTION).write_bytes(describe(body | {"files": files}))
+
+
+@pytest.mark.parametrize("name", ["../a.png", "images/../../a.png", "{outside}/a.png", "/dev/zero"])
+def test_a_manifest_that_names_a_file_outside_is_refused(tmp_path: Path, name: str) -> None:
+    out, name = tmp_path / "out", name.replace("{outside}", str(tmp_path))
+    build(out)
+    # Only its place is wrong with it.
+    (out / "images" / "a.png").rename(tmp_path / "a.png")
+    rename_in_manifest(out, "images/a.png", name)
+    assert problems(out) == [
+        f"{out / MANIFEST}: names {name!r}, which leads out of the folder; build the set again"
+    ]
+
+
+@pytest.mark.parametrize("key", ["files", "folders"])
+def test_a_description_that_names_a_file_outside_is_refused(tmp_path: Path, key: str) -> None:
+    out = tmp_path / "out"
+    build(out)
+    body = {name: value for name, value in read_description(out).items() if name != "sha256"}
+    body[key] = body.get(key, {}) | {"../x": sha256(b"") if key == "files" else 0}
+    (tmp_path / "x").touch()
+    (out / DESCRIPTION).write_bytes(describe(body))
+    with pytest.raises(StoreError, match=r"dataset\.json: names '\.\./x', which leads out"):
+        read_description(out)
+
+
+@pytest.mark.parametrize("name", ["images/a.png", "images", "50_50/train.txt", MANIFEST])
+def test_a_link_in_a_set_is_no_part_of_it(tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out"
+    build(out)
+    (out / name).rename(tmp_path / "elsewhere")
+    (out / name).symlink_to(tmp_path / "elsewhere")
+    found = problems(out)
+    assert found
+    assert all(f"{out / name}: is a link" in problem for problem in found)
+
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

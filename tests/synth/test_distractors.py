@@ -22,7 +22,7 @@ def test_a_distractor_keeps_away_from_labels_and_is_no_spot(
     frame = simulate_frame("cloud", make_sensor((96, 128), rng, bits=bits), rng, targets=(1, 3))
     made, box = add_distractor(frame.image, frame.mask, kind, draw)
     assert (made.dtype, made.shape) == (frame.image.dtype, frame.image.shape)
-    change = made.astype(np.float32) - frame.image
+    change = made.astype(np.float64) - frame.image
     if box is None:
         assert not change.any()
         return
@@ -50,14 +50,14 @@ def test_most_distractors_find_a_place(kind: Kind) -> None:
 
 @pytest.mark.parametrize("sigma", [0.7, 1.0, 1.5, 2.0])
 def test_a_blur_spot_is_a_spot_and_a_line_is_none(sigma: float) -> None:
-    field = np.zeros((41, 41), np.float32)
+    field = np.zeros((41, 41), np.float64)
     field[20, 20] = 100
     spot = cv2.GaussianBlur(field, (0, 0), sigma)
     assert spot_likeness(spot) > 0.97
     assert spot_likeness(-spot) > 0.97
     field[20, 5:36] = 100
     assert spot_likeness(cv2.GaussianBlur(field, (0, 0), sigma)) < MOST_LIKE_A_SPOT
-    assert spot_likeness(np.zeros((9, 9), np.float32)) == 0
+    assert spot_likeness(np.zeros((9, 9), np.float64)) == 0
 
 
 def test_where_no_place_is_free_nothing_is_added() -> None:

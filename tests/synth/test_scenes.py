@@ -43,7 +43,7 @@ def test_radiance_is_finite_and_varied_and_within_the_range(
     for seed in range(4):
         scene = paint_scene(kind, shape, np.random.default_rng(seed))
         assert scene.radiance.shape == scene.density.shape == shape
-        assert scene.radiance.dtype == scene.density.dtype == np.float32
+        assert scene.radiance.dtype == scene.density.dtype == np.float64
         assert 0 <= scene.radiance.min() < scene.radiance.max() <= 255
         assert scene.density.min() >= 0
         assert 0 < scene.density.max() <= 1

@@ -15,7 +15,7 @@ SHAPE = (96, 128)
 def flat_frames(sensor: Sensor, count: int, level: float = 127.5) -> np.ndarray:
     """Frames of a featureless scene, in DN of 8-bit data."""
     rng = np.random.default_rng(7)
-    scene = np.full(sensor.shape, level, np.float32)
+    scene = np.full(sensor.shape, level, np.float64)
     return np.stack([expose(sensor, scene, rng) for _ in range(count)]) / sensor.dn_per_level
 
 
@@ -31,7 +31,7 @@ def test_any_scene_gives_a_frame_of_the_cameras_shape_and_range(
 ) -> None:
     rng = np.random.default_rng(seed)
     sensor = make_sensor((height, width), rng, bits=bits)
-    scene = rng.uniform(-300, 600, (height, width)).astype(np.float32)
+    scene = rng.uniform(-300, 600, (height, width)).astype(np.float64)
     frame = expose(sensor, scene, rng)
     assert frame.shape == (height, width)
     assert frame.dtype == (np.uint8 if bits == 8 else np.uint16)
@@ -43,7 +43,7 @@ def test_same_generator_state_same_camera_and_frame() -> None:
     frames = []
     for _ in range(2):
         sensor = make_sensor(SHAPE, np.random.default_rng(3), bits=12)
-        scene = np.full(SHAPE, 90, np.float32)
+        scene = np.full(SHAPE, 90, np.float64)
         frames.append(expose(sensor, scene, np.random.default_rng(4)))
     np.testing.assert_array_equal(*frames)
 
@@ -109,14 +109,14 @@ def test_defective_pixels_are_as_many_as_asked_and_blind(fraction: float) -> Non
 
 def test_deeper_bits_scale_the_same_signal() -> None:
     shallow, deep = (make_sensor(SHAPE, np.random.default_rng(6), bits=bits) for bits in (8, 14))
-    scene = np.full(SHAPE, 100, np.float32)
+    scene = np.full(SHAPE, 100, np.float64)
     eight, fourteen = (expose(s, scene, np.random.default_rng(8)) for s in (shallow, deep))
     assert np.abs(fourteen / deep.dn_per_level - eight).max() <= 0.51
 
 
 def test_blur_keeps_energy_and_has_the_psfs_width() -> None:
     sensor = make_sensor((65, 65), np.random.default_rng(0), blur_sigma=1.7)
-    point = np.zeros((65, 65), np.float32)
+    point = np.zeros((65, 65), np.float64)
     point[32, 32] = 1.0
     spot = blur(sensor, point)
     offsets = np.arange(65) - 32.0
@@ -134,8 +134,8 @@ def test_a_camera_without_blur_or_noise_is_transparent() -> None:
         dead_fraction=0.0,
         blur_sigma=0.0,
     )
-    scene = np.tile(np.linspace(0, 250, SHAPE[1], dtype=np.float32), (SHAPE[0], 1))
-    signal = respond(sensor, blur(sensor, scene), np.ones(SHAPE, np.float32))
+    scene = np.tile(np.linspace(0, 250, SHAPE[1], dtype=np.float64), (SHAPE[0], 1))
+    signal = respond(sensor, blur(sensor, scene), np.ones(SHAPE, np.float64))
     np.testing.assert_allclose(signal, scene * sensor.gain, atol=1e-3)
     np.testing.assert_array_equal(quantise(sensor, signal), np.rint(scene * sensor.gain))
 
@@ -162,4 +162,4 @@ def test_small_and_mismatched_shapes_are_errors() -> None:
         make_sensor((15, 40), np.random.default_rng(0))
     sensor = make_sensor((20, 30), np.random.default_rng(0))
     with pytest.raises(ValueError, match="does not fit"):
-        expose(sensor, np.zeros((30, 20), np.float32), np.random.default_rng(0))
+        expose(sensor, np.zeros((30, 20), np.float64), np.random.default_rng(0))

@@ -19,40 +19,89 @@ PUBLISHED = [Fraction(n, 10) for n in (1, 2, 3, 4, 5)]
 depths = st.sampled_from([np.uint8, np.uint16])
 
 
-def enlarged_times(patch: NDArray[np.generic], factor: int) -> NDArray[np.int64]:
-    """Bilinear enlargement by an even integer, times (2 factor)², in exact integers."""
-    return _enlarge_rows(_enlarge_rows(patch.astype(np.int64), factor).T, factor).T
+def enlarged_times(patch: NDArray[np.generic], shape: tuple[int, int]) -> NDArray[np.int64]:
+    """Bilinear enlargement to (H, W), times 4 H W, in exact integers."""
+    return _enlarge_rows(_enlarge_rows(patch.astype(np.int64), shape[0]).T, shape[1]).T
 
 
-def _enlarge_rows(values: NDArray[np.int64], factor: int) -> NDArray[np.int64]:
+def _enlarge_rows(values: NDArray[np.int64], wanted: int) -> NDArray[np.int64]:
     rows = []
-    for row in range(len(values) * factor):
-        # The centre of output pixel `row` lies at (row + 1/2) / factor - 1/2 of the input.
-        position = 2 * row + 1 - factor  # in units of 1 / (2 factor)
-        low, part = divmod(position, 2 * factor)
+    for row in range(wanted):
+        # The centre of output pixel `row` is at (row + 1/2) · size / wanted - 1/2 of the input.
+        position = (2 * row + 1) * len(values) - wanted  # in units of 1 / (2 wanted)
+        low, part = divmod(position, 2 * wanted)
         below = values[min(max(low, 0), len(values) - 1)]
         above = values[min(max(low + 1, 0), len(values) - 1)]
-        rows.append(below * (2 * factor - part) + above * part)
+        rows.append(below * (2 * wanted - part) + above * part)
     return np.array(rows)
 
 
-@given(st.integers(0, 2**32), st.sampled_from(PUBLISHED), depths)
-@settings(max_examples=25, deadline=None)
+def exact_weights(size: int, wanted: int) -> NDArray[np.object_]:
+    """(wanted, size) weights of a bilinear resize, antialiased where it shrinks, as fractions."""
+    step = Fraction(size, wanted)
+    weights = np.full((wanted, size), Fraction(0), object)
+    for line, index in np.ndindex(wanted, size):
+        distance = abs(index + Fraction(1, 2) - (line + Fraction(1, 2)) * step)
+        weights[line, index] = max(1 - distance / max(step, Fraction(1)), Fraction(0))
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(PUBLISHED),
+    depths,
+    st.sampled_from([(32, 32), (16, 16), (13, 31), (1, 7)]),
+    st.sampled_from([(256, 256), (301, 233), (255, 257), (480, 200), (97, 321)]),
+)
+@settings(max_examples=40, deadline=None)
 def test_published_mix_is_the_exact_value_rounded_half_up(
-    seed: int, ratio: Fraction, dtype: type
+    seed: int, ratio: Fraction, dtype: type, size: tuple[int, int], shape: tuple[int, int]
 ) -> None:
     rng = np.random.default_rng(seed)
     top = int(np.iinfo(dtype).max)
-    patch = rng.integers(0, top, (32, 32), endpoint=True).astype(dtype)
-    image = rng.integers(0, top, (256, 256), endpoint=True).astype(dtype)
+    patch = rng.integers(0, top, size, endpoint=True).astype(dtype)
+    image = rng.integers(0, top, shape, endpoint=True).astype(dtype)
     mixed = mixup(image, patch, float(ratio))
     # All terms over one denominator: floor(x + 1/2) in integers.
-    unit = 16**2 * ratio.denominator
-    exact = enlarged_times(patch, 8) * ratio.numerator
-    exact += image.astype(np.int64) * ((ratio.denominator - ratio.numerator) * 16**2)
+    whole = 4 * shape[0] * shape[1]
+    exact = enlarged_times(patch, shape) * ratio.numerator
+    exact += image.astype(np.int64) * ((ratio.denominator - ratio.numerator) * whole)
+    unit = whole * ratio.denominator
     wanted = (2 * exact + unit) // (2 * unit)
     assert mixed.dtype == dtype
     np.testing.assert_array_equal(mixed, wanted)
+
+
+sides = st.tuples(st.integers(1, 21), st.integers(1, 21))
+
+
+@given(
+    st.integers(0, 2**32),
+    st.decimals(0, 1, places=3).map(Fraction),
+    st.sampled_from([None, Fraction(1, 4), Fraction(1, 10), Fraction(3)]),
+    depths,
+    sides,
+    sides,
+)
+@settings(max_examples=40, deadline=None)
+def test_a_mix_of_any_sizes_is_the_exact_value_rounded_half_up(
+    seed: int,
+    ratio: Fraction,
+    gain: Fraction | None,
+    dtype: type,
+    size: tuple[int, int],
+    shape: tuple[int, int],
+) -> None:
+    rng = np.random.default_rng(seed)
+    top = int(np.iinfo(dtype).max)
+    patch = rng.integers(0, top, size, endpoint=True).astype(dtype)
+    image = rng.integers(0, top, shape, endpoint=True).astype(dtype)
+    mixed = mixup(image, patch, float(ratio), None if gain is None else float(gain))
+    rows, cols = (exact_weights(*sides) for sides in zip(size, shape, strict=True))
+    noise = rows @ patch.astype(object) @ cols.T
+    exact = ratio * (gain or 1) * noise + (1 - ratio) * image.astype(object)
+    wanted = [min(math.floor(value + Fraction(1, 2)), top) for value in exact.flat]
+    assert mixed.ravel().tolist() == wanted
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.sampled_from(PUBLISHED))

@@ -1,0 +1,226 @@
+"""Make the outputs of a built set again, and compare them with those on disk.
+
+Every output is made by the build's own code, from its line of the manifest, the set's noise and
+the sources.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.build import Group, Task, fingerprint, make_group, survey
+from pipelines.build_config import SimulationSettings
+from pipelines.errors import StoreError
+from pipelines.hosts import Host, frame_hosts, simulated_hosts, training_hosts
+from pipelines.pool import Pool
+from pipelines.sources import Pair, Source, dataset_source, simulated_source
+from pipelines.store import (
+    DESCRIPTION,
+    MANIFEST,
+    NOISE,
+    OutputFile,
+    read_description,
+    read_manifest,
+    sha256,
+)
+from synth.dataset import Dataset, open_dataset
+from synth.frames import ImageFile, decode_frame
+from synth.recipe import Spec
+from synth.seeds import generator
+
+MOST_DN = 1
+"""By how much a pixel of an image may differ that another processor made."""
+
+MOST_SHARE = 1e-3
+"""How large a share of an image's pixels may."""
+
+_OUTPUTS_PER_TASK = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What tells an output on disk from the one that was made again.
+
+    Attributes
+    ----------
+    id : str
+    pixels : int
+        Pixels of the image that differ; all of them where size or depth do.
+    largest : int or None
+        Largest difference, DN; None where size or depth differ.
+    mask_pixels : int
+        Pixels of the mask that differ.
+    tolerated : bool
+        Whether another processor may be the reason: the mask is the same, and no more than
+        `MOST_SHARE` of the image's pixels differ, by `MOST_DN` at most.
+    """
+
+    id: str
+    pixels: int
+    largest: int | None
+    mask_pixels: int
+    tolerated: bool
+
+
+def recompute(
+    out: Path,
+    pool: Pool,
+    *,
+    data: Path | None = None,
+    noise: Sequence[Path] = (),
+    count: int | None = None,
+) -> Iterator[tuple[int, int, Difference | None]]:
+    """Make outputs of a set again, by threads, and compare their pixels.
+
+    Parameters
+    ----------
+    out : Path
+        A set that ``synth build``, ``transfer`` or ``rotate`` made, in loose files or in shards.
+    pool : Pool
+        Of threads.
+    data : Path, optional
+        Where the set that it was made from is; not for simulated frames.
+    noise : sequence of Path, optional
+        Frames that targets were put into (``negatives.hosts: noise``); not for others.
+    count : int, optional
+        A sample of so many outputs, always the same one.
+
+    Yields
+    ------
+    done, total : int
+    difference : Difference or None
+
+    Raises
+    ------
+    StoreError
+        The set was made by another command, or its sources are not given, or others than it was
+        made from.
+    SynthError, PipelineError
+        A source cannot be read.
+    """
+    description = read_description(out)
+    try:
+        source = _find_source(out, description, data)
+        lines = _draw(read_manifest(out), count)
+        surveys = survey(source, pool)
+        if data is not None and fingerprint(surveys) != description["source"]["fingerprint"]:
+            raise StoreError(
+                data, f"is not what {out} was made from: its images, masks or splits are others"
+            )
+        frames = simulated_hosts(source) if data is None else {}
+        frames |= frame_hosts(noise, pool.jobs) if noise else {}
+        hosts = frames | training_hosts(source, surveys["train"])
+        groups = list(_groups(out, lines, source, hosts))
+        gain = (description["configuration"].get("noise") or {}).get("gain")
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise StoreError(
+            out / DESCRIPTION, "or the manifest is not that of a build; build the set again"
+        ) from None
+    bank = sha256(_read(out / NOISE)) if description.get("noise") else None
+    dataset = open_dataset(out)
+
+    def work(group: Group) -> list[Difference | None]:
+        task = Task(out, [group], bank, gain, frozenset(), False, hosts)
+        try:
+            return [
+                _compare(dataset, record["id"], image, mask)
+                for record, image, mask in make_group(task, group)
+            ]
+        except (TypeError, ValueError, IndexError, AssertionError):
+            raise StoreError(
+                out / MANIFEST, f"has a line of {group.pair.id!r:.80} that no build writes"
+            ) from None
+
+    done = 0
+    with closing(pool.map(work, groups)) as results:
+        for differences in results:
+            for difference in differences:
+                done += 1
+                yield done, len(lines), difference
+
+
+def _draw(lines: list[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+    """As many lines as are wanted, in their order, by a seed that is always the same."""
+    if count is None or count >= len(lines):
+        return lines
+    drawn = generator(0, "recompute").choice(len(lines), count, replace=False)
+    return [lines[at] for at in sorted(drawn.tolist())]
+
+
+def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -> Source:
+    settings = description["configuration"]
+    if settings.get("command") not in ("build", "transfer", "rotate"):
+        raise StoreError(
+            out, "was not made by synth build, transfer or rotate; nothing can be made again"
+        )
+    if data is not None:
+        return dataset_source(open_dataset(data))
+    if settings.get("simulate") is not None:
+        return simulated_source(
+            SimulationSettings.model_validate(settings["simulate"]), settings["seed"]
+        )
+    name = description["source"]["name"]
+    raise StoreError(
+        out, f"was made from {name!r:.80}; say where that set is now, with --data FOLDER"
+    )
+
+
+def _groups(
+    out: Path, lines: Sequence[Mapping[str, Any]], source: Source, hosts: Mapping[str, Host]
+) -> Iterator[Group]:
+    """The lines of a manifest as groups that a build would make."""
+    pairs: dict[str, Pair] = {pair.id: pair for some in source.splits.values() for pair in some}
+    for (name, split), members in groupby(lines, lambda line: (line["source"], line["split"])):
+        if name not in pairs:
+            raise StoreError(
+                out / MANIFEST, f"names the source {name!r:.80}, which {source.name!r:.80} has not"
+            )
+        specs = [Spec.from_record(dict(line)) for line in members]
+        for spec in specs:
+            if spec.move is not None and spec.move.host and spec.move.host not in hosts:
+                raise StoreError(
+                    out,
+                    f"has targets in the frame {spec.move.host!r:.80}; say where it is now, with "
+                    "--noise FRAMES as for the build",
+                )
+        copies = [spec for spec in specs if spec == Spec(name, name)]
+        made = [spec for spec in specs if spec != Spec(name, name)]
+        if copies:
+            yield Group(pairs[name], split, True)
+        for at in range(0, len(made), _OUTPUTS_PER_TASK):
+            yield Group(pairs[name], split, False, made[at : at + _OUTPUTS_PER_TASK])
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StoreError(path, f"cannot be read ({error.strerror})") from None
+
+
+def _compare(dataset: Dataset, id_: str, image: OutputFile, mask: OutputFile) -> Difference | None:
+    pixels, largest, size = _difference(dataset.image_file(id_), image)
+    mask_pixels, _, _ = _difference(dataset.mask_file(id_), mask)
+    if not pixels and not mask_pixels:
+        return None
+    few = largest is not None and largest <= MOST_DN and pixels <= MOST_SHARE * size
+    return Difference(id_, pixels, largest, mask_pixels, few and not mask_pixels)
+
+
+def _difference(file: ImageFile, made: OutputFile) -> tuple[int, int | None, int]:
+    """Pixels that differ, largest difference in DN, and pixels in all."""
+    data = file.read()
+    if data == made.data:
+        return 0, 0, 0
+    wanted, found = decode_frame(made.data, "made again"), decode_frame(data, file.path)
+    if wanted.shape != found.shape or wanted.dtype != found.dtype:
+        return wanted.size, None, wanted.size
+    apart = np.abs(wanted.astype(np.int64) - found.astype(np.int64))
+    return int(np.count_nonzero(apart)), int(apart.max()), wanted.size
