@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 
 from synth.blend import span_border
@@ -347,8 +348,11 @@ class Mover:
             # Finer than its pixels will be, it would leave patterns.
             blurred = cv2.GaussianBlur(residual, (0, 0), 0.5 * float(np.sqrt(zoom**-2 - 1)))
             residual = np.asarray(blurred, np.float64)
-        turned = _warp(
-            residual, cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, zoom)
+        forth = cv2.getRotationMatrix2D((float(seen[1]), float(seen[0])), angle, zoom)
+        back = np.linalg.inv(np.vstack([forth, (0, 0, 1)]))[1::-1]
+        # OpenCV's warpAffine is in float32 also for float64, and so depends on the processor.
+        turned = scipy.ndimage.affine_transform(
+            residual, back[:, 1::-1], back[:, 2], mode="grid-constant"
         )
         fine: Any = np.kron(near, np.ones((_FINENESS, _FINENESS), np.uint8)).astype(np.uint8)
         middle = (centre + 0.5) * _FINENESS - 0.5
@@ -459,37 +463,6 @@ def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
     first = max(start, 0)
     last = max(min(start + size, length), first)
     return slice(first, last), slice(first - start, last - start)
-
-
-def _warp(values: Floats, matrix: Any) -> Floats:
-    """Warp by a (2, 3) matrix of (x, y), bicubic with a = -0.75 as in OpenCV, 0 beyond the border.
-
-    OpenCV's own computes in float32 whatever it is given, and so depends on the processor; near the
-    border OpenCV 5.0 cuts float64 to whole numbers.
-    """
-    height, width = values.shape
-    back = np.linalg.inv(np.vstack([matrix, (0, 0, 1)]))
-    y, x = np.mgrid[:height, :width]
-    padded = np.pad(values, 1)
-    taps = []
-    for (a, b, c), length in zip(back[1::-1], (height, width), strict=True):
-        place = a * x + b * y + c
-        first = np.floor(place)
-        index = first.astype(np.int64)[..., None] + np.arange(-1, 3)
-        taps.append((np.clip(index + 1, 0, length + 1), _cubic(place - first)))
-    (rows, down), (cols, along) = taps
-    seen = padded[rows[..., :, None], cols[..., None, :]]
-    # Sums in a fixed order: those of einsum or a matrix product have none.
-    lines = sum(seen[..., tap] * along[..., None, tap] for tap in range(4))
-    return np.asarray(sum(lines[..., tap] * down[..., tap] for tap in range(4)))
-
-
-def _cubic(part: Floats) -> Floats:
-    """The four weights (..., 4) of a cubic convolution (Keys, IEEE TASSP 1981), a = -0.75."""
-    a = -0.75
-    outer = [((a * d - 5 * a) * d + 8 * a) * d - 4 * a for d in (part + 1, 2 - part)]
-    inner = [((a + 2) * d - (a + 3)) * d * d + 1 for d in (part, 1 - part)]
-    return np.stack([outer[0], *inner, outer[1]], axis=-1)
 
 
 def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
