@@ -1,7 +1,7 @@
 """The results of a study: tables of its runs, and what the arms differ by.
 
 A folder of results holds those of many studies: ``runs.csv``, ``curves.csv``, ``arms.csv``, and
-scores image by image (`pipelines.study_archive`). `recompute` reads all of it back, and nothing
+scores image by image (`pipelines.study_scores`). `recompute` reads all of it back, and nothing
 else.
 """
 
@@ -19,10 +19,9 @@ from pipelines.errors import ConfigError, StoreError
 from pipelines.lock import alone_in
 from pipelines.store import replace_file
 from pipelines.study import Choice, Run, Study, read_runs
-from pipelines.study_archive import archive, archive_path, read_archive
 from pipelines.study_comparison import Result, compare, steps_to_reach
 from pipelines.study_config import unknown
-from pipelines.study_scores import RATIOS, RunScores
+from pipelines.study_scores import RATIOS, RunScores, archive_path, load_scores
 
 Finished = Sequence[tuple[Run, Mapping[str, RunScores]]]
 Row = Mapping[str, str]
@@ -65,7 +64,7 @@ def write_tables(study: Study, folder: Path) -> None:
             for run, scores in finished:
                 for split, found in scores.items():
                     place = (study.config.name, run.arm.name, run.fraction, run.seed, split)
-                    archive(found, archive_path(folder, *place))
+                    found.save(archive_path(folder, *place))
 
 
 def run_rows(study: Study, finished: Finished) -> list[dict[str, str]]:
@@ -272,7 +271,7 @@ def _read_result(folder: Path, row: Row) -> Result:
     scores = {name: _value(row[name]) for name in RATIOS}
     if not path.exists():
         return Result(*key, scores, None)
-    images = read_archive(path)
+    images = load_scores(path)
     exact = images.scores()
     if any(_number(exact[name]) != _number(scores[name]) for name in RATIOS):
         raise StoreError(

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,7 @@ from detect.evaluate import Rules, judge
 from pipelines.errors import StoreError
 from pipelines.store import replace_file
 from pipelines.study_config import TEST_SEED, Evaluation
+from pipelines.study_helpers import part_name
 from synth.dataset import Dataset
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask
@@ -32,6 +34,7 @@ RATIOS = {"iou": (0, 1), "pd": (2, 3), "fa": (4, 5)}
 """Scores as ratios of sums of these columns; see `detect.metrics`."""
 
 _RULES = Rules("strict", 0.5, THRESHOLDS)
+_HALF = THRESHOLDS.index(0.5)
 
 
 @dataclass(frozen=True)
@@ -62,16 +65,25 @@ class RunScores:
         }
 
     def save(self, path: Path) -> None:
-        """Write an ``.npz`` file, whole or not at all."""
+        """Write a small ``.npz`` file, whole or not at all; the same bytes for the same scores.
+
+        It has the ids as UTF-8 text, a line each, an array for every one of `COLUMNS`, and the
+        curve (4, T), in the smallest unsigned integers that hold them.
+
+        Raises
+        ------
+        StoreError
+            It cannot be written, or an id has a line break.
+        """
+        if any(id_.splitlines() != [id_] for id_ in self.ids):
+            raise StoreError(path, "an image's id has a line break, or is empty; rename the image")
+        arrays: dict[str, Any] = {
+            "ids": np.frombuffer("\n".join(self.ids).encode(), np.uint8),
+            **{name: _smallest(self.counts[:, n]) for n, name in enumerate(COLUMNS)},
+            "curve": _smallest(self.curve.T),
+        }
         buffer = io.BytesIO()
-        np.savez_compressed(
-            buffer,
-            ids=np.array(self.ids),
-            columns=np.array(COLUMNS),
-            counts=self.counts,
-            thresholds=np.array(THRESHOLDS),
-            curve=self.curve,
-        )
+        np.savez_compressed(buffer, **arrays)
         replace_file(path, buffer.getvalue())
 
 
@@ -81,21 +93,40 @@ def load_scores(path: Path) -> RunScores:
     Raises
     ------
     StoreError
-        The file is damaged.
+        The file is damaged: an array is missing, of another length or kind, or the curve at the
+        threshold 0.5 is not the sum over the images.
     """
     try:
-        found = read_npz(path, "scores")
-        ids = tuple(map(str, found["ids"]))
-        counts, curve = found["counts"], found["curve"]
+        found = read_npz(path, "scores of a study")
+        ids = tuple(found["ids"].astype(np.uint8, casting="no").tobytes().decode().splitlines())
+        counts = np.stack([_whole(found[name]) for name in COLUMNS], axis=1)
+        curve = _whole(found["curve"]).T
         if counts.shape != (len(ids), len(COLUMNS)) or curve.shape != (len(THRESHOLDS), 4):
             raise ValueError
-        if counts.dtype != np.int64 or curve.dtype != np.int64:
+        if (curve[_HALF] != counts.sum(axis=0)[2:]).any():
             raise ValueError
     except (NoiseError, ValueError, KeyError, TypeError):
         raise StoreError(
-            path, "is damaged; remove it, and the study judges the run again"
+            path, "is damaged; remove it, and `detect study CONFIG --test` writes it again"
         ) from None
-    return RunScores(ids, counts, curve)
+    return RunScores(ids, counts, np.ascontiguousarray(curve))
+
+
+def archive_path(
+    folder: Path, study: str, arm: str, fraction: float, seed: int, split: str
+) -> Path:
+    """Where a folder of results has the scores of a run on a split."""
+    return folder / "scores" / study / arm / part_name(fraction, seed) / f"{split}.npz"
+
+
+def _smallest(values: NDArray[np.int64]) -> NDArray[Any]:
+    return np.ascontiguousarray(values, np.min_scalar_type(int(values.max(initial=0))))
+
+
+def _whole(values: NDArray[Any]) -> NDArray[np.int64]:
+    if values.dtype.kind != "u":
+        raise TypeError("counts are unsigned integers")
+    return values.astype(np.int64)
 
 
 def score_run(

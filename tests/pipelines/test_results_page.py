@@ -13,9 +13,8 @@ import pytest
 from detect.curve import THRESHOLDS
 from pipelines.errors import StoreError
 from pipelines.results_page import DAGGER, Files, draw, fill, loose_numbers
-from pipelines.study_archive import SCORES, archive, archive_path
 from pipelines.study_results import ARM_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, recompute
-from pipelines.study_scores import RunScores
+from pipelines.study_scores import RunScores, archive_path
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "studies")
@@ -59,7 +58,7 @@ def test_committed_runs_have_their_scores_of_images() -> None:
         )
         for row in rows
     }
-    found = {path for path in (COMMITTED.results / SCORES).rglob("*") if path.is_file()}
+    found = {path for path in (COMMITTED.results / "scores").rglob("*") if path.is_file()}
     assert found <= known
     assert {path for path in known if path.parents[2].name not in BEFORE} <= found
 
@@ -86,8 +85,8 @@ def files(tmp_path: Path) -> Files:
     for arm, values in iou.items():
         for seed, value in enumerate(values):
             lines.append(f"mine,{arm},small,0.1,{seed},4,test,0.{value},1,0")
-            scores = scores_of(value)
-            archive(scores, archive_path(results, "mine", arm, 0.1, seed, "test"))
+            path = archive_path(results, "mine", arm, 0.1, seed, "test")
+            scores_of(value).save(path)
     write(results / "runs.csv", RUN_COLUMNS, *lines)
     write(
         results / "curves.csv",
@@ -126,7 +125,7 @@ def test_an_arm_that_was_planned_late_has_a_dagger(files: Files) -> None:
 
 
 def test_without_scores_of_images_there_are_differences_by_seed(files: Files) -> None:
-    shutil.rmtree(files.results / SCORES / "mine" / "good")
+    shutil.rmtree(files.results / "scores" / "mine" / "good")
     text = table("scores mine arms=good,bad", files)
     assert "| +10.0 (+10.0, +10.0) |" in text
     assert "**−10.0 [−10.0, −10.0]**" in text

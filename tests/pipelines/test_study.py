@@ -26,7 +26,7 @@ from pipelines.pool import Pool
 from pipelines.study import Run, Study, _make_apart, execute, make_run, prepare
 from pipelines.study_config import read_study
 from pipelines.study_results import CURVE_COLUMNS, RUN_COLUMNS
-from pipelines.study_scores import RunScores, score_run
+from pipelines.study_scores import RunScores, load_scores, score_run
 from pipelines.study_sets import choose_parts, open_labelled
 from synth.dataset import open_dataset
 
@@ -402,12 +402,11 @@ def test_noise_and_further_sets_are_judged_on(
     assert list(rows) == ["val", "test", "test+seen3", "test@other", "val+seen3"]
     assert (outs[0] / "runs.csv").read_bytes() == (outs[1] / "runs.csv").read_bytes()
     scores = outs[0] / "runs/originals/f0.5-s0/scores"
-    with np.load(scores / "test.npz") as plain, np.load(scores / "test+seen3.npz") as noisy:
-        assert list(plain["ids"]) == list(noisy["ids"])
-        assert plain["counts"][:, 3].tolist() == noisy["counts"][:, 3].tolist()
-        assert (plain["curve"] != noisy["curve"]).any()
-    with np.load(scores / "test@other.npz") as found:
-        assert len(found["ids"]) == 3
+    plain, noisy = (load_scores(scores / f"{split}.npz") for split in ("test", "test+seen3"))
+    assert plain.ids == noisy.ids
+    assert plain.counts[:, 3].tolist() == noisy.counts[:, 3].tolist()
+    assert (plain.curve != noisy.curve).any()
+    assert len(load_scores(scores / "test@other.npz").ids) == 3
 
 
 def test_a_negatives_count_shrinks_with_the_images(folder: Path, tmp_path: Path) -> None:

@@ -9,8 +9,7 @@ import pytest
 
 from detect.curve import THRESHOLDS
 from pipelines.errors import StoreError
-from pipelines.study_archive import archive, archive_path, read_archive
-from pipelines.study_scores import RunScores
+from pipelines.study_scores import RunScores, archive_path, load_scores
 
 
 def make_scores(images: int, rng: np.random.Generator) -> RunScores:
@@ -36,38 +35,34 @@ def make_scores(images: int, rng: np.random.Generator) -> RunScores:
 
 def test_a_test_split_takes_a_few_kilobytes_and_comes_back_exactly(tmp_path: Path) -> None:
     scores = make_scores(664, np.random.default_rng(0))
-    path = archive_path(tmp_path, "noise", "originals", 0.1, 0, "test+noise2")
-    archive(scores, path)
+    path = archive_path(tmp_path, "noise", "originals", 0.1, 0, "test+seen2")
+    scores.save(path)
     assert path.stat().st_size < 8192
-    back = read_archive(path)
+    back = load_scores(path)
     assert back.ids == scores.ids
     assert np.array_equal(back.counts, scores.counts)
     assert np.array_equal(back.curve, scores.curve)
     assert back.scores() == scores.scores()
 
 
-def test_the_same_scores_leave_the_file_as_it_is(tmp_path: Path) -> None:
-    path, scores = tmp_path / "test.npz", make_scores(5, np.random.default_rng(0))
-    archive(scores, path)
-    before = path.stat()
-    archive(scores, path)
-    assert path.stat().st_mtime_ns == before.st_mtime_ns
-    path.write_bytes(b"broken")
-    archive(scores, path)
-    assert read_archive(path).ids == scores.ids
+def test_the_same_scores_are_the_same_bytes(tmp_path: Path) -> None:
+    scores = make_scores(5, np.random.default_rng(0))
+    for name in ("one.npz", "other.npz"):
+        scores.save(tmp_path / name)
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "other.npz").read_bytes()
 
 
 @pytest.mark.parametrize("ids", [("ä", "b/ c", "雲"), ()])
 def test_any_ids_come_back(tmp_path: Path, ids: tuple[str, ...]) -> None:
     scores = make_scores(len(ids), np.random.default_rng(0))
-    archive(RunScores(ids, scores.counts, scores.curve), tmp_path / "test.npz")
-    assert read_archive(tmp_path / "test.npz").ids == ids
+    RunScores(ids, scores.counts, scores.curve).save(tmp_path / "test.npz")
+    assert load_scores(tmp_path / "test.npz").ids == ids
 
 
 def test_an_id_with_a_line_break_is_refused(tmp_path: Path) -> None:
     scores = make_scores(1, np.random.default_rng(0))
     with pytest.raises(StoreError, match="line break"):
-        archive(RunScores(("a\nb",), scores.counts, scores.curve), tmp_path / "test.npz")
+        RunScores(("a\nb",), scores.counts, scores.curve).save(tmp_path / "test.npz")
 
 
 def rewrite(path: Path, **changes: object) -> None:
@@ -92,15 +87,15 @@ def rewrite(path: Path, **changes: object) -> None:
 )
 def test_a_damaged_file_is_refused(tmp_path: Path, changes: dict[str, object]) -> None:
     path = tmp_path / "test.npz"
-    archive(make_scores(5, np.random.default_rng(0)), path)
+    make_scores(5, np.random.default_rng(0)).save(path)
     rewrite(path, **changes)
-    with pytest.raises(StoreError, match="is damaged; restore it"):
-        read_archive(path)
+    with pytest.raises(StoreError, match="is damaged; remove it"):
+        load_scores(path)
 
 
 def test_half_a_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "test.npz"
-    archive(make_scores(5, np.random.default_rng(0)), path)
+    make_scores(5, np.random.default_rng(0)).save(path)
     path.write_bytes(path.read_bytes()[:-200])
     with pytest.raises(StoreError, match="is damaged"):
-        read_archive(path)
+        load_scores(path)
