@@ -1,6 +1,6 @@
 """Studies: does the synthesised data help? Arms × seeds × fractions, each trained and judged.
 
-`prepare` decides everything: the images of every run, the noise, who is to be judged on what.
+`prepare` decides everything: the images of every run, the noise, which run is evaluated on what.
 `execute` makes the runs that are missing. A run has a folder of its own, and is found there when
 the study is started again: trained ones are not trained again, and what was judged is never judged
 a second time, so the test split is read once a run.
@@ -276,8 +276,8 @@ def prepare(
     pool = Pool(jobs, "threads")
     if device is not None:
         arms = [_on_device(arm, device) for arm in arms]
-    judged = evaluations(config.tests, arms)
-    wanted = [one for one in judged if one.split == "val" or choice.test]
+    asked = evaluations(config.tests, arms)
+    wanted = [one for one in asked if one.split == "val" or choice.test]
     _require_known(arms, chosen, wanted, noise, against, elsewhere)
 
     labelled = open_labelled(data, pool)
@@ -298,7 +298,7 @@ def prepare(
         name: [open_noise(path, forbidden, pool) for path in paths] for name, paths in noise.items()
     }
     # Of all tests, those that are not asked for now too: what is trained on depends on them.
-    sources, testing = _divide(judged, arms, given, pool)
+    sources, testing = _divide(asked, arms, given, pool)
 
     parts = {
         (fraction, seed): choose_parts(labelled, config.validation, fraction, seed)
@@ -308,11 +308,11 @@ def prepare(
     for one in wanted:
         if one.strength:
             _require_same_noise(out, one, testing)
-    judging = tuple(
+    evaluated_on = tuple(
         (
             one,
             _judged_set(one, data, against),
-            _fit_noise(out, _of(one, testing), "test") if one.strength else None,
+            _fit_noise(out, _sources_of(one, testing)) if one.strength else None,
         )
         for one in wanted
     )
@@ -321,9 +321,9 @@ def prepare(
         for name in {arm.label.frames for arm in arms if arm.label} & others.keys()
     }
     # Before hours of training find out that there are too few frames.
-    for one in (one for one in judged if one.camera == "seen" and _of(one, testing)):
-        _fit_noise(out, _of(one, sources), "training")
-        _fit_noise(out, _of(one, testing), "test")
+    for one in (one for one in asked if one.camera == "seen" and _sources_of(one, testing)):
+        _fit_cameras(_sources_of(one, sources), "training")
+        _fit_noise(out, _sources_of(one, testing))
     made: dict[tuple[str, float, int], Run] = {}
     noisy = {
         pixels: f"{file}, which gives test noise"
@@ -344,8 +344,8 @@ def prepare(
                 helper = made[name, *part].helper
             elif other in elsewhere:
                 try:
-                    judging = forbidden | noisy | held
-                    helper = find_helper(name, elsewhere[other], *part, images, judging)
+                    kept_apart = forbidden | noisy | held
+                    helper = find_helper(name, elsewhere[other], *part, images, kept_apart)
                 except (ConfigError, StoreError):
                     # What is there already, or is not to be made now, may stay what it is.
                     if needed:
@@ -361,7 +361,7 @@ def prepare(
                     _run(config, arm, fraction, seed, labelled, part, sources),
                     place=place_of(out, arm.name, fraction, seed),
                     base=out / SETS / part_name(fraction, seed),
-                    evaluations=judging,
+                    evaluations=evaluated_on,
                 )
                 seen = labelled.pixels_of(part.train)
                 without = labelled.pixels_of(part.validation)
@@ -393,7 +393,7 @@ def prepare(
         link_set(place, labelled.dataset, parts[fraction, seed])
     ready = [run if run.trained else _with_noise(run, out, sources, labelled, parts) for run in now]
     ready.sort(key=lambda run: run.turn)
-    return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready), tuple(judged))
+    return Study(config, out, labelled.dataset, parts, tuple(every), tuple(ready), tuple(asked))
 
 
 def execute(
@@ -771,21 +771,21 @@ def _fingerprint(sources: Sequence[NoiseSource], without: Set[bytes] = frozenset
     return sha256("".join(source.fingerprint(without) for source in sources).encode())
 
 
-def _of(one: Evaluation, sources: Sources) -> list[NoiseSource]:
+def _sources_of(one: Evaluation, sources: Sources) -> list[NoiseSource]:
     """The sources, of those that are given, whose noise a test has."""
     names = list(sources) if one.noise is None else [one.noise]
     return [source for name in names for source in sources.get(name, ())]
 
 
 def _divide(
-    judged: Sequence[Evaluation], arms: Sequence[Arm], sources: Sources, pool: Pool
+    asked: Sequence[Evaluation], arms: Sequence[Arm], sources: Sources, pool: Pool
 ) -> tuple[Sources, Sources]:
-    """Divide noise between training and tests.
+    """Split every tested source that an arm has seen into training frames and test frames.
 
     Returns
     -------
     training, test : mapping of str to sequence of NoiseSource
-        By name. Of cameras that arms have seen either one has frames that the other one has not.
+        By name. For a seen camera the two have no frame in common.
 
     Raises
     ------
@@ -794,7 +794,7 @@ def _divide(
     """
     training: dict[str, Sequence[NoiseSource]] = dict(sources)
     test: dict[str, Sequence[NoiseSource]] = {}
-    for one in (one for one in judged if one.strength):
+    for one in (one for one in asked if one.strength):
         for name in [one.noise] if one.noise is not None else sources:
             if name not in sources or name in test:
                 continue
@@ -808,7 +808,7 @@ def _divide(
         for name in (sources if arm.noise is None else arm.noise)
     }
     for name in test:
-        for other in [name_ for name_ in sources if name_ in given and name_ != name]:
+        for other in sources.keys() & given - {name}:
             _require_other(name, sources[name], other, sources[other])
     return training, test
 
@@ -831,13 +831,13 @@ def _require_other(
                 raise ConfigError(f"{file}: is a frame of {other!r} too; {hint}")
 
 
-def _noise_path(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
-    return out / NOISE / f"{side}-{_fingerprint(sources)[:12]}.npz"
+def _noise_path(out: Path, sources: Sequence[NoiseSource]) -> Path:
+    return out / NOISE / f"test-{_fingerprint(sources)[:12]}.npz"
 
 
 def _require_same_noise(out: Path, one: Evaluation, testing: Sources) -> None:
     """Raise a `ConfigError` when runs were tested in other noise that has the same name."""
-    if _noise_path(out, _of(one, testing), "test").is_file():
+    if _noise_path(out, _sources_of(one, testing)).is_file():
         return
     for scores in (out / RUNS).glob(f"*/*/{SCORES}/{escape(one.name)}.npz"):
         raise ConfigError(
@@ -846,24 +846,29 @@ def _require_same_noise(out: Path, one: Evaluation, testing: Sources) -> None:
         )
 
 
-def _fit_noise(out: Path, sources: Sequence[NoiseSource], side: str) -> Path:
+def _fit_noise(out: Path, sources: Sequence[NoiseSource]) -> Path:
     """Fit the cameras whose noise test images get; fitted once, and then read."""
-    path = _noise_path(out, sources, side)
+    path = _noise_path(out, sources)
     if not path.is_file():
-        models: list[NoiseModel] = []
-        for source in sources:
-            if not source.frames:
-                models += load_cameras(source.path).models
-                continue
-            try:
-                models += fit_files(list(source.frames), True, lambda *progress: None).models
-            except NoiseError as error:
-                raise NoiseError(
-                    f"{error} ({len(source.frames)} of its frames give {side} noise); or do not "
-                    "test on this camera"
-                ) from None
-        replace_file(path, CameraNoise(models).to_bytes())
+        replace_file(path, _fit_cameras(sources, "test").to_bytes())
     return path
+
+
+def _fit_cameras(sources: Sequence[NoiseSource], purpose: str) -> CameraNoise:
+    """Fit a model to each folder of frames, and read those of noise files."""
+    models: list[NoiseModel] = []
+    for source in sources:
+        if not source.frames:
+            models += load_cameras(source.path).models
+            continue
+        try:
+            models += fit_files(list(source.frames), True, lambda *progress: None).models
+        except NoiseError as error:
+            raise NoiseError(
+                f"{error} ({len(source.frames)} of its frames give {purpose} noise); or do not "
+                "test on this camera"
+            ) from None
+    return CameraNoise(models)
 
 
 @lru_cache(maxsize=4)

@@ -393,9 +393,9 @@ def _camera_of(noise: str | None, arms: Iterable[Arm]) -> Camera:
         return "seen"
     which = "of all sources" if noise is None else repr(noise)
     raise ConfigError(
-        f"tests: noise {which} is not to all arms with noise what it is to "
-        f"{', '.join(sorted(others))}, and a table would mix a seen camera with an unseen one; "
-        "name another source with `noise`, or test these arms in a study of their own"
+        f"tests: arms {', '.join(sorted(others))} do not use noise {which}, but other arms do, so "
+        "one table would mix a seen camera with an unseen one; name another source with `noise`, "
+        "or test these arms in a study of their own"
     )
 
 

@@ -6,9 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from synth.blend import blend_mask, blend_patch
 from synth.distractors import add_distractor
 from synth.errors import NoiseError, RecipeError
@@ -17,7 +14,7 @@ from synth.moves import Moved, Mover
 from synth.negatives import keep_offset, turned
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise
-from synth.noise.residual import measure_fine_noise, transfer_residual
+from synth.noise.residual import OwnNoise, measure_own_noise, transfer_residual
 from synth.noise.transfer import Mixer
 from synth.recipe import MoveChoice, Spec, TurnChoice
 from synth.seeds import generator
@@ -166,7 +163,7 @@ class Realiser:
             frame=frame,
             strength=noise.amount,
             gain=self._gain,
-            fine_noise=host.fine_noise if host is not None else self._fine_noise,
+            own=host.own_noise if host is not None else self._own_noise,
         )
         self.facts["noisier"] = round(made.noisier, 4)
         return made.image
@@ -271,8 +268,8 @@ class Realiser:
         return self._last[1]
 
     @cached_property
-    def _fine_noise(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return measure_fine_noise(self._image)
+    def _own_noise(self) -> OwnNoise:
+        return measure_own_noise(self._image)
 
     @cached_property
     def _mover(self) -> Mover:
@@ -324,8 +321,8 @@ class _Host:
         return Mover(self.image, self.mask, find_targets(self.mask))
 
     @cached_property
-    def fine_noise(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return measure_fine_noise(self.image)
+    def own_noise(self) -> OwnNoise:
+        return measure_own_noise(self.image)
 
 
 def _draw_part(shape: tuple[int, ...], wanted: tuple[int, ...], draw: int) -> tuple[slice, slice]:

@@ -151,10 +151,10 @@ def quality(
     --noise compares residuals over local trends in blocks without texture, and shows each distance
     beside the one between two halves of the real frames. Two distances are published: KLD as in
     NAFlow, from histograms with bins of full scale / 128 (2 DN at 8 bits, 512 DN at 16), and AKLD
-    as in DANet, from local variances. Residuals of DATASET stand for their fake noise, those of the
-    real frames for their real noise. For AKLD, every real block is paired with one of DATASET of
-    like intensity, "-" where there are none; it is not 0 between equal cameras, so compare it with
-    the floor.
+    as in DANet, from local variances. Residuals of DATASET are the fake noise, those of the real
+    frames the real noise. For AKLD, each real block is paired with a block of DATASET of similar
+    intensity ("-" if there is none). AKLD between equal cameras is above 0: compare it with the
+    floor.
 
     --seams trains a classifier to tell made
     targets from originals by the band around their boxes alone: 0.5 is no seam, 1 an open one.

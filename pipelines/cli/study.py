@@ -227,7 +227,7 @@ def study(
 
 
 def _require_reading(results: Path | None) -> None:
-    """Refuse what a command without CONFIG would not do."""
+    """Reject options that need CONFIG."""
     context = click.get_current_context()
     if results is None:
         raise click.UsageError("give CONFIG to run a study, or --results to read results")

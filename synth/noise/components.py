@@ -451,7 +451,7 @@ def _split(values: Floats) -> dict[str, Floats]:
 
 @dataclass(frozen=True)
 class _Axis:
-    """What the correlation of ``tvh`` noise along one axis does to means and variances.
+    """Effect of the correlation of ``tvh`` noise along one axis on means and variances.
 
     In the terms of the module's docstring `spread` is s, `kept` q and `overlap` d. `doubt` is the
     variance of `spread` as measured from one line of values.
@@ -487,7 +487,7 @@ class _Axis:
 
 
 def _leaks(axes: Mapping[str, _Axis]) -> dict[str, float]:
-    """What the mean square of each component has of the variance of ``tvh`` noise."""
+    """Share of the variance of ``tvh`` noise in the mean square of each component."""
     return {
         name: float(
             np.prod(
@@ -538,8 +538,8 @@ def _correlate(residual: Floats) -> Floats:
         seen = np.array([(moved[lag:] * moved[: length - lag]).mean() for lag in lags])
         if seen[0] == 0:
             continue
-        # What of the autocovariance at each lag is left at each lag by Q R Q, R being that of the
-        # noise and Q what takes the mean off. What is seen is in proportion to it.
+        # How the autocovariance at each lag spreads over the lags when the mean is subtracted: QRQ
+        # with that of the noise, R, and the projection Q. The measured one is proportional to it.
         sums = _sums_of_lags(length)[lags] / length
         left = np.array([np.eye(len(lags))[lag] - 2 * sums[:, lag:].mean(1) for lag in lags])
         left += sums.mean(1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+import cv2
 import numpy as np
 import scipy
 from numpy.typing import NDArray
@@ -45,8 +46,8 @@ _ABOVE_ROUNDING = 0.1
 # Of NAFlow's histograms: over -1 to 1 of full scale.
 _SHARES = 256
 
-# DANet's window: what OpenCV gives for a Gaussian of 7 pixels without a σ, a table close to σ 1.4.
-_WINDOW = np.array([1, 3.5, 7, 9, 7, 3.5, 1]) / 32
+# DANet's window: OpenCV's Gaussian of 7 pixels without a σ.
+_WINDOW = cv2.getGaussianKernel(7, 0).ravel()
 _LEAST_VARIANCE = 1e-10
 _RATIOS = (0.1, 10.0)
 
@@ -126,8 +127,8 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
     ``kld`` and ``akld`` are published for pairs of images: a noisy photograph and its clean
     reference give the real noise, and a generator adds fake noise to the same reference. Here there
     are no pairs. The residuals of blocks of `real` over their trends stand for the real noise,
-    those of blocks of `made` for the fake noise. What a trend takes off, offsets and gradients
-    over 32 pixels, is in the published figures but not in these.
+    those of blocks of `made` for the fake noise. The subtracted trends, offsets and gradients over
+    32 pixels, are part of the noise in the published figures and not in these.
 
     ``kld`` compares the residuals of all frames, not of one image after the other, so it does not
     see how the noise depends on the intensity. It is NaN where the histograms share no bin.

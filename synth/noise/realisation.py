@@ -9,7 +9,9 @@ residuals, tiled and blended.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from functools import lru_cache
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy
@@ -20,6 +22,7 @@ from synth.seeds import generator
 
 Values = NDArray[np.float32]
 Floats = NDArray[np.float64]
+Known = TypeVar("Known")
 
 SEEDS = 1 << 53
 """Seeds of realisations are below this, so that every JSON reader keeps them whole."""
@@ -27,9 +30,9 @@ SEEDS = 1 << 53
 ORDINALS = 1 << 32
 """`realisation_seed` tells so many outputs of one build apart."""
 
-# The transform wraps around; so much is drawn beyond the output and cut off, in pixels. The
-# autocorrelation of the cameras that were measured is gone after fewer.
-_BEYOND = 8
+# The transform wraps around, so more is drawn and cut off, in pixels. Beyond 16 no camera that was
+# measured has an autocorrelation above 0.02.
+_BEYOND = 16
 
 # Normal values are looked up from 16 random bits, ten times as fast as numpy draws them. Each pixel
 # is a sum over all frequencies, so the steps and the missing tails do not matter.
@@ -96,9 +99,14 @@ class NoiseGenerator:
     def __init__(self, model: NoiseModel) -> None:
         self.model = model
         self._camera = _name_camera(model)
-        self._colours: dict[int, tuple[Floats, Values | None]] = {}
         self._gains: dict[tuple[int, int, int], Values] = {}
-        self._tiles: dict[int, Values] = {}
+        self._known: dict[tuple[Any, int], Any] = {}
+
+    def cached(self, function: Callable[[NoiseModel, int], Known], kind: int) -> Known:
+        """Call a function of the model and a kind of its noise, once."""
+        if (function, kind) not in self._known:
+            self._known[function, kind] = function(self.model, kind)
+        return cast(Known, self._known[function, kind])
 
     def draw(
         self, shape: tuple[int, int], seed: int, kind: int = 0
@@ -146,7 +154,8 @@ class NoiseGenerator:
         Returns
         -------
         dead, blinking : ndarray of int64
-            Indices into the flat image. Dead ones are the camera's own: the same for every seed.
+            Indices into the flat image. Dead ones are the camera's own: the same for every seed, in
+            outputs of one size.
         """
         dead = _draw_defects(self.model.dead, size, 0, "dead pixels", self._camera)
         blinking = _draw_defects(self.model.blinking, size, seed, "blinking pixels", self._camera)
@@ -155,11 +164,7 @@ class NoiseGenerator:
     def _colour(self, shape: tuple[int, int], rng: np.random.Generator, kind: int) -> Values:
         """Noise with the model's spectrum and distribution."""
         height, width = (scipy.fft.next_fast_len(n + _BEYOND, real=True) for n in shape)
-        if kind not in self._colours:
-            self._colours[kind] = _make_colour(
-                self.model.spectrum[kind], self.model.quantiles[kind]
-            )
-        spectrum, distortion = self._colours[kind]
+        spectrum, distortion = self.cached(_make_colour, kind)
         key = kind, height, width
         if key not in self._gains:
             gain = _make_gain(spectrum, height, width)
@@ -185,9 +190,7 @@ class NoiseGenerator:
         go through all patches before one comes again, and then the grid has moved, and the patches
         that are side by side are others.
         """
-        if kind not in self._tiles:
-            self._tiles[kind] = _make_tiles(self.model, kind)
-        tiles = self._tiles[kind]
+        tiles = self.cached(_make_tiles, kind)
         count, side = tiles.shape[:2]
         half = side // 2
         build, ordinal = divmod(seed, ORDINALS)
@@ -214,7 +217,7 @@ def _normal_values() -> Values:
     return np.asarray(values / values.std(), np.float32)
 
 
-def _make_colour(spectrum: Floats, quantiles: Floats) -> tuple[Floats, Values | None]:
+def _make_colour(model: NoiseModel, kind: int) -> tuple[Floats, Values | None]:
     """Make the spectrum to draw and the distortion to apply for a given spectrum and distribution.
 
     Blocks of the output must show the model's spectrum. A block shows its periodogram, and the
@@ -228,7 +231,8 @@ def _make_colour(spectrum: Floats, quantiles: Floats) -> tuple[Floats, Values | 
     distortion : (_STEPS,) ndarray of float32 or None
         New values of those between -_ENDS and _ENDS; None where the distribution is normal.
     """
-    distortion, shares = _make_distortion(quantiles)
+    distortion, shares = _make_distortion(model.quantiles[kind])
+    spectrum = model.spectrum[kind]
     wanted = np.maximum(spectrum / spectrum.mean(), _FLOOR)
     drawn = wanted
     for _ in range(_CORRECTIONS):

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError
 from synth.frames import Frame
-from synth.noise.blocks import second_difference_gain, second_differences
+from synth.noise.blocks import second_difference_gain, second_differences, trend_basis
 from synth.noise.model import NoiseModel
 from synth.noise.realisation import NoiseGenerator, Values
 from synth.seeds import generator
@@ -47,8 +47,34 @@ class Transferred:
     noisier: float
 
 
-def measure_fine_noise(image: Frame) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Measure what second differences see of an image's noise where they see least of its scene.
+@dataclass(frozen=True, slots=True)
+class OwnNoise:
+    """An image's own noise where least of its scene shows, at up to four intensities.
+
+    Attributes
+    ----------
+    level : (k,) ndarray of float64
+        Intensities, DN, rising.
+    fine : (k,) ndarray of float64
+        Standard deviation of second differences, scaled to those of white noise, DN.
+    whole : (k,) ndarray of float64
+        Standard deviation over quadratic trends of blocks of 16x16 pixels, DN.
+    """
+
+    level: NDArray[np.float64]
+    fine: NDArray[np.float64]
+    whole: NDArray[np.float64]
+
+
+NO_NOISE = OwnNoise(np.zeros(1), np.zeros(1), np.zeros(1))
+
+
+def measure_own_noise(image: Frame) -> OwnNoise:
+    """Measure an image's own noise, without the twelfth of a squared DN that rounding adds.
+
+    Second differences hardly see a scene, but they see the steps of a rounded ramp as up to five
+    times the noise of rounding. The residual over a trend has that noise alone, and every scene.
+    So the noise is at most what either shows.
 
     Parameters
     ----------
@@ -56,24 +82,37 @@ def measure_fine_noise(image: Frame) -> tuple[NDArray[np.float64], NDArray[np.fl
 
     Returns
     -------
-    level, sigma : (k,) ndarray of float64
-        Standard deviations of second differences, scaled to those of white noise, without what
-        rounding adds, at up to four intensities, DN.
+    OwnNoise
     """
     values = image.astype(np.float32)
     rows, cols = (max(length // _BLOCK, 1) for length in image.shape)
     shrink = (cols, rows)
-    fine = second_differences(values)
-    variance = cv2.resize(fine, shrink, interpolation=cv2.INTER_AREA).ravel()
+    fine = cv2.resize(second_differences(values), shrink, interpolation=cv2.INTER_AREA).ravel()
     mean = cv2.resize(values, shrink, interpolation=cv2.INTER_AREA).ravel()
+    whole = _variances_over_trends(values) if min(image.shape) >= _BLOCK else fine
     order = np.argsort(mean, kind="stable")
     count = int(np.clip(len(order) // 8, 1, _LEVELS))
-    level, square = [], []
-    for part in np.array_split(order, count):
-        level.append(float(mean[part].mean()))
-        square.append(_low_quantile(variance[part]) / _QUANTILE_BIAS)
-    # Rounding is white, and comes again when the sum is rounded.
-    return np.array(level), np.sqrt(np.maximum(np.array(square) - 1 / 12, 0))
+    parts = np.array_split(order, count)
+    level = np.array([float(mean[part].mean()) for part in parts])
+    found = [
+        np.array([_low_quantile(variance[part]) for part in parts]) / _QUANTILE_BIAS
+        for variance in (fine, whole)
+    ]
+    # In digits that do not depend on the processor.
+    sigma = (np.sqrt(np.maximum(square - 1 / 12, 0)).round(4) for square in found)
+    return OwnNoise(level, *sigma)
+
+
+def _variances_over_trends(values: Values) -> NDArray[np.float64]:
+    """Variance of each block over its quadratic trend, in raster order."""
+    rows, cols = (length // _BLOCK for length in values.shape)
+    blocks = values[: rows * _BLOCK, : cols * _BLOCK].reshape(rows, _BLOCK, cols, _BLOCK)
+    flat = blocks.swapaxes(1, 2).reshape(rows * cols, _BLOCK**2)
+    # Squares of 16-bit values would lose the noise's digits in float32.
+    flat = flat - flat[:, :1]
+    trend = flat @ trend_basis(_BLOCK).astype(np.float32)
+    square = np.einsum("ij,ij->i", flat, flat) - np.einsum("ij,ij->i", trend, trend)
+    return np.maximum(square, 0) / (_BLOCK**2 - trend.shape[1])
 
 
 def _low_quantile(variance: NDArray[Any]) -> float:
@@ -85,11 +124,31 @@ def _low_quantile(variance: NDArray[Any]) -> float:
     return low + (place - below) * (high - low)
 
 
-def _share_of_fine_noise(model: NoiseModel, kind: int) -> float:
-    """Share of the σ of one kind of a model's noise that second differences see, above 0."""
-    spectrum = model.spectrum[kind]
-    seen = float((second_difference_gain(len(spectrum)) * spectrum).mean())
-    return max(float(np.sqrt(seen)), 1e-6)
+def shares_seen(model: NoiseModel, kind: int) -> tuple[float, float]:
+    """Shares of the σ of one kind of a model's noise that `OwnNoise` has of it.
+
+    Parameters
+    ----------
+    model : NoiseModel
+    kind : int
+
+    Returns
+    -------
+    fine, whole : float
+        Above 0.
+    """
+    spectrum = model.spectrum[kind] / model.spectrum[kind].mean()
+    side = len(spectrum)
+    fine = float((second_difference_gain(side) * spectrum).mean())
+    # The power of trends in a block, from the autocorrelation of the noise and of the trends.
+    basis = np.moveaxis(trend_basis(_BLOCK).reshape(_BLOCK, _BLOCK, -1), -1, 0)
+    trends = np.fft.ifft2((np.abs(np.fft.fft2(basis, (2 * _BLOCK, 2 * _BLOCK))) ** 2).sum(0)).real
+    lag = np.arange(-min(_BLOCK, side // 2) + 1, min(_BLOCK, side // 2))
+    fade = 1 - np.abs(lag) / side
+    noise = np.fft.ifft2(spectrum).real[np.ix_(lag, lag)] / np.outer(fade, fade)
+    taken = float((noise * trends[np.ix_(lag, lag)]).sum())
+    whole = (_BLOCK**2 - taken) / (_BLOCK**2 - len(basis))
+    return max(float(np.sqrt(fine)), 1e-6), float(np.sqrt(max(whole, 0.05)))
 
 
 def transfer_residual(
@@ -100,7 +159,7 @@ def transfer_residual(
     frame: int = 0,
     strength: float = 1.0,
     gain: float | None = None,
-    fine_noise: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None,
+    own: OwnNoise | None = None,
 ) -> Transferred:
     """Give an image the noise of a sensor.
 
@@ -122,8 +181,8 @@ def transfer_residual(
         s, 0 or more; 1 is the sensor's own noise. At 0 the image is unchanged.
     gain : float, optional
         Factor from the model's DN to the image's. Without it both must be of one depth.
-    fine_noise : tuple of arrays, optional
-        `measure_fine_noise` of the image, where it is known already.
+    own : OwnNoise, optional
+        `measure_own_noise` of the image, where it is known already.
 
     Returns
     -------
@@ -159,15 +218,16 @@ def transfer_residual(
     scale = 1.0 if gain is None else gain
     kind = int(model.frame_kind[frame])
     # The image's own noise is taken to be of the model's colour.
-    level, fine = fine_noise if fine_noise is not None else measure_fine_noise(image)
-    sigma = fine / _share_of_fine_noise(model, kind)
+    own = own or measure_own_noise(image)
+    fine, whole = noise.cached(shares_seen, kind)
+    sigma = np.minimum(own.fine / fine, own.whole / whole)
 
     darkest, brightest = (int(end) for end in cv2.minMaxLoc(image)[:2])
     # A table over all DN of 16 bits would take longer than the rest.
     first, last = (0, 255) if image.dtype == np.uint8 else (darkest, brightest)
     intensity = np.arange(first, last + 1, dtype=np.float64)
     asked = (strength * scale * model.frame_factor[frame] * model.sigma_at(intensity / scale)) ** 2
-    lacking = np.maximum(asked - np.interp(intensity, level, sigma) ** 2, 0)
+    lacking = np.maximum(asked - np.interp(intensity, own.level, sigma) ** 2, 0)
     pixels, columns, rows = noise.draw((image.shape[0], image.shape[1]), seed, kind)
     added = _look_up(np.sqrt(lacking), image, first)
     cv2.multiply(added, pixels, dst=added)
@@ -226,5 +286,4 @@ def generate_frame(
     dtype = np.uint8 if noise.model.depth == 8 else np.uint16
     level = generator(seed, "level").choice(noise.model.frame_levels[frame])
     clean = cast(Frame, np.full(shape, np.rint(level).clip(0, np.iinfo(dtype).max), dtype))
-    nothing = np.zeros(1), np.zeros(1)
-    return transfer_residual(clean, noise, seed=seed, frame=frame, fine_noise=nothing).image
+    return transfer_residual(clean, noise, seed=seed, frame=frame, own=NO_NOISE).image

@@ -1,7 +1,7 @@
 """How faithful is transferred noise? Each score beside its floor, camera by camera.
 
 A model is fitted to a random half of a camera's frames. The noise that it gives to constant images,
-drawn from its spectrum or tiled from patches, and to ramps over the camera's own intensities is
+drawn from its spectrum or tiled from patches, and to ramps around the camera's own intensities is
 scored against the other half, beside the published mixup and white noise of the right σ. The floor
 is the same score between two halves. All numbers are medians over the halvings.
 
@@ -42,21 +42,27 @@ def all_blocks(frames: list[Frame]) -> NoiseBlocks:
 
 
 def ramps(model: NoiseModel, seed: int) -> list[Frame]:
-    """Noise on ramps over the intensities of the model's frames, 4 DN or more, any direction."""
+    """Noise on ramps in any direction around intensities that the model's frames have.
+
+    They rise by 16 DN, or by less in dark frames: a ramp that is cut at 0 has a bend, which is no
+    noise.
+    """
     camera, rng = NoiseGenerator(model), np.random.default_rng(seed)
     down, along = np.mgrid[: SHAPE[0], : SHAPE[1]]
     made = []
     for k in range(FRAMES):
         frame = k % len(model)
-        levels = model.frame_levels[frame]
-        half = max(float(np.ptp(levels)) / 2, 2.0)
         angle = rng.uniform(0, 2 * np.pi)
         rise = np.cos(angle) * down + np.sin(angle) * along
-        rise = 2 * (rise - rise.min()) / np.ptp(rise) - 1
-        middle = float(levels.min() + levels.max()) / 2
-        clean = np.rint(middle + half * rise).clip(0, 255).astype(np.uint8)
+        rise = (rise - rise.min()) / np.ptp(rise) - 0.5
+        level = rng.choice(model.frame_levels[frame])
+        clean = np.rint(level + min(16, 2 * level - 4, 2 * (253 - level)) * rise)
         own = realisation_seed(seed, "ramps", k)
-        made.append(transfer_residual(clean, camera, seed=own, frame=frame).image)
+        made.append(
+            transfer_residual(
+                clean.clip(0, 255).astype(np.uint8), camera, seed=own, frame=frame
+            ).image
+        )
     return made
 
 

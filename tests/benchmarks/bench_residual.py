@@ -1,4 +1,4 @@
-"""What does one output's noise cost? Median milliseconds of one core, by size, depth and source.
+"""Cost of one output's noise: median milliseconds of one core, by size, depth and source.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_residual.py FRAMES [--repeats 200]
 
@@ -21,7 +21,7 @@ from synth.frames import Frame, find_frames, read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model
 from synth.noise.realisation import NoiseGenerator
-from synth.noise.residual import measure_fine_noise, transfer_residual
+from synth.noise.residual import measure_own_noise, transfer_residual
 
 
 def median_ms(work: Callable[[int], object], repeats: int) -> float:
@@ -49,7 +49,7 @@ def main() -> None:
             deep: Frame = (small.astype(np.uint16) + 4000).astype(np.uint16)
             for image in (small, deep):
                 camera = NoiseGenerator(replace(model, depth=8 * image.itemsize))
-                fine = measure_fine_noise(image)
+                own = measure_own_noise(image)
 
                 def transfer(turn: int) -> None:
                     transfer_residual(
@@ -58,11 +58,11 @@ def main() -> None:
                         seed=turn,
                         frame=turn % len(model),  # noqa: B023
                         strength=2.0,
-                        fine_noise=fine,  # noqa: B023
+                        own=own,  # noqa: B023
                     )
 
                 def measure(_: int) -> None:
-                    measure_fine_noise(image)  # noqa: B023
+                    measure_own_noise(image)  # noqa: B023
 
                 print(
                     f"{'patches' if keep_patches else 'spectrum':8} {shape[0]}x{shape[1]} "

@@ -30,7 +30,7 @@ from synth.noise.cameras import CameraNoise
 from synth.noise.components import measure_components
 from synth.noise.model import make_physical_model
 from synth.noise.realisation import NoiseGenerator
-from synth.noise.residual import generate_frame, measure_fine_noise, transfer_residual
+from synth.noise.residual import generate_frame, measure_own_noise, transfer_residual
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, window_statistics
 from synth.noise.transfer import mixup, resize_patch
 from synth.piqe import piqe
@@ -158,7 +158,7 @@ MEASURING: dict[str, Callable[[Frame, Mask], object]] = {
     "piqe": lambda f, m: piqe(f),
     "hash": lambda f, m: difference_hash(f),
     "signature": lambda f, m: scene_signature(f),
-    "fine noise": lambda f, m: [*measure_fine_noise(f)],
+    "own noise": lambda f, m: [o := measure_own_noise(f), o.level, o.fine, o.whole][1:],
     "second differences": lambda f, m: second_differences(f.astype(np.float32)),
     "windows": lambda f, m: [*window_statistics(f, min(f.shape))],
     "resize": lambda f, m: resize_patch(f.astype(np.float32), (3, 11)),

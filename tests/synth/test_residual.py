@@ -15,9 +15,7 @@ from synth.errors import NoiseError
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import NoiseModel, correlation_length, fit_model, make_physical_model
 from synth.noise.realisation import NoiseGenerator
-from synth.noise.residual import generate_frame, transfer_residual
-
-NOTHING = (np.zeros(1), np.zeros(1))
+from synth.noise.residual import NO_NOISE, generate_frame, transfer_residual
 
 
 def fitted(camera: Camera, seed: int = 0, frames: int = 12) -> NoiseModel:
@@ -61,8 +59,7 @@ def test_strength_scales_the_noise_and_0_adds_nothing() -> None:
     noise = NoiseGenerator(make_physical_model(sigma=50.0, column=20.0, row=10.0, depth=16))
     image = np.full((256, 256), 30000, np.uint16)
     found = {
-        s: transfer_residual(image, noise, strength=s, seed=9, fine_noise=NOTHING)
-        for s in (0, 1, 2)
+        s: transfer_residual(image, noise, strength=s, seed=9, own=NO_NOISE) for s in (0, 1, 2)
     }
     assert (found[0].image == image).all()
     assert (found[0].sigma, found[0].noisier) == (0, 0)
@@ -86,6 +83,15 @@ def test_an_image_with_the_sensor_s_noise_gets_none() -> None:
     assert (weaker.image == noisy).all()
 
 
+@pytest.mark.parametrize("slope", [0.05, 0.3, 0.5, 0.9])
+@pytest.mark.parametrize("blur", [0.0, 1.5])
+def test_a_rounded_ramp_has_no_noise_of_its_own(slope: float, blur: float) -> None:
+    camera = NoiseGenerator(fitted(Camera(sigma=3.0, gain=0.0, column=0, row=0, blur=blur)))
+    down, along = np.mgrid[:128, :128]
+    ramp = np.rint(20 + slope * (0.8 * along + 0.6 * down)).astype(np.uint8)
+    assert transfer_residual(ramp, camera, seed=0).sigma == pytest.approx(3, rel=0.1)
+
+
 def test_half_of_the_sensor_s_noise_is_made_up_for() -> None:
     model = fitted(Camera(sigma=4.0, gain=0.0, column=0, row=0, blur=0.6))
     (half,) = Camera(sigma=2.0, gain=0.0, column=0, row=0, blur=0.6).frames(
@@ -100,7 +106,7 @@ def test_the_mean_stays_at_the_ends_of_the_range_too() -> None:
     noise = NoiseGenerator(make_physical_model(sigma=6.0, column=1.0, row=1.0))
     ramp = np.tile(np.linspace(0, 255, 256).round().astype(np.uint8), (256, 1))
     for image in (ramp, np.zeros_like(ramp), np.full_like(ramp, 255), np.full_like(ramp, 2)):
-        made = transfer_residual(image, noise, seed=3, fine_noise=NOTHING).image
+        made = transfer_residual(image, noise, seed=3, own=NO_NOISE).image
         assert abs(float(made.mean()) - float(image.mean())) < 0.1
         assert made.dtype == np.uint8
 
@@ -133,7 +139,7 @@ GENERATORS = {
 
 def test_large_images_get_noise_everywhere() -> None:
     image = np.full((1500, 1100), 100, np.uint8)
-    made = transfer_residual(image, GENERATORS[np.uint8], seed=12345, fine_noise=NOTHING).image
+    made = transfer_residual(image, GENERATORS[np.uint8], seed=12345, own=NO_NOISE).image
     tiles = made.reshape(15, 100, 11, 100).swapaxes(1, 2).reshape(-1, 100, 100)
     assert tiles.std((1, 2)).min() > 1.5
     assert len({tile.tobytes() for tile in tiles}) == len(tiles)
@@ -144,7 +150,7 @@ def test_what_does_not_fit_is_refused() -> None:
     deep = np.zeros((20, 20), np.uint16)
     with pytest.raises(NoiseError, match="8 bits does not fit an image of uint16"):
         transfer_residual(deep, noise, seed=0)
-    made = transfer_residual(deep + np.uint16(9000), noise, seed=0, gain=100.0, fine_noise=NOTHING)
+    made = transfer_residual(deep + np.uint16(9000), noise, seed=0, gain=100.0, own=NO_NOISE)
     assert made.sigma == pytest.approx(200 * np.sqrt(1 + 0.25), rel=0.3)
     with pytest.raises(NoiseError, match="no frame 1"):
         transfer_residual(np.zeros((20, 20), np.uint8), noise, seed=0, frame=1)
@@ -160,7 +166,7 @@ def test_a_physical_camera_has_the_numbers_that_were_asked_for() -> None:
     for level in (5000, 40000):
         frames = [
             transfer_residual(
-                np.full((256, 256), level, np.uint16), noise, seed=9973 * k, fine_noise=NOTHING
+                np.full((256, 256), level, np.uint16), noise, seed=9973 * k, own=NO_NOISE
             ).image.astype(float)
             for k in range(12)
         ]
@@ -215,7 +221,7 @@ def test_contrast_of_a_target_stays() -> None:
     target[60:64, 60:64] = True
     image[target] += 40
     change = [
-        transfer_residual(image, noise, seed=k * 999, fine_noise=NOTHING).image[target].mean()
+        transfer_residual(image, noise, seed=k * 999, own=NO_NOISE).image[target].mean()
         - image[target].mean()
         for k in range(200)
     ]
