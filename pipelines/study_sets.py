@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from detect.lineage import read_origins
 from pipelines.errors import ConfigError
@@ -34,6 +36,7 @@ from synth.shards import FOLDER as SHARDS
 from synth.shards import is_sharded
 from synth.splits import (
     Groups,
+    find_overlaps,
     group_by_likeness,
     group_by_name,
     names_tell,
@@ -264,7 +267,8 @@ def divide_noise(
 
     Every camera, which is a folder of frames, gives about half of its frames to either side. Frames
     are of one recording as in ``synth split``: where names tell recordings apart, by name, else by
-    likeness; and copies are of one. The same frames are always divided alike.
+    likeness. Copies are of one recording, and so are frames that show parts of one scene, as a
+    camera that pans takes them. The same frames are always divided alike.
 
     Parameters
     ----------
@@ -325,28 +329,25 @@ def divide_noise(
 
 def _recordings(files: Sequence[Path], pixels: Mapping[Path, bytes], pool: Pool) -> Groups:
     """Group a camera's frames, by their numbers in `files`."""
-    numbers = [str(number) for number in range(len(files))]
+    frames = list(pool.map(read_frame, files))
     names = [file.stem for file in files]
     if names_tell(names):
-        alike = group_by_name(set(names)).members
-        members = [
-            [n for n, name in zip(numbers, names, strict=True) if name in one]
-            for one in alike.values()
-        ]
+        members = group_by_name(set(names)).members.values()
+        alike = [[n for n, name in enumerate(names) if name in one] for one in members]
     else:
-        signatures = pool.map(lambda file: scene_signature(read_frame(file)), files)
-        found = group_by_likeness(dict(zip(numbers, signatures, strict=True)))
-        members = [list(one) for one in found.members.values()]
-    together = {number: {number} for number in numbers}
-    copies: dict[bytes, list[str]] = {}
-    for number, file in zip(numbers, files, strict=True):
+        signatures = {str(n): scene_signature(frame) for n, frame in enumerate(frames)}
+        alike = [[int(n) for n in one] for one in group_by_likeness(signatures).members.values()]
+    copies: dict[bytes, list[int]] = {}
+    for number, file in enumerate(files):
         copies.setdefault(pixels[file], []).append(number)
-    for one in (*members, *copies.values()):
-        whole = set().union(*(together[number] for number in one))
-        together |= dict.fromkeys(whole, whole)
+    pairs = find_overlaps(frames)
+    pairs += [(one[0], other) for one in (*alike, *copies.values()) for other in one]
+    first, second = np.array(pairs).T
+    table = coo_array((np.ones(len(pairs), bool), (first, second)), shape=(len(files),) * 2)
+    labels = connected_components(table, directed=False)[1]
     return Groups(
         "likeness",
-        {min(whole, key=int): tuple(sorted(whole, key=int)) for whole in together.values()},
+        {str(label): tuple(map(str, np.flatnonzero(labels == label))) for label in set(labels)},
     )
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from synth.errors import DatasetError, RecipeError
 from synth.splits import (
     Groups,
+    find_overlaps,
     group_alone,
     group_by_likeness,
     group_by_name,
@@ -31,6 +32,20 @@ def scene(seed: int, shape: tuple[int, int] = (120, 160)) -> np.ndarray:
 def frame(values: np.ndarray, seed: int, sigma: float = 3.0) -> np.ndarray:
     noisy = values + np.random.default_rng(seed).normal(0, sigma, values.shape)
     return noisy.clip(0, 255).astype(np.uint8)
+
+
+def test_views_of_a_panned_scene_overlap_and_others_do_not() -> None:
+    wide = scene(0, (300, 500))
+    places = [(0, 0), (20, 90), (90, 150), (130, 340)]
+    panned = [frame(wide[r : r + 160, c : c + 160], n) for n, (r, c) in enumerate(places)]
+    others = [frame(scene(seed, (160, 160)), seed) for seed in (1, 2, 3)]
+    found = find_overlaps([others[0], *panned, *others[1:], np.full((160, 160), 9, np.uint8)])
+    # The last view has nothing in common with the first one, and too little with the third.
+    assert found == [(1, 2), (1, 3), (2, 3)] or found == [(1, 2), (2, 3)]
+
+
+def test_one_frame_and_none_overlap_with_nothing() -> None:
+    assert find_overlaps([]) == find_overlaps([frame(scene(0), 0)]) == []
 
 
 @pytest.mark.parametrize(
