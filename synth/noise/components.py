@@ -54,8 +54,8 @@ COMPONENTS = ("tvh", "vh", "tv", "th", "t", "v", "h")
 pattern of rows that stays."""
 
 LAGS = 20
-"""Greatest distance, in pixels and in frames, over which temporal noise is taken to correlate; a
-quarter of an axis where that is less. Noise that correlates farther leaks into coarser components."""
+"""Greatest distance, in pixels and in frames, over which temporal noise is taken to correlate, or a
+quarter of an axis where that is less. What correlates farther leaks into coarser components."""
 
 Floats = NDArray[np.float64]
 
