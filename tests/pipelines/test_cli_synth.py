@@ -14,6 +14,7 @@ import click
 import cv2
 import numpy as np
 import pytest
+from shared_noise import independent_limit, pair_correlations
 from small_sets import Outcome, SmallSet
 
 from pipelines.cli.synth import main
@@ -263,6 +264,27 @@ def test_noise_is_measured_and_made_again(synth: Synth, tmp_path: Path) -> None:
     shutil.rmtree(made)
     assert synth(*arguments).status == 0
     assert [file.read_bytes() for file in files] == before
+
+
+def test_sequences_of_two_cameras_and_of_two_seeds_share_no_noise(
+    synth: Synth, tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    made = []
+    for name, seeds in (("one", (0, 1)), ("other", (0,))):
+        folder, model = tmp_path / name, tmp_path / f"{name}.npz"
+        folder.mkdir()
+        frames = rng.normal(3000, 6, (12, 32, 32))
+        for number, frame in enumerate(np.rint(frames).astype(np.uint16)):
+            assert cv2.imwrite(str(folder / f"{number}.png"), frame)
+        assert synth("noise-model", folder, "--sequence", "--out", model).status == 0
+        for seed in seeds:
+            out = tmp_path / f"{name}{seed}"
+            arguments = ("--out", out, "--frames", 12, "--seed", seed)
+            assert synth("noise-generate", model, *arguments).status == 0
+            made += [read_frame(file).astype(float) for file in sorted(out.iterdir())]
+    stack = np.stack(made)
+    assert pair_correlations(stack).max() < independent_limit(stack)
 
 
 def test_frames_that_are_no_sequence_are_refused(

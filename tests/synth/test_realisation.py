@@ -55,6 +55,20 @@ def test_frames_of_two_seeds_and_of_two_cameras_share_no_noise() -> None:
         assert pair_correlations(first, others).max() < limit
 
 
+def test_no_pattern_of_columns_or_rows_comes_twice() -> None:
+    model = make_physical_model(sigma=1.0, column=1.0, row=1.0)
+    seeds = [realisation_seed(build, "x", number) for build in (0, 1) for number in range(50)]
+    cameras = NoiseGenerator(model), NoiseGenerator(replace(model, sigma=2 * model.sigma))
+    lines = [
+        line
+        for camera, own in zip(cameras, (seeds, seeds[:20]), strict=True)
+        for seed in own
+        for line in camera.draw((128, 128), seed)[1:]
+    ]
+    stack = np.stack(lines)[:, None]
+    assert pair_correlations(stack).max() < independent_limit(stack)
+
+
 def test_the_same_seed_makes_the_same_noise() -> None:
     model = fitted()
     first, again, other = (
@@ -80,6 +94,34 @@ def test_blocks_show_the_spectrum_of_the_model(tails: bool) -> None:
     # heavy tails have more power than correlations can take away.
     assert np.sqrt((away**2).mean()) < (0.03 if tails else 0.02)
     assert abs(away).max() < (0.2 if tails else 0.1)
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (65, 65)])
+def test_whole_outputs_of_a_white_model_have_no_frequency_more_or_less(
+    shape: tuple[int, int],
+) -> None:
+    # At one size the transform has a column of the highest frequency, at the other it has none.
+    camera = NoiseGenerator(make_physical_model(sigma=1.0))
+    stack = np.stack([camera.draw(shape, seed)[0] for seed in range(200)])
+    # The mean square of normal values has a standard deviation of √(2 / n).
+    assert abs((stack**2).mean() - 1) < 5 * np.sqrt(2 / stack.size)
+    power = (np.abs(np.fft.rfft2(stack)) ** 2).mean(0) / stack[0].size
+    # 200 outputs of at least 64 columns or 33 rows; a frequency of real values has a standard
+    # deviation of √2 by chance.
+    for axis, counted in ((0, shape[0]), (1, power.shape[1])):
+        assert abs(power.mean(axis) - 1).max() < 5 * np.sqrt(2 / (200 * counted))
+
+
+def test_opposite_borders_of_an_output_are_independent() -> None:
+    # A Gaussian of σ 2.5 has blurred this noise: pixels correlate by 0.16 at a distance of 7.
+    blur = np.exp(-((2 * np.pi * 2.5 * np.fft.fftfreq(64)) ** 2))
+    spectrum = np.outer(blur, blur)[None] / blur.mean() ** 2
+    camera = NoiseGenerator(replace(make_physical_model(sigma=1.0), spectrum=spectrum))
+    # Sizes that a transform is fast at, which it would not enlarge for its speed.
+    stack = np.stack([camera.draw((48, 64), seed)[0] for seed in range(600)])
+    for first, last in ((stack[:, 0], stack[:, -1]), (stack[:, :, 0], stack[:, :, -1])):
+        found = (first * last).mean(1)
+        assert abs(found.mean()) < 4 * found.std() / np.sqrt(len(found))
 
 
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)), st.integers(0, 2**53 - 1))
@@ -124,22 +166,35 @@ def test_tiled_residuals_are_as_varied_and_correlated_as_the_real_ones() -> None
     assert max(period) / min(period) < 1.25
 
 
-def test_no_patch_is_twice_at_the_same_place() -> None:
-    model = fitted(keep_patches=True)
+def places_of_patches(model: NoiseModel, build: int, outputs: int) -> np.ndarray:
+    """Which patch is at each place of a build's first outputs, (outputs, places)."""
     # A patch of a single pixel in its middle, whose value tells which one it is.
     patches = np.zeros_like(model.patches)
     patches[:, 15, 15] = np.arange(1, len(patches) + 1)
     kind = np.zeros(len(patches), np.int64)
     camera = NoiseGenerator(replace(model, patches=patches, patch_kind=kind))
-    outputs = len(patches) // 2
-    stack = np.stack(
-        [camera.draw((64, 80), realisation_seed(5, "x", k))[0] for k in range(outputs)]
-    )
-    used = stack.any(0)
-    assert used.sum() >= 3 * 4
-    for at in np.argwhere(used):
-        values = np.rint(stack[:, at[0], at[1]] / np.sin(15.5 * np.pi / 32) ** 2)
-        assert len(set(values)) == outputs
+    seeds = [realisation_seed(build, "x", number) for number in range(outputs)]
+    stack = np.stack([camera.draw((64, 80), seed)[0] for seed in seeds])
+    values = stack[:, stack.any(0)]
+    return np.rint(values / np.sin(15.5 * np.pi / 32) ** 2).astype(int)
+
+
+def test_no_patch_is_twice_at_the_same_place() -> None:
+    model = fitted(keep_patches=True)
+    outputs = len(model.patches) // 2
+    places = places_of_patches(model, 5, outputs)
+    assert places.shape[1] >= 3 * 4
+    for place in places.T:
+        assert len(set(place)) == outputs
+
+
+def test_two_builds_put_other_patches_side_by_side() -> None:
+    model = fitted(keep_patches=True)
+    one, other = (places_of_patches(model, build, 40) for build in (5, 6))
+    # No output of one build is put together as any of the other.
+    same = (one[:, None] == other).sum(2)
+    assert same.max() <= 3
+    assert same.mean() < 2 * one.shape[1] / len(model.patches)
 
 
 @given(st.integers(0, 2**63), st.integers(0, 2**32 - 2))

@@ -131,6 +131,35 @@ def test_noise_of_an_output_does_not_depend_on_later_sources() -> None:
     assert more[: len(alone)] == alone
 
 
+def noise_seeds(specs: Sequence[Spec]) -> list[int]:
+    return [spec.noise.seed for spec in specs if spec.noise is not None]
+
+
+def test_builds_share_a_realisation_of_noise_only_where_they_are_the_same_build() -> None:
+    rule = NoiseRule((1.0,), "residual")
+    recipe, sources, bank = Recipe(noise=rule), [source("a", 2), source("b", 3)], bank_of(3)
+    ids = [one.id for one in sources]
+    builds = {
+        "first": (recipe, sources, 0),
+        "another seed": (recipe, sources, 1),
+        "another recipe": (replace(recipe, side=16), sources, 0),
+        "another strength": (replace(recipe, noise=NoiseRule((2.0,), "residual")), sources, 0),
+        "another name": (recipe, [source("a", 2), source("c", 3)], 0),
+        "another size": (recipe, [source("a", 2), source("b", 3, (64, 80))], 0),
+        "other targets": (recipe, [source("a", 2), source("b", 2)], 0),
+    }
+    seeds = {
+        name: noise_seeds(plan_negatives(recipe, sources, bank, seed=seed))
+        for name, (recipe, sources, seed) in builds.items()
+    }
+    seeds["transfer"] = noise_seeds(plan_transfer(rule, ids, bank, seed=0))
+    seeds["other images"] = noise_seeds(plan_transfer(rule, [*ids, "c"], bank, seed=0))
+    assert noise_seeds(plan_negatives(recipe, sources, bank, seed=0)) == seeds["first"]
+    assert noise_seeds(plan_transfer(rule, ids, bank, seed=0)) == seeds["transfer"]
+    every = [seed for found in seeds.values() for seed in found]
+    assert len(set(every)) == len(every) > 100
+
+
 def test_repeats_have_names_of_their_own_where_ids_are_no_numbers() -> None:
     recipe = Recipe(turns=(0,), count=5, noise=RULE)
     specs = plan_negatives(recipe, [source("Misc_1", 2)], bank_of(9), seed=0, taken_ids=["Misc_1"])
