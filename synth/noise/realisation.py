@@ -165,15 +165,17 @@ class NoiseGenerator:
         """Noise with the model's spectrum and distribution."""
         height, width = (scipy.fft.next_fast_len(n + _BEYOND, real=True) for n in shape)
         spectrum, distortion = self.cached(_make_colour, kind)
-        key = kind, height, width
-        if key not in self._gains:
+        gain = self._gains.get((kind, height, width))
+        if gain is None:
             gain = _make_gain(spectrum, height, width)
-            while (
-                self._gains and sum(g.size for g in self._gains.values()) > _MOST_GAINS - gain.size
-            ):
-                self._gains.pop(next(iter(self._gains)))
-            self._gains[key] = gain
-        gain = self._gains[key]
+            # Threads share the gains, so one that is there now may be gone a line later.
+            kept = list(self._gains.items())
+            size = gain.size + sum(other.size for _, other in kept)
+            for key, other in kept:
+                if size > _MOST_GAINS:
+                    self._gains.pop(key, None)
+                    size -= other.size
+            self._gains[kind, height, width] = gain
         bits = rng.bit_generator.random_raw(-(-gain.size // 4)).astype("<u8", copy=False)
         bits = bits.view("<u2")[: gain.size]
         values = np.take(_normal_values(), bits, mode="clip").reshape(gain.shape)

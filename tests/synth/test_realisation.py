@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -203,3 +204,13 @@ def test_seeds_of_a_purpose_differ(seed: int, ordinal: int) -> None:
     found = [realisation_seed(seed, "negatives", one) for one in (ordinal, ordinal + 1)]
     assert len({*found, realisation_seed(seed, "transfer", ordinal)}) == 3
     assert all(0 <= one < 2**53 for one in found)
+
+
+def test_threads_that_draw_many_sizes_get_what_one_alone_gets() -> None:
+    model = fitted()
+    shared = NoiseGenerator(model)
+    jobs = [((200 + 16 * k, 900 + 64 * k), k) for k in range(24)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda job: shared.draw(*job)[0], jobs))
+    for job, found in zip(jobs[::8], together[::8], strict=True):
+        np.testing.assert_array_equal(NoiseGenerator(model).draw(*job)[0], found)
