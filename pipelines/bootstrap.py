@@ -25,6 +25,9 @@ from numpy.typing import NDArray
 
 Counts = NDArray[np.int64]
 
+LEVEL = 0.95
+"""Of the intervals of studies."""
+
 # Numbers of one block of replicates at a time.
 _BLOCK = 1 << 21
 
@@ -51,7 +54,7 @@ def paired_intervals(
     *,
     crossed: bool,
     resamples: int = 2000,
-    level: float = 0.95,
+    level: float = LEVEL,
 ) -> dict[str, Interval]:
     """Compute the differences between two arms, with intervals.
 

@@ -1,12 +1,12 @@
-"""The page of results: its tables are written from the committed files, and its prose is checked.
+"""The page of results: its tables and numbers are written from the committed files.
 
-``python -m pipelines.results_page docs/results.md`` (`make results`) fills what stands between
+``python -m pipelines.results_page docs/results.md`` (`make results`) fills what is between
 
     <!-- table: scores b-wide splits=test,test+tta9 arms=originals,taught -->
     <!-- end -->
 
-from the files of ``docs/results``, draws its learning curves, and lists numbers of the prose that
-no table of their section and no setting gives. Tables:
+from the files of ``docs/results``, draws the learning curves of the page, and lists numbers that it
+did not write. Tables:
 
 ``scores STUDY``
     Means over seeds and differences to the baseline, by split and arm.
@@ -21,12 +21,26 @@ no table of their section and no setting gives. Tables:
 
 Each takes ``splits=`` and ``arms=``; ``missing`` takes ``without=STUDY,…``. In ``late.csv`` (study,
 arm, split; an empty one stands for all) is what was planned after the test images had been read: it
-is marked with a dagger. Settings are the numbers in the configurations of a section's studies, and
-those of ``<!-- settings: 56 564 -->``; a number with a sign has to be there with that sign.
+is marked with a dagger.
+
+The text gives no scores, which stand in the tables. A setting in it is a value that is filled too,
+as ``<!-- = b-wide.steps -->14,000<!-- = -->``:
+
+``STUDY.KEY``
+    A key of the study's configuration, or of the training of its arms (``b-wide.augment.crop``).
+``STUDY.labels``
+    The fraction of the training images that was trained on.
+``STUDY.images of SET``
+    How many of a set's images that is; ``STUDY.validation_images of SET`` those held out.
+``SET.KEY``
+    A column of ``sets.csv``.
+``level``, ``threshold``, ``unit.iou``, ``unit.fa``
+    Of the intervals and the scores.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -34,25 +48,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from detect.evaluate import Rules
+from pipelines.bootstrap import LEVEL
 from pipelines.errors import PipelineError, StoreError
 from pipelines.store import replace_file
 from pipelines.study_config import evaluations, read_study
 from pipelines.study_figure import plot_curves
-from pipelines.study_results import RUN_COLUMNS, RUNS, read_table, recompute
+from pipelines.study_results import RUN_COLUMNS, RUNS_CSV, read_table, recompute
+from pipelines.study_sets import share_of
 
-LATE, LATE_COLUMNS = "late.csv", ("study", "arm", "split")
+LATE_CSV, LATE_COLUMNS = "late.csv", ("study", "arm", "split")
+SETS_CSV, SET_COLUMNS = "sets.csv", ("set", "train", "test", "near_duplicates")
 DAGGER = "†"
 
 _UNITS = {"iou": 1e-2, "pd": 1e-2, "fa": 1e-6}
+_CONSTANTS = {
+    "level": f"{LEVEL:.0%}",
+    "threshold": f"{Rules().threshold:g}",
+    "unit.iou": "10⁻²",
+    "unit.fa": "10⁻⁶",
+}
 _NAMES = {"iou": "IoU", "pd": "Pd", "fa": "Fa"}
 _TABLE = re.compile(
     r"^(<!-- table: (?P<kind>[\w-]+)(?P<words>[^\n]*?)(?P<lines>\n.*?)?-->\n)"
     r"(?P<body>.*?)(?P<end><!-- end -->)",
     re.DOTALL | re.MULTILINE,
 )
-_SETTINGS = re.compile(r"<!-- settings: (.*?)-->", re.DOTALL)
-_UNREAD = re.compile(r"```.*?```|<!--.*?-->|`[^`]*`|\]\([^)]*\)|10[⁻⁰-⁹²³]+", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.,-])([+−-]?)(\d{1,3}(?:,\d{3})+|\d+)(\.\d+)?(?![\w])")
+_VALUE = re.compile(r"(<!-- = (?P<name>[^\n>]+) -->)(?P<value>[^\n<]*)(?P<end><!-- = -->)")
+# A comment at the beginning of a line makes all of the line HTML.
+_VALUE_AT_START = re.compile(r"^[\s>*-]*<!-- = ", re.MULTILINE)
+_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+# Digits, but in names such as `test+tta9`; words for numbers, and what differences are given in.
+_NUMBER = re.compile(
+    r"(?<![\w.])[+−-]?\d[\d.,]*(?<=\d)%?|(?<![\w.-])(?:two|three|four|five|six|seven|eight|nine|ten|eleven"
+    r"|twelve|twenty|hundred|thousand|twice|thrice|dozens?|hal(?:f|ves)|thirds?|quarters?|fifths?"
+    r"|tenths?|percent|points?)\b",
+    re.IGNORECASE,
+)
 _PICTURE = re.compile(r"\]\(results/([\w.-]+)-curves\.png\)")
 
 Summaries = Mapping[str, Mapping[str, Any]]
@@ -75,21 +107,27 @@ class Files:
 
 
 def fill(page: str, files: Files) -> str:
-    """Write every table of a page anew.
+    """Write every table and every value of a page anew.
 
     Raises
     ------
     StoreError
-        A marker has no end, or asks for a table, arm or split that is not there, or a file is
-        damaged.
+        A marker has no end, or asks for a table, arm, split or value that is not there, or a file
+        is damaged.
+    ConfigError
+        A configuration is missing or wrong.
     """
     begun = len(re.findall(r"^<!-- table:", page, re.MULTILINE))
     if begun != len(_TABLE.findall(page)):
         raise StoreError(
             "<!-- table: … -->", "has no <!-- end --> after it; add one to each marker"
         )
+    if page.count("<!-- = ") != 2 * len(_VALUE.findall(page)):
+        raise StoreError("<!-- = … -->", "has no <!-- = --> on its line; add one to each value")
+    if _VALUE_AT_START.search(page):
+        raise StoreError("<!-- = … -->", "begins a line; move a word before it")
     summaries = {one["study"]: one for one in recompute(files.results)}
-    late = [tuple(row.values()) for row in read_table(files.results / LATE, LATE_COLUMNS)]
+    late = [tuple(row.values()) for row in read_table(files.results / LATE_CSV, LATE_COLUMNS)]
 
     def table(match: re.Match[str]) -> str:
         marker = _Marker.read(match, files, summaries, late)
@@ -99,39 +137,75 @@ def fill(page: str, files: Files) -> str:
         text = "\n".join(rows)
         return f"{match[1]}\n{text}\n\n{match['end']}"
 
-    return _TABLE.sub(table, page)
+    def value(match: re.Match[str]) -> str:
+        return f"{match[1]}{_value(match['name'], files)}{match['end']}"
+
+    return _VALUE.sub(value, _TABLE.sub(table, page))
 
 
-def loose_numbers(page: str, files: Files) -> list[str]:
-    """List numbers in the prose that neither a table of their section nor a setting gives.
+def loose_numbers(page: str) -> list[str]:
+    """List numbers of the text, in digits or words, that `fill` does not write.
+
+    The questions of a short table are text as well.
 
     Returns
     -------
     list of str
         Each ``SECTION: NUMBER``.
     """
+
+    def text(match: re.Match[str]) -> str:
+        return "\n".join(line.partition("|")[0] for line in (match["lines"] or "").splitlines())
+
     found = []
     for section in re.split(r"^(?=## )", page, flags=re.MULTILINE):
-        known: set[str] = set()
-        for match in _TABLE.finditer(section):
-            known |= set(_numbers(match["body"]))
-            config = files.configs / f"{(match['words'].split() or [''])[0]}.yaml"
-            if config.is_file():
-                known |= set(_numbers(re.sub("#.*", "", config.read_text(encoding="utf-8"))))
-        for match in _SETTINGS.finditer(section):
-            known |= set(_numbers(match[1]))
-        # A number without a sign may be a size of what the table gives with one.
-        known |= {number.lstrip("+−") for number in known}
         title = section.partition("\n")[0].lstrip("# ")
-        prose = _UNREAD.sub(" ", _TABLE.sub(" ", section))
-        found += [f"{title}: {number}" for number in _numbers(prose) if number not in known]
+        prose = _COMMENT.sub(" ", _VALUE.sub(" ", _TABLE.sub(text, section)))
+        found += [f"{title}: {number}" for number in _NUMBER.findall(prose)]
     return found
 
 
-def _numbers(text: str) -> Iterator[str]:
-    """Numbers without separators of thousands, and with their sign if they have one."""
-    for match in _NUMBER.finditer(text):
-        yield match[1].replace("-", "−") + match[2].replace(",", "") + (match[3] or "")
+def _value(name: str, files: Files) -> str:
+    """What a value is, as text."""
+    if name in _CONSTANTS:
+        return _CONSTANTS[name]
+    sets = {row["set"]: row for row in read_table(files.results / SETS_CSV, SET_COLUMNS)}
+    key_of, _, of = name.partition(" of ")
+    owner, _, key = key_of.partition(".")
+    error = StoreError(f"<!-- = {name} -->", "there is no such value")
+    if owner in sets and key in SET_COLUMNS[1:] and not of:
+        return f"{int(sets[owner][key]):,}"
+    path = files.configs / f"{owner}.yaml"
+    if not path.is_file() or (of and of not in sets):
+        raise error
+    config, arms = read_study(path)
+    runs = [
+        (row["arm"], float(row["fraction"]))
+        for row in read_table(files.results / RUNS_CSV, RUN_COLUMNS)
+        if row["study"] == config.name
+    ]
+    fractions = {fraction for _, fraction in runs} or {*config.fractions}
+    done = {arm for arm, _ in runs} or {*config.arms}
+    known: set[object]
+    if of and key in ("images", "validation_images"):
+        whole = int(sets[of]["train"])
+        held = share_of(config.validation, whole)
+        known = {share_of(one, whole - held) for one in fractions} if key == "images" else {held}
+    elif key == "labels":
+        known = {_share(fraction) for fraction in fractions}
+    elif hasattr(config, key):
+        known = {getattr(config, key)}
+    else:
+        known = {_at(arm.train, key) for arm in arms if arm.name in done}
+    if len(known) != 1 or not isinstance(one := known.pop(), int | float | str):
+        raise error
+    return one if isinstance(one, str) else f"{one:,}"
+
+
+def _at(settings: object, key: str) -> object:
+    for name in key.split("."):
+        settings = getattr(settings, name, None)
+    return settings
 
 
 @dataclass(frozen=True)
@@ -198,7 +272,7 @@ def _scores(marker: _Marker) -> list[str]:
     entries = marker.entries()
     if not entries:
         return ["*Not run yet.*"]
-    head = ["judged on", "arm", "seeds"]
+    head = ["evaluated on", "arm", "seeds"]
     rows = [
         [_split(entry), marker.mark(marker.study, entry), _seeds(entry["seeds"]), *_cells(entry)]
         for entry in entries
@@ -213,20 +287,22 @@ def _short(marker: _Marker) -> list[str]:
         if len(names) != 3:
             raise marker.error(f"{line!r} is not QUESTION | STUDY | ARM | SPLIT")
         study, arm, split = names
-        if study not in marker.summaries:
-            rows.append([question, f"`{study}`", f"`{split}`", *["*not run yet*"] * 4])
-            continue
-        table = marker.summaries[study]["table"]
-        entries = [one for one in table if (one["arm"], one["split"]) == (arm, split)]
+        entries: list[Mapping[str, Any]] = [{"arm": arm, "split": split}]
+        if study in marker.summaries:
+            table = marker.summaries[study]["table"]
+            entries = [one for one in table if (one["arm"], one["split"]) == (arm, split)]
         if not entries:
             raise marker.error(f"there is no {arm} of {study} on {split}")
         for entry in entries:
-            cells = [_split(entry), _seeds(entry["seeds"]), *_cells(entry)[1::2]]
+            cells = ["", _split(entry), "", *["*not run yet*"] * 3]
+            if "seeds" in entry:
+                share = _share(entry["fraction"])
+                cells = [share, _split(entry), _seeds(entry["seeds"]), *_cells(entry)[1::2]]
             shown = "" if question == last else question
             rows.append([shown, f"`{study}`: {marker.mark(study, entry)}", *cells])
             last = question
     names = [f"{name}, difference" for name in _NAMES.values()]
-    return _lines(["question", "study: arm", "judged on", "seeds", *names], rows)
+    return _lines(["question", "study: arm", "labels", "evaluated on", "seeds", *names], rows)
 
 
 def _pd_at_fa(marker: _Marker) -> list[str]:
@@ -239,7 +315,7 @@ def _pd_at_fa(marker: _Marker) -> list[str]:
         + [_plain(one["pd"], 1e-2) for one in entry["pd_at_fa"]]
         for entry in entries
     ]
-    return _lines(["judged on", "arm", *limits], rows)
+    return _lines(["evaluated on", "arm", *limits], rows)
 
 
 def _reach(marker: _Marker) -> list[str]:
@@ -256,41 +332,32 @@ def _reach(marker: _Marker) -> list[str]:
 def _missing(marker: _Marker) -> list[str]:
     done = {
         (row["study"], row["arm"], float(row["fraction"]), int(row["seed"]), row["split"])
-        for row in read_table(marker.files.results / RUNS, RUN_COLUMNS)
+        for row in read_table(marker.files.results / RUNS_CSV, RUN_COLUMNS)
     }
     rows = []
     for path in sorted(marker.files.configs.glob("*.yaml")):
-        config, settled = read_study(path)
+        config, arms = read_study(path)
         if config.name in marker.keys.get("without", ()):
             continue
-        splits = [one.name for one in evaluations(config.tests, settled)]
+        splits = [one.name for one in evaluations(config.tests, arms)]
         for fraction in config.fractions:
             # Arms that lack the same seeds on the same splits share a line.
-            lacking: dict[tuple[tuple[str, tuple[int, ...]], ...], list[str]] = {}
+            lines: dict[tuple[str, str], list[str]] = {}
             for arm in config.arms:
-                by_split = [
-                    (
-                        split,
-                        tuple(
-                            seed
-                            for seed in config.seeds
-                            if (config.name, arm, fraction, seed, split) not in done
-                        ),
-                    )
-                    for split in splits
-                ]
-                lacking.setdefault(tuple((s, seeds) for s, seeds in by_split if seeds), []).append(
-                    arm
-                )
-            for by_split_, arms in lacking.items():
-                names = ", ".join(f"`{arm}`" for arm in arms)
-                by_seeds: dict[tuple[int, ...], list[str]] = {}
-                for split, seeds in by_split_:
-                    by_seeds.setdefault(seeds, []).append(split)
-                for seeds, some in by_seeds.items():
+                lacking: dict[tuple[int, ...], list[str]] = {}
+                for split in splits:
+                    wanted = {
+                        seed: (config.name, arm, fraction, seed, split) for seed in config.seeds
+                    }
+                    seeds = tuple(seed for seed, run in wanted.items() if run not in done)
+                    lacking.setdefault(seeds, []).append(split)
+                lacking.pop((), None)
+                for seeds, some in lacking.items():
                     where = "all" if some == splits else ", ".join(f"`{one}`" for one in some)
-                    share = f"{100 * fraction:g}%"
-                    rows.append([f"`{config.name}`", share, names, _seeds(seeds), where])
+                    lines.setdefault((_seeds(seeds), where), []).append(f"`{arm}`")
+            for (shown, where), names in lines.items():
+                study = [f"`{config.name}`", _share(fraction)]
+                rows.append([*study, ", ".join(names), shown, where])
     return _lines(["study", "labels", "arms", "seeds", "splits"], rows)
 
 
@@ -338,6 +405,10 @@ def _signed(value: float, unit: float) -> str:
     return "0.0" if text in ("+0.0", "-0.0") else text.replace("-", "−")
 
 
+def _share(fraction: float) -> str:
+    return f"{100 * fraction:g}%"
+
+
 def _split(entry: Mapping[str, Any]) -> str:
     return f"`{entry['split']}`"
 
@@ -361,22 +432,41 @@ def draw(page: str, files: Files) -> dict[str, bytes]:
     }
 
 
-def main(page: Path) -> int:
-    """Fill a page's tables, draw its pictures, and list its loose numbers; 1 if there are any."""
+def main(words: Sequence[str]) -> int:
+    """Fill a page's tables and values, draw its pictures, and list its loose numbers.
+
+    Returns
+    -------
+    int
+        1 if there are such numbers, or a file is missing or wrong.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.results_page",
+        description="Fill a page of results from the files of the folder that is called like it.",
+    )
+    parser.add_argument("page", type=Path, help="docs/results.md")
+    page = parser.parse_args(words).page
     files = Files(page.with_suffix(""), page.parent.parent / "configs" / "studies")
     try:
         text = fill(page.read_text(encoding="utf-8"), files)
         replace_file(page, text.encode())
         for name, picture in draw(text, files).items():
             replace_file(files.results / name, picture)
-        loose = loose_numbers(text, files)
     except PipelineError as error:
         print(error, file=sys.stderr)
         return 1
+    except OSError as error:
+        print(f"{page}: cannot be read ({error.strerror})", file=sys.stderr)
+        return 1
+    loose = loose_numbers(text)
     for one in loose:
-        print(f"{one} is in no table of its section and no setting", file=sys.stderr)
+        print(
+            f"{page}: {one} is no value; leave scores to the tables, and write a setting as "
+            "<!-- = STUDY.KEY --><!-- = -->",
+            file=sys.stderr,
+        )
     return 1 if loose else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    sys.exit(main(sys.argv[1:]))

@@ -111,6 +111,19 @@ class Choice:
     fractions: tuple[float, ...] | None = None
     test: bool = False
 
+    def require_known(
+        self, where: str, arms: Iterable[str], seeds: Iterable[int], fractions: Iterable[float]
+    ) -> None:
+        """Raise a `ConfigError` at ``where`` if there is no such arm, seed or fraction."""
+        for what, chosen, known in (
+            ("arm", self.arms, dict.fromkeys(arms)),
+            ("seed", self.seeds, dict.fromkeys(seeds)),
+            ("fraction", self.fractions, dict.fromkeys(fractions)),
+        ):
+            for one in chosen or ():
+                if one not in known:
+                    raise ConfigError(f"{where}: {unknown(what, one, known)}")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -544,14 +557,7 @@ def read_runs(study: Study) -> list[tuple[Run, dict[str, RunScores]]]:
 
 
 def _choose(config: StudyConfig, choice: Choice) -> set[tuple[str, float, int]]:
-    for what, wanted, known in (
-        ("arm", choice.arms, tuple(config.arms)),
-        ("seed", choice.seeds, config.seeds),
-        ("fraction", choice.fractions, config.fractions),
-    ):
-        for one in wanted or ():
-            if one not in known:
-                raise ConfigError(f"study {config.name}: {unknown(what, one, known)}")
+    choice.require_known(f"study {config.name}", config.arms, config.seeds, config.fractions)
     return {
         (arm, fraction, seed)
         for arm in (choice.arms or config.arms)

@@ -75,7 +75,7 @@ def compare(
     Raises
     ------
     StoreError
-        Two arms were judged on different images.
+        Two arms were evaluated on different images.
     """
     found: dict[tuple[float, str, str], dict[int, Result]] = {}
     for result in results:
@@ -140,7 +140,9 @@ def _intervals(
         return {}
     for one, other in pairs:
         if one.ids != other.ids:
-            raise StoreError(names[2], "two arms were judged on different images; judge again")
+            raise StoreError(
+                names[2], "two arms were evaluated on different images; evaluate both again"
+            )
     return paired_intervals(
         [one.counts for one, _ in pairs],
         [other.counts for _, other in pairs],

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from detect.curve import THRESHOLDS
 from pipelines.errors import StoreError
 from pipelines.study import Run, Study, read_runs
-from pipelines.study_results import CURVE_COLUMNS, CURVES, read_table
+from pipelines.study_results import CURVE_COLUMNS, CURVES_CSV, read_table
 from pipelines.study_scores import RunScores
 
 History = list[tuple[int, float, float]]
@@ -65,9 +65,9 @@ def plot_curves(folder: Path, study: str) -> bytes:
     StoreError
         ``curves.csv`` is missing or damaged, or has no such study.
     """
-    rows = [row for row in read_table(folder / CURVES, CURVE_COLUMNS) if row["study"] == study]
+    rows = [row for row in read_table(folder / CURVES_CSV, CURVE_COLUMNS) if row["study"] == study]
     if not rows:
-        raise StoreError(folder / CURVES, f"has no study {study}")
+        raise StoreError(folder / CURVES_CSV, f"has no study {study}")
     fraction = max(float(row["fraction"]) for row in rows)
     arms: dict[str, dict[str, History]] = {}
     for row in rows:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
@@ -33,7 +32,7 @@ RUN_COLUMNS = (
 CURVE_COLUMNS = ("study", "arm", "fraction", "seed", "step", "iou", "pd", "fa", "loss")
 ARM_COLUMNS = ("study", "arm", "baseline")
 
-RUNS, CURVES, ARMS = "runs.csv", "curves.csv", "arms.csv"
+RUNS_CSV, CURVES_CSV, ARMS_CSV = "runs.csv", "curves.csv", "arms.csv"
 
 _RUN_KEY = ("study", "arm", "fraction", "seed", "split")
 _CURVE_KEY = ("study", "arm", "fraction", "seed", "step")
@@ -57,9 +56,9 @@ def write_tables(study: Study, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     # Another study may be writing into the same tables.
     with alone_in(folder, wait=True):
-        _merge(study, folder / RUNS, RUN_COLUMNS, _RUN_KEY, run_rows(study, finished))
-        _merge(study, folder / CURVES, CURVE_COLUMNS, _CURVE_KEY, curve_rows(study, finished))
-        _merge(study, folder / ARMS, ARM_COLUMNS, _ARM_KEY, arm_rows(study))
+        _merge(study, folder / RUNS_CSV, RUN_COLUMNS, _RUN_KEY, run_rows(study, finished))
+        _merge(study, folder / CURVES_CSV, CURVE_COLUMNS, _CURVE_KEY, curve_rows(study, finished))
+        _merge(study, folder / ARMS_CSV, ARM_COLUMNS, _ARM_KEY, arm_rows(study))
         if folder.resolve() != study.out.resolve():
             for run, scores in finished:
                 for split, found in scores.items():
@@ -174,9 +173,9 @@ def recompute(
     Returns
     -------
     list of dict
-        For each study ``study``, ``baseline``, ``steps``, ``runs`` (done), ``table``, ``reach`` and
-        ``scores`` as `summarise` has them, with the same intervals. Where scores image by image are
-        absent, there are none.
+        For each study ``study``, ``steps``, ``runs`` (done), ``table``, ``reach`` and ``scores`` as
+        `summarise` has them, with the same intervals. Where scores image by image are absent, there
+        are none.
 
     Raises
     ------
@@ -188,31 +187,30 @@ def recompute(
     choice = choice or Choice()
     tables = {
         name: read_table(folder / name, columns, needed=True)
-        for name, columns in ((RUNS, RUN_COLUMNS), (CURVES, CURVE_COLUMNS), (ARMS, ARM_COLUMNS))
+        for name, columns in (
+            (RUNS_CSV, RUN_COLUMNS),
+            (CURVES_CSV, CURVE_COLUMNS),
+            (ARMS_CSV, ARM_COLUMNS),
+        )
     }
-    known = list(dict.fromkeys(row["study"] for row in tables[RUNS]))
+    known = list(dict.fromkeys(row["study"] for row in tables[RUNS_CSV]))
     for name in studies or ():
         if name not in known:
-            raise ConfigError(f"{folder / RUNS}: {unknown('study', name, known)}")
+            raise ConfigError(f"{folder / RUNS_CSV}: {unknown('study', name, known)}")
     wanted = [name for name in known if studies is None or name in studies]
-    _require_any(folder, [row for row in tables[RUNS] if row["study"] in wanted], choice)
+    rows = [row for row in tables[RUNS_CSV] if row["study"] in wanted]
+    choice.require_known(
+        str(folder / RUNS_CSV),
+        (row["arm"] for row in rows),
+        (int(row["seed"]) for row in rows),
+        (float(row["fraction"]) for row in rows),
+    )
     found = []
     for name in wanted:
         runs, curves, arms = ([r for r in rows if r["study"] == name] for rows in tables.values())
         if summary := _recompute(folder, name, runs, curves, arms, choice):
             found.append(summary)
     return found
-
-
-def _require_any(folder: Path, rows: Sequence[Row], choice: Choice) -> None:
-    for what, asked, known in (
-        ("arm", choice.arms, dict.fromkeys(row["arm"] for row in rows)),
-        ("seed", choice.seeds, dict.fromkeys(int(row["seed"]) for row in rows)),
-        ("fraction", choice.fractions, dict.fromkeys(float(row["fraction"]) for row in rows)),
-    ):
-        for one in asked or ():
-            if one not in known:
-                raise ConfigError(f"{folder / RUNS}: {unknown(what, one, known)}")
 
 
 def _recompute(
@@ -241,7 +239,7 @@ def _recompute(
     for row in runs:
         if row["arm"] not in baselines:
             raise StoreError(
-                folder / ARMS,
+                folder / ARMS_CSV,
                 f"lacks the arm {row['arm']} of {name}; `detect study CONFIG --results {folder}` "
                 "writes it",
             )
@@ -256,7 +254,6 @@ def _recompute(
     seeds = sorted({one.seed for one in results})
     return {
         "study": name,
-        "baseline": Counter(baselines.values()).most_common(1)[0][0],
         "steps": steps,
         "runs": {"done": len({(one.arm, one.fraction, one.seed) for one in results})},
         "table": compare(name, results, baselines, fractions, splits),
@@ -276,8 +273,8 @@ def _read_result(folder: Path, row: Row) -> Result:
     if any(_number(exact[name]) != _number(scores[name]) for name in RATIOS):
         raise StoreError(
             path,
-            f"has other scores than {RUNS} of the same run; restore both, or write them again with "
-            f"`detect study CONFIG --results {folder}`",
+            f"has other scores than {RUNS_CSV} of the same run; restore both, or write them again "
+            f"with `detect study CONFIG --results {folder}`",
         )
     return Result(*key, exact, images)
 

@@ -159,7 +159,7 @@ def choose_parts(labelled: Labelled, validation: float, fraction: float, seed: i
     dataset, ids = labelled.dataset, labelled.originals
     held = dataset.splits.get("val", ())
     if not held:
-        count = max(1, round(validation * len(ids)))
+        count = share_of(validation, len(ids))
         order = generator(seed, "study", "validation").permutation(len(ids))
         held = tuple(ids[at] for at in sorted(order[:count]))
     judging = labelled.pixels_of(held)
@@ -170,9 +170,14 @@ def choose_parts(labelled: Labelled, validation: float, fraction: float, seed: i
             f"its training split of {len(ids)} original image(s) is too small to hold some out",
         )
     order = generator(seed, "study", "fraction").permutation(len(rest))
-    count = max(1, round(fraction * len(rest)))
+    count = share_of(fraction, len(rest))
     chosen, left = (tuple(rest[at] for at in sorted(part)) for part in np.split(order, [count]))
     return Parts(chosen, held, left)
+
+
+def share_of(share: float, images: int) -> int:
+    """Return how many images a share of a list is: at least one."""
+    return max(1, round(share * images))
 
 
 def link_set(place: Path, dataset: Dataset, parts: Parts) -> None:

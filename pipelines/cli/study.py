@@ -324,9 +324,12 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
     runs, images = summary["runs"], {one["fraction"]: one for one in summary.get("images", ())}
     whole = f" of {runs['all']}" if "all" in runs else ""
     batch = f" of {summary['batch']} images" if "batch" in summary else ""
+    # A folder of results does not have the study's own, but what every arm was compared with.
+    named = {row["baseline"] for row in summary["table"]}
+    baseline = summary.get("baseline") or (named.pop() if len(named) == 1 else None)
     yield (
         f"{summary['study']}: {runs['done']}{whole} runs, {summary['steps']} steps{batch}; "
-        f"differences to {summary['baseline']} with 95% intervals"
+        f"differences to {baseline or 'the baseline of each arm'} with 95% intervals"
     )
     scores = [row[key] for row in summary["table"] for _, key, _, _ in _SHOWN]
     if any(one["difference"] is not None and one["low"] is None for one in scores):
@@ -346,7 +349,7 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
             [
                 head,
                 *(
-                    [_arm(row, summary["baseline"]), str(len(row["seeds"]))]
+                    [_arm(row, baseline), str(len(row["seeds"]))]
                     + [cell for _, key, unit, _ in _SHOWN for cell in _cells(row[key], unit)]
                     for row in rows
                 ),
@@ -360,7 +363,7 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
                 ["arm", "of the set", "steps", "share", "reached in"],
                 *(
                     [
-                        _arm(row, summary["baseline"]),
+                        _arm(row, baseline),
                         f"{100 * row['fraction']:.4g}%",
                         "-" if row["mean"] is None else f"{row['mean']:.0f}",
                         "-" if row["ratio"] is None else f"{row['ratio']:.2f}",
@@ -372,7 +375,7 @@ def _table(summary: dict[str, Any]) -> Iterator[str]:
         )
 
 
-def _arm(row: dict[str, Any], baseline: str) -> str:
+def _arm(row: dict[str, Any], baseline: str | None) -> str:
     """An arm, and what it is compared with where that is not the study's baseline."""
     own = row["baseline"] in (baseline, row["arm"])
     return row["arm"] if own else f"{row['arm']} (to {row['baseline']})"
