@@ -393,9 +393,9 @@ def _camera_of(noise: str | None, arms: Iterable[Arm]) -> Camera:
         return "seen"
     which = "of all sources" if noise is None else repr(noise)
     raise ConfigError(
-        f"tests: arms {', '.join(sorted(others))} do not use noise {which}, but other arms do, so "
-        "one table would mix a seen camera with an unseen one; name another source with `noise`, "
-        "or test these arms in a study of their own"
+        f"tests: noise {which} would mix a seen camera with an unseen one in one table: arms "
+        f"{', '.join(sorted(others))} are not built with it, or not with all of it; name another "
+        "source with `noise`, or test these arms in a study of their own"
     )
 
 
