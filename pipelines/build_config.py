@@ -98,7 +98,7 @@ class NoiseSettings(StrictModel):
     limit: Positive | None = None
     bits: Annotated[int, Field(ge=1, le=16)] | None = None
     mode: NoiseMode = "mixup"
-    source: Literal["spectrum", "patches"] = "spectrum"
+    source: Literal["spectrum", "patches"] | None = None
     ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
     strength: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
     share: Ratio = 1.0

@@ -199,9 +199,9 @@ def _model_noise(
         path, frames = camera
         if frames is None:
             models = load_cameras(path, keep_patches=patches).models
-            if not patches:
+            if settings.source == "spectrum":
                 return tuple(map(without_patches, models))
-            if not all(len(model.patches) for model in models):
+            if patches and not all(len(model.patches) for model in models):
                 raise NoiseError(
                     f"{path}: keeps no patches; write it with `synth noise-model --patches`, or "
                     "set source: spectrum"

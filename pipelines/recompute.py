@@ -119,9 +119,9 @@ def recompute(
         hosts = frames | training_hosts(source, surveys["train"])
         groups = list(_groups(out, lines, source, hosts))
         gain = (description["configuration"].get("noise") or {}).get("gain")
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise StoreError(
-            out / DESCRIPTION, "or the manifest is not that of a build; build the set again"
+            out / DESCRIPTION, "is not that of a build, or its manifest is not; build the set again"
         ) from None
     bank = sha256(_read(out / NOISE)) if description.get("noise") else None
     dataset = open_dataset(out)
@@ -133,7 +133,7 @@ def recompute(
                 _compare(dataset, record["id"], image, mask)
                 for record, image, mask in make_group(task, group)
             ]
-        except (TypeError, ValueError, IndexError, AssertionError):
+        except (TypeError, ValueError, IndexError, AssertionError, OverflowError, AttributeError):
             raise StoreError(
                 out / MANIFEST, f"has a line of {group.pair.id!r:.80} that no build writes"
             ) from None
@@ -163,9 +163,10 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
     if data is not None:
         return dataset_source(open_dataset(data))
     if settings.get("simulate") is not None:
-        return simulated_source(
-            SimulationSettings.model_validate(settings["simulate"]), settings["seed"]
-        )
+        simulation = SimulationSettings.model_validate(settings["simulate"])
+        if simulation.train + simulation.test > len(read_manifest(out)):
+            raise ValueError("a set has all frames that were simulated for it")
+        return simulated_source(simulation, settings["seed"])
     name = description["source"]["name"]
     raise StoreError(
         out, f"was made from {name!r:.80}; say where that set is now, with --data FOLDER"

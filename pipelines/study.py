@@ -83,9 +83,10 @@ from pipelines.study_sets import (
 )
 from synth.dataset import Dataset, open_dataset
 from synth.errors import NoiseError
-from synth.frames import ImageFile
+from synth.frames import ImageFile, read_frame
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel
+from synth.splits import find_overlaps
 
 Sources = Mapping[str, Sequence[NoiseSource]]
 
@@ -325,7 +326,7 @@ def prepare(
         (
             one,
             _judged_set(one, data, against),
-            _fit_noise(out, _sources_of(one, testing)) if one.strength else None,
+            _fit_noise(out, _sources_of(one, testing), labelled) if one.strength else None,
         )
         for one in wanted
     )
@@ -336,7 +337,7 @@ def prepare(
     # Before hours of training find out that there are too few frames.
     for one in (one for one in asked if one.camera == "seen" and _sources_of(one, testing)):
         _fit_cameras(_sources_of(one, sources), "training")
-        _fit_noise(out, _sources_of(one, testing))
+        _fit_noise(out, _sources_of(one, testing), labelled)
     made: dict[tuple[str, float, int], Run] = {}
     noisy = {
         pixels: f"{file}, which gives test noise"
@@ -815,12 +816,12 @@ def _divide(
     }
     for name in test:
         for other in sources.keys() & given - {name}:
-            _require_other(name, sources[name], other, sources[other])
+            _require_other(name, sources[name], other, sources[other], pool)
     return training, test
 
 
 def _require_other(
-    name: str, tests: Sequence[NoiseSource], other: str, trains: Sequence[NoiseSource]
+    name: str, tests: Sequence[NoiseSource], other: str, trains: Sequence[NoiseSource], pool: Pool
 ) -> None:
     """Raise a `ConfigError` where noise of one name to test with is noise of another to train."""
     hint = (
@@ -835,6 +836,14 @@ def _require_other(
         for file, pixels in source.frames.items():
             if pixels in known:
                 raise ConfigError(f"{file}: is a frame of {other!r} too; {hint}")
+    # Copies that were cut or brightened are other pixels of the same scene.
+    ours, theirs = ([file for source in side for file in source.frames] for side in (tests, trains))
+    frames = list(pool.map(read_frame, [*ours, *theirs]))
+    for first, second in find_overlaps(frames):
+        if first < len(ours) <= second:
+            raise ConfigError(
+                f"{ours[first]}: shows the scene of {theirs[second - len(ours)]}; {hint}"
+            )
 
 
 def _noise_path(out: Path, sources: Sequence[NoiseSource]) -> Path:
@@ -852,11 +861,18 @@ def _require_same_noise(out: Path, one: Evaluation, testing: Sources) -> None:
         )
 
 
-def _fit_noise(out: Path, sources: Sequence[NoiseSource]) -> Path:
+def _fit_noise(out: Path, sources: Sequence[NoiseSource], labelled: Labelled) -> Path:
     """Fit the cameras whose noise test images get; fitted once, and then read."""
     path = _noise_path(out, sources)
     if not path.is_file():
-        replace_file(path, _fit_cameras(sources, "test").to_bytes())
+        cameras = _fit_cameras(sources, "test")
+        depth = 8 * labelled.dataset.read_image(labelled.originals[0]).itemsize
+        if cameras.models[0].depth != depth:
+            raise ConfigError(
+                f"{sources[0].path}: has noise of {cameras.models[0].depth} bits, and the images "
+                f"of {labelled.dataset.root} have {depth}; give noise of the same depth"
+            )
+        replace_file(path, cameras.to_bytes())
     return path
 
 

@@ -210,7 +210,10 @@ class Spec:
             )
             return cls(line["id"], line["source"], noise, turn, move, distractors, copies)
         except KeyError as error:
-            raise RecipeError(f"a manifest line lacks {error}; it is not from a build") from None
+            raise RecipeError(
+                f"a manifest line lacks {error}; it is from no build, or from one of another "
+                "version of sirst-synth"
+            ) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -180,9 +180,12 @@ def find_overlaps(frames: Iterable[Frame], above: float = OVERLAP) -> list[tuple
         Numbers of the frames, the smaller one first. The time grows with the square of the number
         of frames: a second for 40.
     """
-    views = [_fine_structure(frame) for frame in frames]
-    if len(views) < 2:
+    frames = list(frames)
+    if len(frames) < 2:
         return []
+    # One scale for all, so that a part of a frame is like the whole.
+    factor = min(1.0, _VIEW / max(max(frame.shape) for frame in frames))
+    views = [_fine_structure(frame, factor) for frame in frames]
     size = [2 * max(view.shape[axis] for view in views) for axis in (0, 1)]
     size = [scipy.fft.next_fast_len(length, real=True) for length in size]
     areas = np.array([view.size for view in views])
@@ -218,9 +221,8 @@ def find_overlaps(frames: Iterable[Frame], above: float = OVERLAP) -> list[tuple
     return pairs
 
 
-def _fine_structure(frame: Frame) -> NDArray[np.float32]:
-    """A frame of at most 80 pixels a side without its slow changes, variance 1, or all 0."""
-    factor = min(1.0, _VIEW / max(frame.shape))
+def _fine_structure(frame: Frame, factor: float) -> NDArray[np.float32]:
+    """A frame made smaller by a factor, without its slow changes, variance 1, or all 0."""
     shape = [max(1, round(length * factor)) for length in frame.shape]
     small = cv2.resize(frame.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
     fine = small - cv2.GaussianBlur(small, (0, 0), 3, borderType=cv2.BORDER_REFLECT)

@@ -137,6 +137,7 @@ _ARRAYS = {
     if one.name not in ("summary", "error", "depth")
 }
 _INTEGERS, _MAY_BE_EMPTY = ("frame_kind", "patch_kind"), ("patches", "patch_kind")
+_IN_DN = ("level", "sigma", "frame_factor", "frame_column", "frame_row", "columns", "rows")
 
 
 def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
@@ -238,7 +239,9 @@ def _keep_patches(
     if len(chosen) > _MOST_PATCHES:
         chosen = np.linspace(0, len(blocks) - 1, _MOST_PATCHES).astype(np.intp)
     frame = blocks.frame[chosen]
-    pixels = blocks.residual[chosen] / expected[chosen, None, None]
+    # Tiles overlap by half, so their side is even.
+    side = blocks.side // 2 * 2
+    pixels = blocks.residual[chosen, :side, :side] / expected[chosen, None, None]
     for axis, lines in ((1, columns), (2, rows)):
         # Of the mean along a line the share stays that is the pixels' own.
         mean = pixels.mean(axis, keepdims=True)
@@ -435,6 +438,11 @@ def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
         and arrays["frame_kind"].max() < kinds
         and (not len(arrays["patches"]) or len(arrays["patches"]) >= LEAST_PATCHES)
         and arrays["patches"].shape[1] == arrays["patches"].shape[2] >= 2
+        and arrays["patches"].shape[1] % 2 == 0
+        and all(0.25 < part.var() < 4 for part in (arrays["patches"],) if part.size)
+        and all(0.25 < part.mean() < 4 for part in arrays["spectrum"])
+        and all(0.25 < part.var() < 4 for part in arrays["quantiles"])
+        and all(arrays[name].max() < 65536 for name in _IN_DN)
         and len(arrays["patch_kind"]) == len(arrays["patches"])
         and max(arrays["dead"], arrays["blinking"]) <= 1
         and (np.diff(arrays["level"]) > 0).all()

@@ -94,7 +94,7 @@ def test_patches_come_from_frames_and_from_models_that_keep_them(
 
     kept = built("patches", sources=[str(camera)])
     assert len(kept.models[0].patches) > 64
-    again = built("again", sources=[str(tmp_path / "patches" / "noise.npz")])
+    again = built("again", sources=[str(tmp_path / "patches" / "noise.npz")], source=None)
     np.testing.assert_array_equal(again.models[0].patches, kept.models[0].patches)
     for name, given in (("spectrum", camera), ("other", tmp_path / "patches" / "noise.npz")):
         without = built(name, sources=[str(given)], source="spectrum")

@@ -191,6 +191,26 @@ def test_a_noise_file_may_be_an_unseen_camera_and_none_that_trains_too(
         ready({"seen": [one], "unseen": [copy]}, build, unseen)
 
 
+def test_an_unseen_camera_shows_no_scene_of_one_that_trains(
+    ready: Prepare, root: Path, tmp_path: Path
+) -> None:
+    write_camera(tmp_path / "camera", 2)
+    frame = cv2.imread(str(root / "frames" / "near" / "near-0_0.png"), cv2.IMREAD_UNCHANGED)
+    assert cv2.imwrite(str(tmp_path / "camera" / "cut.png"), frame[5:, 9:] + 1)
+    with pytest.raises(ConfigError, match=r"cut\.png: shows the scene of .*near-0_0\.png; .*other"):
+        ready({"seen": [root / "frames" / "near"], "unseen": [tmp_path / "camera"]})
+
+
+def test_noise_of_another_depth_is_refused_before_anything_is_trained(
+    ready: Prepare, root: Path, tmp_path: Path
+) -> None:
+    deep = tmp_path / "deep.npz"
+    deep.write_bytes(CameraNoise([make_physical_model(sigma=90.0, depth=16)]).to_bytes())
+    unseen = "tests=[{noise: unseen, strengths: 1}]"
+    with pytest.raises(ConfigError, match=r"deep\.npz: has noise of 16 bits, and the images .* 8;"):
+        ready({"seen": [root / "frames" / "near"], "unseen": [deep]}, unseen)
+
+
 def test_an_unseen_camera_has_no_frame_of_one_that_trains(
     ready: Prepare, root: Path, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from synth.noise.model import (
     fit_model,
     make_physical_model,
     model_arrays,
+    model_from,
 )
 
 CAMERAS = {
@@ -298,3 +299,26 @@ def test_sequences_become_models_of_what_comes_and_goes(tmp_path: Path) -> None:
     path = tmp_path / "sequence.npz"
     path.write_bytes(levels[0].to_bytes())
     assert load_cameras(path).models[0].depth == 16
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"spectrum": np.zeros((1, 32, 32))},
+        {"quantiles": np.zeros((1, 257))},
+        {"sigma": np.array([1e40])},
+        {"frame_factor": np.array([1e38])},
+        {"frame_column": np.array([1e39])},
+        {"patches": np.zeros((80, 32, 32), np.float32), "patch_kind": np.zeros(80, np.int64)},
+        {"patches": np.ones((80, 31, 31), np.float32), "patch_kind": np.zeros(80, np.int64)},
+        {"patches": np.ones((80, 32, 32), np.float32), "patch_kind": np.zeros(8, np.int64)},
+    ],
+)
+def test_arrays_that_are_no_noise_are_refused(
+    changes: dict[str, np.ndarray], tmp_path: Path
+) -> None:
+    model = make_physical_model(sigma=3.0)
+    arrays = model_arrays(replace(model, level=model.level[:1], sigma=model.sigma[:1]))
+    assert len(model_from(arrays, tmp_path)) == 1
+    with pytest.raises(NoiseError, match="is not a noise model"):
+        model_from(arrays | changes, tmp_path)
