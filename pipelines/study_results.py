@@ -193,6 +193,7 @@ def recompute(
             (ARMS_CSV, ARM_COLUMNS),
         )
     }
+    _require_scores(folder / RUNS_CSV, tables[RUNS_CSV])
     known = list(dict.fromkeys(row["study"] for row in tables[RUNS_CSV]))
     for name in studies or ():
         if name not in known:
@@ -260,6 +261,20 @@ def _recompute(
         "reach": steps_to_reach(validations, baselines, fractions, seeds, steps),
         "scores": _scores(results),
     }
+
+
+def _require_scores(path: Path, rows: Sequence[Row]) -> None:
+    """Raise a `StoreError` for a run that is there twice, or a score that is none."""
+    seen = set()
+    for row in rows:
+        key = tuple(row[name] for name in _RUN_KEY)
+        if key in seen:
+            raise StoreError(path, f"has two rows of {', '.join(key)}; remove one of them")
+        seen.add(key)
+        for name in RATIOS:
+            if row[name] and not 0 <= float(row[name]) <= 1:
+                what = f"{', '.join(key)}: {name} is {row[name]:.20}, not in 0 to 1"
+                raise StoreError(path, what)
 
 
 def _read_result(folder: Path, row: Row) -> Result:

@@ -759,8 +759,8 @@ def verify_command(
     """Test whether every file of a built set is as the build left it.
 
     With --recompute every output is also made again, from its line of the manifest, the set's noise
-    and the source. Status 1 when a mask differs, or an image by more than another processor
-    explains: 1 DN in a thousandth of its pixels.
+    and the source. Status 1 when a mask differs, or more than 0.1% of an image's pixels, or any by
+    more than 1 DN: that much another processor may explain.
 
     \b
     Example: synth verify out/sirst5k

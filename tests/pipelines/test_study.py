@@ -574,6 +574,11 @@ def test_results_that_contradict_each_other_are_refused(done: Path, tmp_path: Pa
     outcome = call("--results", results)
     assert (outcome.status, outcome.out) == (1, "")
     assert "val.npz: has other scores than runs.csv of the same run" in outcome.err
+    (results / "runs.csv").write_text("\n".join([*lines, lines[1]]) + "\n")
+    assert "runs.csv: has two rows of tiny, " in call("--results", results).err
+    lines[1] = lines[1].replace("0.9", "-5e300")
+    (results / "runs.csv").write_text("\n".join(lines) + "\n")
+    assert ": iou is -5e300, not in 0 to 1" in call("--results", results).err
 
 
 @pytest.mark.parametrize(
