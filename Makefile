@@ -45,7 +45,7 @@ coverage: $(READY) ## run every test, and say which lines none of them reaches
 	$(PYTEST) --cov --cov-report=term-missing:skip-covered
 
 results: $(READY) ## write the tables and curves of docs/results.md from the files of docs/results
-	$(BIN)/python -m pipelines.results_page docs/results.md
+	$(BIN)/python docs/results_page.py docs/results.md
 
 bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
 	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \
@@ -56,6 +56,7 @@ lint: $(READY) ## ruff and mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy docs/results_page.py
 
 docs: $(READY) ## the reference of the packages as HTML pages: out/docs/index.html
 	$(BIN)/python docs/reference/write.py out/docs

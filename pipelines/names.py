@@ -40,7 +40,7 @@ def parts_inside(name: object) -> tuple[str, ...]:
 
 
 def link_inside(root: Path, parts: tuple[str, ...]) -> Path | None:
-    """The first link on the way from a folder to a file below it, the file included."""
+    """Find the first link between a folder and a file below it, the file included."""
     path = root
     for part in parts:
         path = path / part

@@ -231,7 +231,7 @@ class Study:
     chosen : tuple of Run
         Those to do now.
     evaluations : tuple of Evaluation
-        Every split that the study may judge on.
+        Every split that the study evaluates on, with and without ``--test``.
     """
 
     config: StudyConfig
@@ -322,6 +322,11 @@ def prepare(
     for one in wanted:
         if one.strength:
             _require_same_noise(out, one, testing)
+    # Before hours of training find out that there are too few frames; once, for the fit stays.
+    for one in (one for one in asked if one.camera == "seen" and _sources_of(one, testing)):
+        if not _noise_path(out, _sources_of(one, testing)).is_file():
+            _fit_cameras(_sources_of(one, sources), "training")
+            _fit_noise(out, _sources_of(one, testing), labelled)
     evaluated_on = tuple(
         (
             one,
@@ -334,10 +339,6 @@ def prepare(
         name: _frames_of(others[name], others[name].ids("train"), forbidden, pool)
         for name in {arm.label.frames for arm in arms if arm.label} & others.keys()
     }
-    # Before hours of training find out that there are too few frames.
-    for one in (one for one in asked if one.camera == "seen" and _sources_of(one, testing)):
-        _fit_cameras(_sources_of(one, sources), "training")
-        _fit_noise(out, _sources_of(one, testing), labelled)
     made: dict[tuple[str, float, int], Run] = {}
     noisy = {
         pixels: f"{file}, which gives test noise"

@@ -343,7 +343,7 @@ class Arm:
 
 
 def evaluations(tests: Iterable[JudgingSettings], arms: Iterable[Arm]) -> list[Evaluation]:
-    """List every split that a study judges its runs on, the validation part first.
+    """List every split that a study evaluates its runs on, the validation part first.
 
     Whether a test's noise is of a seen or an unseen camera follows from what the arms are built
     with, their helpers' sets included. Arms without noise have seen none of the cameras.

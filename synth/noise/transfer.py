@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame
 
-# Roundings on the way from exact value to sum, each of at most half a unit of the sum's last place.
+# Rounding operations in a computed sum, each of at most half a unit in the last place.
 _ROUNDINGS = 12
 
 

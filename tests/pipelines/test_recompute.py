@@ -1,4 +1,4 @@
-"""Outputs of a set are made again, and what differs is told by how much."""
+"""``verify --recompute``: outputs are made again, and differences in pixels are reported."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from PIL import Image
 from real_data import real_data
 
 from detect.curve import THRESHOLDS
+from docs.results_page import DAGGER, Files, draw, fill, loose_numbers, main
 from pipelines.errors import StoreError
-from pipelines.results_page import DAGGER, Files, draw, fill, loose_numbers, main
 from pipelines.study_results import ARM_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, recompute
 from pipelines.study_scores import RunScores, archive_path
 from synth.check import check_dataset

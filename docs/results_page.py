@@ -1,6 +1,6 @@
 """The page of results: its tables and numbers are written from the committed files.
 
-``python -m pipelines.results_page docs/results.md`` (`make results`) fills what is between
+``python docs/results_page.py docs/results.md`` (`make results`) fills what is between
 
     <!-- table: scores b-wide splits=test,test+tta9 arms=originals,taught -->
     <!-- end -->
@@ -441,7 +441,7 @@ def main(words: Sequence[str]) -> int:
         1 if there are such numbers, or a file is missing or wrong.
     """
     parser = argparse.ArgumentParser(
-        prog="python -m pipelines.results_page",
+        prog="python docs/results_page.py",
         description="Fill a page of results from the files of the folder that is called like it.",
     )
     parser.add_argument("page", type=Path, help="docs/results.md")
