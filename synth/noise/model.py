@@ -505,8 +505,8 @@ def _kept_of_lines(side: int) -> Floats:
 
     Multiplied by a spectrum of noise it gives the spectrum of the residual; its row sums are the
     share of white noise in the residual. Noise is not periodic in a block, so low frequencies,
-    which look like trends, lose more than a periodic spectrum says. The matrix therefore goes through the
-    autocovariance; the one that belongs to a block's spectrum fades with the lag.
+    which look like trends, lose more than a periodic spectrum says. The matrix therefore goes
+    through the autocovariance; the one that belongs to a block's spectrum fades with the lag.
     """
     basis = trend_basis(side).reshape(side, side, -1).mean(0) * np.sqrt(side)
     waves = np.fft.fft(np.eye(side) - basis @ basis.T, axis=0)
