@@ -308,7 +308,7 @@ def _refuse_odd_jpeg(coding: int, depth: int, channels: int, path: Path | str) -
         kind = "CMYK JPEG" if channels == 4 else f"JPEG of {channels} channels"
     else:
         return
-    raise FrameError(path, f"is a {kind}, which is not read; {SAVE_AS}")
+    raise FrameError(path, f"is a {kind}: not supported; {SAVE_AS}")
 
 
 def _read_bmp(data: bytes, path: Path | str) -> Header:
@@ -340,4 +340,4 @@ def _read_bmp(data: bytes, path: Path | str) -> Header:
     else:
         has_alpha = masks is not None and header >= 56 and masks[3] == 0xFF000000
         return Header(height, width, 1, has_alpha, bits == 24 and packed == 0)
-    raise FrameError(path, f"is {kind}, which is not read; {SAVE_AS}")
+    raise FrameError(path, f"is {kind}: not supported; {SAVE_AS}")

@@ -79,6 +79,8 @@ class Layout:
     ----------
     order : str
         ``<`` or ``>``.
+    big : bool
+        Whether it is BigTIFF.
     height, width : int
         Pixels, as stored.
     bits : int
@@ -104,6 +106,7 @@ class Layout:
     """
 
     order: str
+    big: bool
     height: int
     width: int
     bits: int
@@ -167,12 +170,12 @@ def read_layout(data: bytes, path: Path | str) -> Layout:
         a way that is not read.
     """
     try:
-        fields, several = _read_pages(data)
+        fields, pages, frames = _read_pages(data)
     except (struct.error, _TruncatedError):
         raise FrameError(path, f"is truncated: the TIFF file has no end; {REPLACE}") from None
     except _DamagedError as error:
         raise FrameError(path, f"is damaged: {error}; {REPLACE}") from None
-    layout = _layout(data, fields, several, path)
+    layout = _layout(data, fields, pages, frames, path)
     _require_known(layout, fields, path)
     _require_segments(data, layout, path)
     return layout
@@ -189,23 +192,26 @@ class _DamagedError(Exception):
 Fields = dict[int, NDArray[np.int64]]
 
 
-def _read_pages(data: bytes) -> tuple[Fields, bool]:
-    """Fields of the first page, and whether there are other pages beside previews."""
+def _read_pages(data: bytes) -> tuple[Fields, int, int]:
+    """Fields of the first page, the number of pages, and of those that are no previews.
+
+    The pages after a second that is no preview are not counted.
+    """
     order = "<" if data[:2] == b"II" else ">"
     big = data[:4] in _MAGIC[2:]
     if big and struct.unpack_from(order + "HH", data, 4) != (8, 0):
         raise _DamagedError("its BigTIFF header is none")
     (at,) = struct.unpack_from(order + ("Q" if big else "I"), data, 8 if big else 4)
     fields, at = _read_fields(data, order, big, at, _USED)
-    seen = 1
+    pages = 1
     while at:
         page, at = _read_fields(data, order, big, at, {_SUBFILE})
-        seen += 1
+        pages += 1
         if not _first(page, _SUBFILE, 0) & 5:
-            return fields, True
-        if seen > _MOST_PAGES:
+            return fields, pages, 2
+        if pages > _MOST_PAGES:
             raise _DamagedError("its pages have no end")
-    return fields, _is_stack(fields)
+    return fields, pages, 2 if _is_stack(fields) else 1
 
 
 def _read_fields(
@@ -250,8 +256,8 @@ def _first(fields: Fields, tag: int, default: int) -> int:
     return int(fields[tag][0]) if tag in fields else default
 
 
-def _layout(data: bytes, fields: Fields, several: bool, path: Path | str) -> Layout:
-    if several:
+def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | str) -> Layout:
+    if frames > 1:
         raise FrameError(path, "holds several pages; write them as single frames into a folder")
     height, width = _first(fields, _HEIGHT, 0), _first(fields, _WIDTH, 0)
     bits, samples = int(fields.get(_BITS, np.ones(1)).max()), _first(fields, _SAMPLES, 1)
@@ -270,13 +276,16 @@ def _layout(data: bytes, fields: Fields, several: bool, path: Path | str) -> Lay
     colours = np.zeros((3, 0), np.uint8)
     if photometric == _PALETTE and bits <= 8 and fields.get(_COLOUR_MAP, colours).size == 3 << bits:
         colours = _palette(fields[_COLOUR_MAP].reshape(3, -1))
-    usual = (bits in (8, 16) and samples == 1 and photometric == _BLACK_IS_ZERO) or (
+    order, big = "<" if data[:2] == b"II" else ">", data[:4] in _MAGIC[2:]
+    # Pillow leaves 16-bit values in the order of the file, with which PyTorch fails.
+    grey = (8, order) if bits == 8 else (16, "<")
+    usual = ((bits, order) == grey and samples == 1 and photometric == _BLACK_IS_ZERO) or (
         bits == 8 and samples == 3 and photometric == _RGB and not planar
     )
     coded = compression in (_NONE, _LZW, _PACKBITS, *_DEFLATED)
-    first_only = data[:4] in _MAGIC[:2] and fill_order == 1 and orientation == 1
     return Layout(
-        order="<" if data[:2] == b"II" else ">",
+        order=order,
+        big=big,
         height=height,
         width=width,
         bits=bits,
@@ -293,7 +302,7 @@ def _layout(data: bytes, fields: Fields, several: bool, path: Path | str) -> Lay
         offsets=fields.get(_TILE_OFFSETS if tile else _OFFSETS, np.zeros(0, np.int64)),
         counts=fields.get(_TILE_COUNTS if tile else _COUNTS, np.zeros(0, np.int64)),
         colours=colours,
-        plain=usual and coded and first_only,
+        plain=usual and coded and not big and (pages, fill_order, orientation) == (1, 1, 1),
     )
 
 
@@ -335,9 +344,11 @@ def _require_known(layout: Layout, fields: Fields, path: Path | str) -> None:
         name = _COMPRESSIONS.get(layout.compression, f"number {layout.compression}")
         unread = f"is compressed by {name}"
     elif faxed and ((bits, samples) != (1, 1) or photometric > _BLACK_IS_ZERO):
-        unread = f"is compressed as a fax, but has {samples} channels of {bits} bits"
+        unread = f"is compressed as a fax, with {samples} x {bits} bits and colour {photometric}"
     elif jpeg and (bits != 8 or layout.planar or (samples, photometric) not in _JPEG_COLOURS):
-        unread = f"is compressed by JPEG in {samples} channels of {bits} bits"
+        unread = f"is compressed by JPEG, with {samples} x {bits} bits and colour {photometric}"
+    elif (faxed or jpeg) and layout.big:
+        unread = "is a BigTIFF file compressed by JPEG or as a fax"
     elif layout.predictor != 1 and not (faxed or jpeg) and (
         layout.predictor != 2
         or bits not in (8, 16)
@@ -347,10 +358,11 @@ def _require_known(layout: Layout, fields: Fields, path: Path | str) -> None:
     elif layout.fill_order != 1 and not faxed and (bits > 1 or layout.compression != _NONE):
         unread = "stores the bits of each byte in reverse (FillOrder 2)"
     if unread:
-        raise FrameError(path, f"{unread}, which is not read; {SAVE_AS}")
+        raise FrameError(path, f"{unread}: not supported; {SAVE_AS}")
 
 
 def _require_segments(data: bytes, layout: Layout, path: Path | str) -> None:
+    """Refuse strips and tiles that are absent, or end after the file."""
     if layout.rows < 1:
         raise FrameError(path, f"is damaged: its strips have no rows; {REPLACE}")
     planes = layout.samples if layout.planar else 1
@@ -365,6 +377,9 @@ def _require_segments(data: bytes, layout: Layout, path: Path | str) -> None:
         listed = len(counts) >= number and layout.compression != _NONE
         there = min(len(data), int(counts.sum())) if listed else len(data)
         require_data(layout.height * row, there * ratio, path)
+    missing = layout.offsets[:number].min() == 0
+    if missing or (layout.compression != _NONE and len(counts) and counts[:number].min() == 0):
+        raise FrameError(path, f"has strips or tiles without data: not supported; {SAVE_AS}")
     ends = layout.offsets[:number] + (counts[:number] if len(counts) >= number else 0)
     if layout.offsets.min() < 0 or ends.min() < 0 or ends.max() > len(data):
         raise FrameError(path, f"is truncated: its pixels end after the file; {REPLACE}")
@@ -497,7 +512,8 @@ def _unpack_by_opencv(
     """Decompress LZW or PackBits: OpenCV reads the data as the only strip of a grey image.
 
     It reports damage in 16-bit images alone, so the bytes are read as 16-bit values in pairs,
-    and once more as 8-bit values for those that are left over.
+    and once more as 8-bit values for those that are left over. So damage to the last byte of an
+    odd number is not found.
     """
     size = rows * row_bytes
     pairs = min(size // 2, 1 << 20)

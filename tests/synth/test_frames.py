@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import io
+import re
+import struct
+from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from image_files import ImageCase, bmp, encoded, exif, make_case, plain_readers, png, tiff, turned
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from real_data import real_data
 
 from synth.errors import FrameError
 from synth.frames import (
     decode_frame,
+    decode_image,
     decode_mask,
     encode_png,
     find_frames,
     frame_shape,
     group_by_folder,
+    is_plain,
     natural_key,
     read_frame,
     read_mask,
@@ -34,12 +41,6 @@ from synth.frames import (
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 frames = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
 masks = hnp.arrays(np.bool_, shapes)
-
-
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def some_frame(dtype: type[np.generic] = np.uint8) -> NDArray[np.generic]:
@@ -223,12 +224,34 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         read_frame(path)
 
 
-@pytest.mark.parametrize("text", ["hello", "GIF89a", "BM", "II*\0"])
-def test_text_is_no_image_whatever_its_name(text: str, tmp_path: Path) -> None:
-    path = tmp_path / "text.png"
-    path.write_text(text)
-    with pytest.raises(FrameError, match=r"text\.png"):
-        read_frame(path)
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"hello", "but a text file; if it was downloaded, download it again"),
+        (b"\n<!DOCTYPE html><html>404", "but an HTML page; if it was downloaded, download it"),
+        (b"<html><body>Sign in", "but an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "run git lfs pull"),
+        (b"GIF89a\1\0\1\0", "but a GIF image; save it as"),
+        (b"RIFF\0\0\0\0WEBPVP8 ", "but a WebP image; save it as"),
+        (b"SIMPLE  =                    T", "but a FITS file; save it as"),
+        (b"\0\0\0\x18ftypheic\0\0", "but a HEIC image; save it as"),
+        (b"\0\0\0\x20ftypavif\0\0", "but an AVIF image; save it as"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "but a JPEG 2000 image; save it as"),
+        (b"\x93NUMPY\1\0", "but a NumPy array; save it as"),
+        (b"P5 4 4 255\n", r"but a portable anymap \(PGM\); save it as"),
+        (b"FUJIFILMCCD-RAW 0201", "but a raw camera file"),
+        (b"\x07\xff" * 300, "if it is raw or another format, save it as"),
+    ],
+)
+def test_another_kind_of_file_is_named(start: bytes, kind: str) -> None:
+    with pytest.raises(FrameError, match=rf"^x\.png: is not a PNG, TIFF, BMP or JPEG.*{kind}"):
+        decode_frame(start, "x.png")
+
+
+@pytest.mark.parametrize("text", ["BM", "II*\0", "MM\0+", "\x89PNG"])
+def test_a_beginning_is_no_image(text: str) -> None:
+    with pytest.raises(FrameError, match=r"^x\.png"):
+        decode_frame(text.encode("latin-1"), "x.png")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
@@ -249,6 +272,269 @@ def test_several_pages_are_refused() -> None:
     data = encoded(page, "TIFF", save_all=True, append_images=[page])
     with pytest.raises(FrameError, match="several pages"):
         decode_frame(data, "x.tif")
+
+
+def assert_read_right(case: ImageCase) -> bool:
+    """Whether it is to be read, and not refused; fail where it is not, or its pixels differ."""
+    if case.pixels is None:
+        with pytest.raises(FrameError, match=rf"^{re.escape(case.name)}: .+\Z"):
+            decode_image(case.data, case.name)
+        with pytest.raises(FrameError):
+            frame_shape(case.data, case.name)
+        assert not is_plain(case.data)
+        return False
+    image = decode_image(case.data, case.name)
+    assert frame_shape(case.data, case.name) == case.pixels.shape[:2], case.name
+    assert_same(image, case.pixels, case)
+    if is_plain(case.data):
+        for read in plain_readers(case.data):
+            assert_same(image, read, case)
+    return True
+
+
+def assert_same(image: NDArray[np.generic], wanted: NDArray[np.generic], case: ImageCase) -> None:
+    """Compare BGR with RGB, in the channels that both have; grey is RGB of equal channels."""
+    assert image.dtype == wanted.dtype, case.name
+    shown = image[..., [2, 1, 0, 3][: image.shape[2]]] if image.ndim == 3 else image
+    shown, wanted = (a if a.ndim == 3 else np.dstack([a] * 3) for a in (shown, wanted))
+    channels = min(shown.shape[2], wanted.shape[2])
+    difference = shown[..., :channels].astype(int) - wanted[..., :channels]
+    assert np.abs(difference).max() <= case.near, case.name
+
+
+def test_60_files_drawn_at_random_are_read_right_or_refused() -> None:
+    read = sum(assert_read_right(make_case(number)) for number in range(60))
+    assert 40 <= read < 60
+
+
+@pytest.mark.slow
+def test_700_files_drawn_at_random_are_read_right_or_refused() -> None:
+    outcomes = Counter(assert_read_right(make_case(number)) for number in range(1000, 1700))
+    assert outcomes[True] >= 500
+    assert outcomes[False] >= 50
+
+
+ORIENTATIONS = range(1, 9)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_turns_jpeg_and_png_as_it_turns_tiff(orientation: int, order: str) -> None:
+    frame = some_frame()
+    wanted = turned(frame, orientation)
+    block = exif(orientation, order)
+    for data in (
+        png(frame, 8, before=((b"eXIf", block),)),
+        png(frame, 8, after=((b"eXIf", block),)),
+        tiff(frame, 8, more=((274, orientation),)),
+    ):
+        np.testing.assert_array_equal(decode_frame(data, "x"), wanted)
+        assert frame_shape(data, "x") == wanted.shape
+        assert is_plain(data) == (orientation == 1)
+    data = encoded(Image.fromarray(frame), "JPEG", exif=b"Exif\0\0" + block)
+    with Image.open(io.BytesIO(data)) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+    assert np.abs(decode_frame(data, "x").astype(int) - shown).max() <= 2
+    assert frame_shape(data, "x") == wanted.shape
+    assert is_plain(data) == (orientation == 1)
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        b"",
+        b"II",
+        b"XX*\0\x08\0\0\0",
+        exif(6)[:-8],
+        exif(6).replace(b"*", b"+"),
+        exif(0),
+        exif(9),
+        struct.pack("<2sHIH", b"II", 42, 8, 9999),
+        struct.pack("<2sHI", b"II", 42, 0xFFFFFFFF),
+        exif(6).replace(struct.pack("<HI", 3, 1), struct.pack("<HI", 3, 9)),
+    ],
+)
+def test_damaged_exif_is_ignored(block: bytes) -> None:
+    frame = some_frame()
+    data = png(frame, 8, before=((b"eXIf", block),))
+    np.testing.assert_array_equal(decode_frame(data, "x"), frame)
+    data = encoded(Image.fromarray(frame), "JPEG", exif=b"Exif\0\0" + block)
+    assert decode_frame(data, "x").shape == frame.shape
+
+
+def as_tiff(pixels: NDArray[np.generic], **options: object) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, **options)
+    return buffer.getvalue()
+
+
+def test_planar_16_bit_is_not_scrambled() -> None:
+    rgb = np.stack([some_frame(np.uint16), some_frame(np.uint16) // 2, some_frame(np.uint16) // 3])
+    data = as_tiff(rgb, photometric="rgb", planarconfig="separate")
+    np.testing.assert_array_equal(decode_image(data, "x"), np.moveaxis(rgb[::-1], 0, 2))
+
+
+@pytest.mark.parametrize("extra", ["unassalpha", "unspecified"])
+def test_16_bit_with_a_second_channel_stays_16_bit(extra: str) -> None:
+    frame = some_frame(np.uint16)
+    data = as_tiff(np.dstack([frame, frame // 7]), planarconfig="contig", extrasamples=[extra])
+    np.testing.assert_array_equal(decode_frame(data, "x"), frame)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 10, 12, 14, 16])
+@pytest.mark.parametrize("big", [False, True])
+def test_white_is_zero_is_inverted_within_its_bits(bits: int, big: bool) -> None:
+    most = (1 << bits) - 1
+    stored = some_frame(np.uint16) & most
+    scale = 255 // most if bits < 8 else 1
+    frame = decode_frame(tiff(stored, bits, photometric=0, big=big), "x")
+    np.testing.assert_array_equal(frame, (most - stored) * scale)
+    assert frame.dtype == (np.uint16 if bits > 8 else np.uint8)
+
+
+@pytest.mark.parametrize("bits", [9, 10, 11, 12, 13, 14, 15])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_packed_samples_keep_their_values(bits: int, order: str) -> None:
+    stored = some_frame(np.uint16) >> (16 - bits)
+    data = tiff(stored, bits, order=order, rows=7)
+    np.testing.assert_array_equal(decode_frame(data, "x"), stored)
+    assert not is_plain(data)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("width", [2, 7, 30])
+@pytest.mark.parametrize("rows", [1, 5, 20])
+def test_damage_to_compressed_data_is_found(compression: str, width: int, rows: int) -> None:
+    frame = some_frame()[:, :width]
+    data = encoded(Image.fromarray(frame), "TIFF", compression=compression, tiffinfo={278: rows})
+    np.testing.assert_array_equal(decode_frame(data, "x"), frame)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        counts = file.pages[0].tags[279]
+    # One byte of the first strip is too little for any of these.
+    one = struct.pack("<H" if counts.dtype == 3 else "<I", 1)
+    short = data[: counts.valueoffset] + one + data[counts.valueoffset + len(one) :]
+    with pytest.raises(FrameError, match=r"^x: is (damaged|truncated)"):
+        decode_frame(short, "x")
+
+
+def test_a_palette_of_a_tiff_is_looked_up_whatever_its_depth() -> None:
+    for bits in (1, 2, 4, 8):
+        most = (1 << bits) - 1
+        index = some_frame() & most
+        colours = np.random.default_rng(4).integers(0, 256, (3, most + 1)).astype(np.uint16)
+        data = tiff(index, bits, photometric=3, lists=((320, (colours * 257).ravel().tolist()),))
+        np.testing.assert_array_equal(decode_image(data, "x"), colours[::-1].T[index])
+
+
+def test_a_preview_after_the_frame_is_no_second_page() -> None:
+    frame = some_frame()
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(frame)
+        writer.write(frame[::2, ::2], subfiletype=1)
+    np.testing.assert_array_equal(decode_frame(buffer.getvalue(), "x"), frame)
+    assert not is_plain(buffer.getvalue())
+
+
+def test_a_stack_with_one_directory_is_refused() -> None:
+    stack = np.stack([some_frame()] * 3)
+    data = as_tiff(some_frame(), description="ImageJ=1.53\nimages=3\n", metadata=None)
+    with pytest.raises(FrameError, match="several pages"):
+        decode_frame(data, "x.tif")
+    data = as_tiff(stack, photometric="minisblack", metadata={"truncate": True})
+    with pytest.raises(FrameError, match="several pages"):
+        decode_frame(data, "x.tif")
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (as_tiff(some_frame().astype(np.int16)), "int16"),
+        (as_tiff(some_frame().astype(np.float64)), "float64"),
+        (as_tiff(some_frame().astype(np.uint32), bigtiff=True), "uint32"),
+        (tiff(some_frame(), 8, photometric=5), "CMYK"),
+        (tiff(some_frame(), 8, photometric=32803), "raw camera data"),
+        (tiff(some_frame(), 8, more=((254, 1),)), "preview"),
+        (tiff(some_frame(), 8, more=((259, 50000),)), "Zstandard"),
+        (tiff(some_frame(), 8, more=((259, 34712),)), "JPEG 2000"),
+        (tiff(some_frame(), 8, more=((259, 12345),)), "number 12345"),
+        (tiff(some_frame(), 8, big=True, more=((259, 7),)), "BigTIFF file compressed by JPEG"),
+        (tiff(some_frame(), 8, more=((317, 3),)), "predictor 3"),
+        (tiff(some_frame(), 8, more=((266, 2),)), "FillOrder 2"),
+        (tiff(some_frame() & 31, 5), "5 bits"),
+        (tiff(np.dstack([some_frame()] * 3), 8), "3 channels that are not marked as RGB"),
+        (tiff(np.dstack([some_frame()] * 4), 8, photometric=2, more=((338, 1),)), "by alpha"),
+        (bmp(bytes(60 * 20), 30, 20, 16), "16-bit colour"),
+        (encoded(Image.fromarray(some_frame()).convert("CMYK"), "JPEG"), "CMYK"),
+    ],
+)
+def test_what_is_not_read_is_named_with_a_way_out(data: bytes, words: str) -> None:
+    for read in (decode_frame, frame_shape):
+        with pytest.raises(FrameError, match=rf"^a/x\.tif: .*{words}.*; save it "):
+            read(data, "a/x.tif")
+    assert words == "by alpha" or not is_plain(data)
+
+
+@pytest.mark.parametrize("marker", [0xC3, 0xC5, 0xC7, 0xC9, 0xCA, 0xCB])
+def test_jpeg_codings_that_decoders_differ_on_are_refused(marker: int) -> None:
+    data = bytearray(encoded(Image.fromarray(some_frame()), "JPEG"))
+    at = data.index(b"\xff\xc0")
+    data[at + 1] = marker
+    with pytest.raises(FrameError, match=r"lossless|hierarchical|arithmetic"):
+        decode_frame(bytes(data), "x.jpg")
+    data[at + 1], data[at + 4] = 0xC1, 12
+    with pytest.raises(FrameError, match="12 bits"):
+        decode_frame(bytes(data), "x.jpg")
+
+
+def test_an_animated_png_is_refused() -> None:
+    first = Image.fromarray(some_frame())
+    rest = [Image.fromarray(255 - some_frame())]
+    data = encoded(first, "PNG", save_all=True, append_images=rest)
+    for read in (decode_frame, frame_shape):
+        with pytest.raises(FrameError, match=r"animated PNG.*into a folder"):
+            read(data, "x.png")
+
+
+def test_rows_of_a_bmp_may_go_downwards() -> None:
+    rows = bytes(range(256))
+    for height in (8, -8):
+        data = bmp(rows, 10, height, 24)
+        with Image.open(io.BytesIO(data)) as image:
+            np.testing.assert_array_equal(decode_image(data, "x")[..., ::-1], np.asarray(image))
+
+
+def test_the_unused_byte_of_a_32_bit_bmp_is_no_alpha() -> None:
+    masks = struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)
+    rows = np.random.default_rng(5).integers(0, 256, 4 * 30).astype(np.uint8).tobytes()
+    for packed, more in ((0, b""), (3, masks)):
+        assert decode_image(bmp(rows, 5, 6, 32, packed, more), "x").shape == (6, 5, 3)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "JPEG"])
+def test_usual_files_are_plain(kind: str) -> None:
+    assert is_plain(encoded(Image.fromarray(np.dstack([some_frame()] * 3)), kind))
+    if kind != "BMP":
+        assert is_plain(encoded(Image.fromarray(some_frame()), kind))
+    if kind in ("PNG", "TIFF"):
+        assert is_plain(encoded(Image.fromarray(some_frame(np.uint16)), kind))
+
+
+def test_nothing_is_printed_about_files_that_are_refused(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    whole = tiff(some_frame(np.uint16), 16, big=True, deflate=True, rows=4)
+    for size in range(0, len(whole), 40):
+        with pytest.raises(FrameError):
+            decode_frame(whole[:size], "x.tif")
+    lzw = encoded(Image.fromarray(some_frame()), "TIFF", compression="tiff_lzw")
+    for at in range(8, 120):
+        damaged = lzw[:at] + b"\xff" + lzw[at + 1 :]
+        try:
+            decode_frame(damaged, "x.tif")
+        except FrameError:
+            continue
+    assert capfd.readouterr() == ("", "")
 
 
 def test_frames_are_written_as_png_alone(tmp_path: Path) -> None:
