@@ -1,8 +1,8 @@
 """TIFF and BigTIFF files: the directory, and the pixels it describes.
 
-OpenCV decodes compressed data here, but the layout of the pixels is read from the tags. OpenCV
-alone misreads several layouts without an error: planar 16-bit samples, 16-bit WhiteIsZero,
-16-bit grey with alpha, packed 10- and 12-bit samples.
+OpenCV decodes the layouts that it reads right, and the compressed data of others. It misreads
+several layouts without an error: planar 16-bit samples, 16-bit WhiteIsZero, 16-bit grey with
+alpha, packed 10- and 12-bit samples.
 
 Tags and values are those of the TIFF 6.0 specification (Adobe, 1992).
 """
@@ -282,6 +282,7 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
     usual = ((bits, order) == grey and samples == 1 and photometric == _BLACK_IS_ZERO) or (
         bits == 8 and samples == 3 and photometric == _RGB and not planar
     )
+    first = (pages, fill_order, orientation) == (1, 1, 1)
     coded = compression in (_NONE, _LZW, _PACKBITS, *_DEFLATED)
     return Layout(
         order=order,
@@ -302,7 +303,7 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
         offsets=fields.get(_TILE_OFFSETS if tile else _OFFSETS, np.zeros(0, np.int64)),
         counts=fields.get(_TILE_COUNTS if tile else _COUNTS, np.zeros(0, np.int64)),
         colours=colours,
-        plain=usual and coded and not big and (pages, fill_order, orientation) == (1, 1, 1),
+        plain=usual and coded and first and not (big or tile),
     )
 
 
@@ -419,7 +420,14 @@ def decode_tiff(data: bytes, layout: Layout, path: Path | str) -> Image:
     FrameError
         The compressed data is damaged, or colour is stored multiplied by alpha.
     """
-    if layout.compression in (_JPEG, *_FAX):
+    unusual = layout.big or layout.planar or layout.tile or layout.orientation > 1
+    colour = layout.samples, layout.photometric
+    if layout.compression in (_JPEG, *_FAX) or (
+        layout.bits == 16
+        and not unusual
+        and layout.compression != _LZMA
+        and colour in ((1, _BLACK_IS_ZERO), (3, _RGB))
+    ):
         return _decode_whole(data, layout, path)
     try:
         stored = _read_samples(data, layout)
@@ -436,7 +444,8 @@ def _as_shown(stored: Image, layout: Layout) -> Image:
     if layout.photometric == _PALETTE:
         return layout.colours[::-1].T[stored[..., 0]]
     if layout.photometric == _RGB:
-        return cast(Image, np.ascontiguousarray(stored[..., [2, 1, 0, 3][: layout.samples]]))
+        code = cv2.COLOR_RGB2BGR if layout.samples == 3 else cv2.COLOR_RGBA2BGRA
+        return cast(Image, cv2.cvtColor(stored, code))
     grey = cast(Image, np.ascontiguousarray(stored[..., 0]))
     most = (1 << layout.bits) - 1
     if layout.photometric == _WHITE_IS_ZERO:
@@ -447,12 +456,15 @@ def _as_shown(stored: Image, layout: Layout) -> Image:
 
 
 def _decode_whole(data: bytes, layout: Layout, path: Path | str) -> Image:
-    """Decode fax and JPEG data, which OpenCV reads right, orientation included."""
+    """Decode what OpenCV reads right, orientation included.
+
+    That is usual 16-bit samples, fax and JPEG. Of usual 8-bit samples it overlooks damage.
+    """
     image = _imdecode(data)
     shape = layout.height, layout.width
     if layout.orientation >= 5:
         shape = shape[::-1]
-    if image is None or image.dtype != np.uint8 or image.shape[:2] != shape:
+    if image is None or image.dtype.itemsize * 8 != max(layout.bits, 8) or image.shape[:2] != shape:
         raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
     return image
 
@@ -566,7 +578,12 @@ def _samples(packed: NDArray[np.uint8], layout: Layout, width: int, samples: int
         values = _unpack_bits(packed, layout.bits, width * samples)
     values = values.reshape(rows, width, samples)
     if layout.predictor == 2:
-        values = cast(Image, np.cumsum(values, axis=1, dtype=values.dtype))
+        summed = np.empty_like(values)
+        for sample in range(samples):
+            # Along a strided axis of three, NumPy is several times slower.
+            part = np.ascontiguousarray(values[..., sample])
+            summed[..., sample] = np.cumsum(part, axis=1, dtype=part.dtype)
+        return summed
     return values
 
 

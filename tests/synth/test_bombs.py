@@ -46,6 +46,31 @@ def tiff(width: int, height: int, bits: int = 8, samples: int = 1, order: str = 
     return magic + struct.pack(order + "I", 12) + b"data" + body + bytes(4)
 
 
+def bigtiff(*fields: tuple[int, int, int, int], following: int = 0, body: bytes = b"") -> bytes:
+    """A BigTIFF file of the fields given: tag, type, count, and value or place."""
+    entries = b"".join(struct.pack("<HHQQ", *field) for field in fields)
+    start = 16 + len(body)
+    head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, start) + body
+    return head + struct.pack("<Q", len(fields)) + entries + struct.pack("<Q", following)
+
+
+def big_size(
+    height: int,
+    width: int,
+    *more: tuple[int, int, int, int],
+    body: bytes = b"data",
+    method: int = 5,
+) -> bytes:
+    """A BigTIFF file in one compressed strip, or as `more` says."""
+    fields = {
+        256: (256, 16, 1, width), 257: (257, 16, 1, height), 258: (258, 3, 1, 8),
+        259: (259, 3, 1, method), 262: (262, 3, 1, 1), 273: (273, 16, 1, 16), 277: (277, 3, 1, 1),
+        278: (278, 16, 1, height), 279: (279, 16, 1, len(body)),
+    }  # fmt: skip
+    fields.update({field[0]: field for field in more})
+    return bigtiff(*fields.values(), body=body)
+
+
 def tiled(side: int) -> bytes:
     """A TIFF file of 8x8 pixels in tiles of any side."""
     whole = tiff(8, 8)
@@ -94,6 +119,12 @@ def no_decoder(monkeypatch: pytest.MonkeyPatch) -> None:
         tiff(SIDE, SIDE, order=">"),
         tiff(16384, 16384, bits=16, samples=4),
         tiled(1 << 20),
+        big_size(SIDE, SIDE),
+        big_size(1 << 62, 1 << 62),
+        big_size(16384, 16384, (258, 3, 1, 16), (277, 3, 1, 4)),
+        big_size(8, 8, (322, 16, 1, 1 << 40), (323, 16, 1, 1 << 40)),
+        # Tiles that are nearly all beyond the image.
+        big_size(1 << 20, 1, (322, 16, 1, 1 << 14), (323, 16, 1, 1 << 14)),
         bmp(SIDE, SIDE),
         bmp(SIDE, -SIDE, packed=1, bits=8),
         jpeg(0xFFFF, 0xFFFF),
@@ -116,6 +147,10 @@ def test_a_gigantic_size_is_refused_by_the_header(data: bytes) -> None:
             struct.pack("<HHI", 259, 3, 1) + struct.pack("<I", 1),
         ),
         bmp(8000, 8000),
+        big_size(8192, 8192),
+        big_size(16384, 16384, method=8),
+        big_size(4000, 4000, method=32773),
+        big_size(100, 100, method=1),
     ],
 )
 def test_a_file_that_holds_less_than_its_header_says_is_truncated(data: bytes) -> None:
@@ -124,10 +159,66 @@ def test_a_file_that_holds_less_than_its_header_says_is_truncated(data: bytes) -
 
 
 @pytest.mark.usefixtures("no_decoder")
-@pytest.mark.parametrize("data", [png(0, 5), png(5, 0), bmp(0, 4), bmp(4, 0), tiff(0, 1)])
+@pytest.mark.parametrize(
+    "data",
+    [
+        png(0, 5),
+        png(5, 0),
+        bmp(0, 4),
+        bmp(4, 0),
+        tiff(0, 1),
+        big_size(0, 4),
+        big_size(4, 0),
+        big_size(4, 1 << 63),
+    ],
+)
 def test_a_size_of_nothing_is_damage(data: bytes) -> None:
     with pytest.raises(FrameError, match="is damaged"):
         decode_frame(data, "x.png")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        # As many fields, values, strips and pages as a number can say.
+        bigtiff()[:16] + struct.pack("<Q", 1 << 60),
+        big_size(8, 8, (273, 16, 1 << 60, 16)),
+        big_size(8, 8, (279, 16, 1 << 61, 16)),
+        big_size(8, 8, (320, 3, 1 << 63, 16)),
+        big_size(8, 8, (273, 16, 1, 1 << 63)),
+        big_size(8, 8, (273, 16, 1, (1 << 64) - 1), (279, 16, 1, 2)),
+        big_size(8, 8, (278, 16, 1, 0)),
+        big_size(1 << 26, 1, (278, 16, 1, 1)),
+        bigtiff((254, 4, 1, 1), following=16),
+        big_size(8, 8, body=b"\x80\x3f\xe0" * 9),
+        big_size(8, 8, body=b"\x80", method=32773),
+        big_size(8, 8, body=b"none", method=34925),
+    ],
+)
+def test_what_a_header_claims_is_not_made_room_for(data: bytes) -> None:
+    import tracemalloc
+
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameError, match=r"^x\.tif: "):
+            decode_frame(data, "x.tif")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_more_is_unpacked_than_a_strip_holds() -> None:
+    import tracemalloc
+
+    body = zlib.compress(bytes(1 << 26))
+    tracemalloc.start()
+    try:
+        frame = decode_frame(big_size(16, 64, body=body, method=8), "x")
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert frame.shape == (16, 64)
+    assert not frame.any()
 
 
 def test_a_frame_may_be_long() -> None:
