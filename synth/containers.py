@@ -34,6 +34,8 @@ _PNG_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 # Depth and colour type whose values every reader returns as they are stored.
 _PNG_PLAIN = {(8, 0), (16, 0), (8, 2), (8, 4), (8, 6)}
 
+_RAW_EXIF = b"Raw profile type exif\0"
+
 _JPEG_UNREAD = {3: "lossless", 5: "hierarchical", 6: "hierarchical", 7: "lossless hierarchical"}
 
 _ORIENTATION = 274
@@ -217,7 +219,7 @@ def _read_png(data: bytes, path: Path | str) -> Header:
     if len(data) >= at + 8 and data[at : at + 8] != b"\0\0\0\x0dIHDR":
         raise FrameError(path, f"is damaged: the PNG file has no header; {REPLACE}")
     compressed = 0
-    orientation = 1
+    orientation, turned_by_text = None, 1
     transparent = animated = False
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -231,11 +233,15 @@ def _read_png(data: bytes, path: Path | str) -> Header:
             compressed += length
         elif kind == b"eXIf":
             orientation = exif_orientation(data[at + 8 : end - 4])
+        elif kind in (b"tEXt", b"zTXt") and data.startswith(_RAW_EXIF, at + 8):
+            profile = _raw_profile(data[at + 8 + len(_RAW_EXIF) : end - 4], kind == b"zTXt")
+            turned_by_text = exif_orientation(profile)
         elif kind == b"acTL":
             animated = True
         elif kind == b"tRNS":
             transparent = True
         elif kind == b"IEND":
+            orientation = orientation or turned_by_text
             header = _png_header(data, compressed, orientation, not transparent, path)
             if animated:
                 raise FrameError(
@@ -245,6 +251,17 @@ def _read_png(data: bytes, path: Path | str) -> Header:
             return header
         at = end
     raise FrameError(path, f"is truncated: the PNG file has no end; {REPLACE}")
+
+
+def _raw_profile(text: bytes, packed: bool) -> bytes:
+    """EXIF data of a text chunk, as ImageMagick wrote it before PNG had a chunk for it."""
+    try:
+        if packed:
+            text = zlib.decompressobj().decompress(text[1:], 1 << 17)
+        # A line with the name, one with the length, and lines of hexadecimal digits.
+        return bytes.fromhex("".join(text.decode("ascii").split()[2:]))
+    except (zlib.error, ValueError):
+        return b""
 
 
 def _png_header(

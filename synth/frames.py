@@ -81,18 +81,19 @@ def read_frame(path: Path | str) -> Frame:
     Parameters
     ----------
     path : Path or str
-        A PNG, BMP, TIFF or JPEG file, 8 or 16 bit, grey, palette, RGB or RGBA.
+        A PNG, BMP, TIFF or JPEG file of up to 16 bits, grey, palette, RGB or RGBA.
 
     Returns
     -------
     (H, W) ndarray of uint8 or uint16
-        DN, in the file's own depth.
+        DN as stored: uint8 up to 8 bits, where 1, 2 and 4 bits are scaled to 0 to 255; uint16
+        above, where 12 bits stay 0 to 4095. Turned by the orientation tag of TIFF or EXIF.
 
     Raises
     ------
     FrameError
         The file is absent, empty, damaged, of another type or depth, or too large
-        (`synth.containers`).
+        (`synth.containers`, `synth.tiff`).
 
     Examples
     --------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import struct
+import zlib
 from collections import Counter
 from fractions import Fraction
 from pathlib import Path
@@ -337,6 +338,20 @@ def test_exif_turns_jpeg_and_png_as_it_turns_tiff(orientation: int, order: str) 
     assert np.abs(decode_frame(data, "x").astype(int) - shown).max() <= 2
     assert frame_shape(data, "x") == wanted.shape
     assert is_plain(data) == (orientation == 1)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_exif_in_a_text_chunk_turns_a_png(orientation: int) -> None:
+    block = b"Exif\0\0" + exif(orientation)
+    text = b"\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+    name = b"Raw profile type exif\0"
+    for chunk in ((b"tEXt", name + text), (b"zTXt", name + b"\0" + zlib.compress(text))):
+        data = png(some_frame(), 8, before=(chunk,))
+        with Image.open(io.BytesIO(data)) as image:
+            wanted = np.asarray(ImageOps.exif_transpose(image))
+        np.testing.assert_array_equal(decode_frame(data, "x"), wanted)
+        assert frame_shape(data, "x") == wanted.shape
+        assert is_plain(data) == (orientation == 1)
 
 
 @pytest.mark.parametrize(
