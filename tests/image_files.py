@@ -406,7 +406,7 @@ def _odd(rng: random.Random) -> ImageCase:
         "short.tif": lambda: by_tifffile(
             np.stack([pixels] * 3), photometric="minisblack", metadata={"truncate": True}
         ),
-        "zstd.tif": lambda: encoded(page, "TIFF", compression="zstd"),
+        "zstd.tif": lambda: tiff(pixels, 8, more=((259, rng.choice((34712, 50000, 50001))),)),
         "cmyk.tif": lambda: encoded(page.convert("CMYK"), "TIFF"),
         "lab.tif": lambda: encoded(Image.fromarray(_pixels(rng, 8, 3), "LAB"), "TIFF"),
         "fax.tif": lambda: tiff(_pixels(rng, 1), 1, big=True, more=((259, 4),)),
