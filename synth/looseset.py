@@ -86,7 +86,7 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     except MaskError as error:
         if label is not None:
             raise
-        problems.append(Problem("several labels", error.problem))
+        problems.append(Problem("several labels", error.problem.partition(";")[0]))
         read, convention = with_convention(root, _files(masks), images, "any")
     return LooseSet(
         Dataset(root, root.resolve().name, splits, listed, _files(images), read, convention),

@@ -18,7 +18,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,12 @@ _VALUES_OF_A_BLOB = 2.5
 
 # Share of a JPEG's blobs that may have their peak near half of the greatest value.
 _MOST_DIM = 0.2
+
+FULL_SHARE = 0.5
+"""Share of an image's pixels beyond which a mask is inverted, or no mask."""
+
+# A cut-out of fewer pixels may be a target's own.
+_TINY = 400
 
 # Values that an error lists.
 _LISTED = 8
@@ -110,9 +117,18 @@ class MaskConvention:
         FrameError
             The file is damaged.
         MaskError
-            It holds a value that this convention does not know, or non-zero pixels and no target.
+            It holds a value that this convention does not know, non-zero pixels and no target, or
+            marks more than `FULL_SHARE` of its pixels.
         """
-        return self.mask_of(self.values(data, path), path)
+        mask = self.mask_of(self.values(data, path), path)
+        marked = np.count_nonzero(mask)
+        if marked > FULL_SHARE * mask.size and mask.size > _TINY:
+            raise MaskError(
+                path,
+                f"marks {marked / mask.size:.0%} of its pixels as target: inverted? no mask? "
+                "write it with few pixels marked, or take its id off the list",
+            )
+        return mask
 
     def values(self, data: bytes, path: Path | str) -> NDArray[Any]:
         """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
@@ -146,7 +162,7 @@ class MaskConvention:
             raise MaskError(
                 path,
                 f"holds {_list_codes(others)} where the set's masks hold 0 and "
-                f"{describe_code(self.target)}; write it with these values",
+                f"{describe_label(self.target)}; write it with these values",
             )
         return mask
 
@@ -160,7 +176,7 @@ class MaskConvention:
             return "every value but 0 is target"
         if self.kind == "half":
             return f"above half of {self.target} is target"
-        return f"{'1 or ' if self.ones else ''}{describe_code(self.target)} is target"
+        return f"{'1 or ' if self.ones else ''}{describe_label(self.target)} is target"
 
 
 STANDARD = MaskConvention()
@@ -249,7 +265,7 @@ def parse_label(text: str | int) -> Label:
 
     Examples
     --------
-    >>> parse_label("38"), describe_code(parse_label("#ff0000")), parse_label("any")
+    >>> parse_label("38"), describe_label(parse_label("#ff0000")), parse_label("any")
     (38, '#ff0000', 'any')
     """
     words = str(text).strip().lower()
@@ -268,8 +284,10 @@ def parse_label(text: str | int) -> Label:
     )
 
 
-def describe_code(code: int) -> str:
-    """Write a code as `parse_label` reads it."""
+def describe_label(code: Label) -> str:
+    """Write a label as `parse_label` reads it."""
+    if code == "any":
+        return code
     if code & _DEEP_COLOUR:
         return f"#{code & (_COLOUR - 1):012x}"
     if code & _COLOUR:
@@ -303,6 +321,28 @@ def decide_convention(
         The masks hold several labels, and `label` is not given, or no mask holds it.
     """
     looks = [look for look in look_at_masks(files) if look is not None]
+    try:
+        return convention_of(root, looks, label)
+    except MaskError as error:
+        if label is not None:
+            raise
+        raise MaskError(
+            root,
+            f"{error.problem}; `synth check {shlex.quote(str(root))} --fix --out NEW --label "
+            "VALUE` writes a set in which VALUE marks targets, with --any-label every value but 0",
+        ) from None
+
+
+def convention_of(
+    root: Path | str, looks: Sequence[Look], label: Label | None = None
+) -> MaskConvention:
+    """Decide what masks mean that have been looked at, see `decide_convention`.
+
+    Raises
+    ------
+    MaskError
+        They hold several labels, or none of them holds `label`.
+    """
     alpha = any(look.alpha == "varies" for look in looks)
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
@@ -311,11 +351,19 @@ def decide_convention(
         if looks and label not in found:
             raise MaskError(
                 root,
-                f"no mask holds the label {describe_code(label)}; they hold "
+                f"no mask holds the label {describe_label(label)}; they hold "
                 f"{_list_codes(found, looks)}",
             )
         return MaskConvention("value", label, alpha, chosen=True)
     marks = [code for code in found if code != 0]
+    marked = sum(count for look in looks for code, count in look.counts.items() if code)
+    pixels = sum(sum(look.counts.values()) for look in looks)
+    if marked > FULL_SHARE * pixels > FULL_SHARE * _TINY:
+        raise MaskError(
+            root,
+            f"its masks mark {marked / pixels:.0%} of all pixels as target: inverted? Then 0 is the "
+            "label",
+        )
     if len(marks) <= 1:
         return MaskConvention("value", marks[0] if marks else 255, alpha)
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
@@ -324,7 +372,8 @@ def decide_convention(
     if len(depths) == 1 and is_graded(looks):
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
-    raise MaskError(root, _several(root, marks, looks))
+    what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
+    raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
 
 
 def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
@@ -357,35 +406,24 @@ def _full(greatest: int) -> int:
     return 255 if greatest <= 255 else 65535
 
 
-def _several(root: Path | str, marks: Sequence[int], looks: Sequence[Look]) -> str:
-    words = f"its masks hold several labels, {_list_codes(marks, looks)}; "
-    if len(marks) > _LISTED:
-        words = f"its masks hold {len(marks):,} values, {_list_codes(marks, looks)}; "
-    return (
-        f"{words}`synth check {root} --fix --out NEW --label VALUE` writes a set in which VALUE "
-        "marks targets, with --any-label every value but 0"
-    )
-
-
 def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
     """The first codes as words, with the number of masks that hold each and the first of them."""
     words = []
     for code in list(codes)[:_LISTED]:
         holders = [look for look in looks if code in look.counts]
-        where = f" ({len(holders):,} masks, {holders[0].path.name})" if holders else ""
-        words.append(describe_code(code) + where)
+        masks = "1 mask" if len(holders) == 1 else f"{len(holders):,} masks"
+        where = f" ({masks}, {holders[0].path.name})" if holders else ""
+        words.append(describe_label(code) + where)
     rest = len(codes) - len(words)
     if rest:
         return f"{', '.join(words)} and {rest:,} more"
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def look_at_masks(
-    files: Iterable[FileBytes], look: Callable[[FileBytes], Look | None] | None = None
-) -> Iterator[Look | None]:
+def look_at_masks(files: Iterable[FileBytes]) -> Iterator[Look | None]:
     """Look at mask files, several at a time, in order; None for one that cannot be read."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(look or _look_or_none, files)
+        yield from pool.map(_look_or_none, files)
 
 
 def _look_or_none(file: FileBytes) -> Look | None:
