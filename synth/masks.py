@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from synth.errors import FrameError, MaskError
+from synth.errors import DatasetError, FrameError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 
 Label = int | Literal["any"]
@@ -319,18 +319,27 @@ def decide_convention(
     ------
     MaskError
         The masks hold several labels, and `label` is not given, or no mask holds it.
+    DatasetError
+        They mark more than `FULL_SHARE` of all pixels.
     """
     looks = [look for look in look_at_masks(files) if look is not None]
     try:
-        return convention_of(root, looks, label)
+        convention = convention_of(root, looks, label)
     except MaskError as error:
         if label is not None:
             raise
         raise MaskError(
             root,
-            f"{error.problem}; `synth check {shlex.quote(str(root))} --fix --out NEW --label "
-            "VALUE` writes a set in which VALUE marks targets, with --any-label every value but 0",
+            f"{error.problem}; {_fix(root, 'VALUE')} writes a set in which VALUE marks targets, "
+            "with --any-label every value but 0",
         ) from None
+    if not convention.chosen:
+        _require_background(root, looks)
+    return convention
+
+
+def _fix(root: Path | str, label: str) -> str:
+    return f"`synth check {shlex.quote(str(root))} --fix --out NEW --label {label}`"
 
 
 def convention_of(
@@ -356,14 +365,6 @@ def convention_of(
             )
         return MaskConvention("value", label, alpha, chosen=True)
     marks = [code for code in found if code != 0]
-    marked = sum(count for look in looks for code, count in look.counts.items() if code)
-    pixels = sum(sum(look.counts.values()) for look in looks)
-    if marked > FULL_SHARE * pixels > FULL_SHARE * _TINY:
-        raise MaskError(
-            root,
-            f"its masks mark {marked / pixels:.0%} of all pixels as target: inverted? Then 0 is the "
-            "label",
-        )
     if len(marks) <= 1:
         return MaskConvention("value", marks[0] if marks else 255, alpha)
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
@@ -374,6 +375,21 @@ def convention_of(
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
     what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
     raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
+
+
+def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
+    """Refuse masks of which most pixels are not 0."""
+    pixels = marked = 0
+    for look in looks:
+        size = sum(look.counts.values())
+        pixels += size
+        marked += 0 if look.alpha == "clear" else size - look.counts.get(0, 0)
+    if marked > FULL_SHARE * pixels and pixels > _TINY:
+        raise DatasetError(
+            root,
+            f"its masks mark {marked / pixels:.0%} of all pixels as target; where they are "
+            f"inverted, {_fix(root, '0')} turns them",
+        )
 
 
 def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
