@@ -117,8 +117,8 @@ class Dataset:
         if not faint:
             return []
         return [
-            f"{self.root}: {faint:,} spots in masks reach between a quarter and half of "
-            f"{self.convention.target}, so they are background; `synth check` names their masks"
+            f"{self.root}: {faint:,} spots in grey masks do not reach half of "
+            f"{self.convention.target} and are background; `synth check` names their masks"
         ]
 
     def manifests(self) -> list[Path]:

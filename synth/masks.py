@@ -52,6 +52,9 @@ FULL_SHARE = 0.5
 # A cut-out of fewer pixels may be a target's own.
 _TINY = 400
 
+# What a JPEG leaves around a target stays below this part of the greatest value.
+_RINGING = 16
+
 # Values that an error lists.
 _LISTED = 8
 
@@ -87,8 +90,8 @@ class MaskConvention:
         Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
         255.
     faint : int
-        With ``half``, number of blobs in all masks that reach between a quarter and half of
-        `target`: they are background, though somebody may have meant them.
+        With ``half``, number of blobs in all masks that do not reach above half of `target`, but
+        above a JPEG's ringing: they are background, though a label may be meant.
     """
 
     kind: Kind = "value"
@@ -500,7 +503,7 @@ def look_at_values(
         blobs=int(np.count_nonzero(high)),
         blob_values=int(np.count_nonzero(high[pairs >> 16])),
         dim_blobs=int(np.count_nonzero((peaks > 0.4 * full) & (peaks <= 0.6 * full))),
-        faint_blobs=int(np.count_nonzero((peaks > full // 4) & ~high)),
+        faint_blobs=int(np.count_nonzero((peaks > full // _RINGING) & ~high)),
     )
 
 
