@@ -250,6 +250,8 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         # Workers on other machines have other working directories.
         data = config.data.absolute() if pool.backend == "dask" else config.data
         source = dataset_source(open_dataset(data))
+        if not source.splits["train"]:
+            raise DatasetError(data, "its split 'train' is empty; list the training images")
     surveys = survey(source, pool)
     forbidden = _forbidden(surveys)
     bank = None
@@ -455,7 +457,8 @@ def _forbidden(surveys: dict[str, list[Survey]]) -> frozenset[bytes]:
 
 
 def _split(source: Source, split: str, dataset: Dataset) -> tuple[Pair, ...]:
-    dataset.ids(split)  # an unknown split is named there
+    if not dataset.ids(split):
+        raise DatasetError(dataset.root, f"its split {split!r} is empty; choose another --split")
     return source.splits[split]
 
 
