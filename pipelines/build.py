@@ -250,11 +250,11 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         # Workers on other machines have other working directories.
         data = config.data.absolute() if pool.backend == "dask" else config.data
         source = dataset_source(open_dataset(data))
-        if not source.splits["train"]:
-            raise DatasetError(data, "its split 'train' is empty; list the training images")
     surveys = survey(source, pool)
     forbidden = _forbidden(surveys)
     bank = None
+    if config.data is not None and not surveys["train"]:
+        raise DatasetError(config.data, "its split 'train' is empty; list the training images")
     if config.noise is not None:
         bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
     hosts = gather_hosts(config, source, surveys["train"], forbidden, pool.jobs)

@@ -64,7 +64,11 @@ def read_parts(source: str, module: str) -> dict[str, Part]:
 
 def collect(node: ast.AST, part: Part, names: dict[str, str]) -> None:
     """Add what a piece of code says and uses, without its docstrings and annotations."""
-    if isinstance(node, ast.Name):
+    if isinstance(node, ast.FunctionDef | ast.Lambda):
+        own = {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
+        own |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not is_read(n)}
+        names = {name: of for name, of in names.items() if name not in own}
+    elif isinstance(node, ast.Name):
         part.uses.add(names.get(node.id, ""))
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
         # Of an imported module.
@@ -89,6 +93,10 @@ def collect(node: ast.AST, part: Part, names: dict[str, str]) -> None:
                 part.uses |= declared.uses
             elif isinstance(child, ast.AST):
                 collect(child, part, names)
+
+
+def is_read(name: ast.Name) -> bool:
+    return isinstance(name.ctx, ast.Load)
 
 
 @cache
