@@ -69,7 +69,7 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
     wanted = dict(flatten(json.loads(json.dumps(identity))))
     if not path.exists():
         if out.is_dir() and any(not child.name.startswith(".") for child in out.iterdir()):
-            raise TrainingError(f"{out}: is not empty and is no run; choose another folder")
+            raise TrainingError(f"{out}: is not empty and is no run; choose another --out")
         out.mkdir(parents=True, exist_ok=True)
         with _lock(out) as lock:
             if not path.exists():
@@ -79,12 +79,12 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
     try:
         present = dict(flatten(json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, AttributeError, RecursionError):
-        raise TrainingError(f"{path}: is damaged; remove {out} or choose another folder") from None
+        raise TrainingError(f"{path}: is damaged; remove {out} or choose another --out") from None
     for key in [*wanted, *present]:
         if wanted.get(key) != present.get(key):
             raise TrainingError(
                 f"{out}: belongs to a run with {key}={shorten(present.get(key))}, not "
-                f"{shorten(wanted.get(key))}; choose another folder, or remove it"
+                f"{shorten(wanted.get(key))}; choose another --out, or remove it"
             )
     return _lock(out)
 

@@ -289,7 +289,9 @@ def _assign_by_distance(
         return first, second
     n, m = rows.shape[1], cols.shape[1]
     near = _NEIGHBOURS
-    tree = cKDTree(cols.T) if n * m > _SMALL_TABLE and 2 * n <= m else None
+    # Made in a quarter of the time of the default tree, and asked little.
+    few = n * m > _SMALL_TABLE and 2 * n <= m
+    tree = cKDTree(cols.T, compact_nodes=False, balanced_tree=False) if few else None
     while tree is not None:
         reach = tree.query(rows.T, [near])[0][:, 0]
         around = tree.query_ball_point(rows.T, reach + _MARGIN)

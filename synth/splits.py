@@ -308,7 +308,7 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]
     there = [file for file in files if file.exists()]
     left = len(there) < len(files) and all(file.read_bytes() == files[file] for file in there)
     if there and not left:
-        raise DatasetError(there[0], "is there already; choose another folder, or remove it")
+        raise DatasetError(there[0], "is there already; choose another --out, or remove it")
     partial = {file: file.with_name(f".{file.name}.partial") for file in files}
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -39,12 +39,7 @@ class Part:
 
 def read_parts(source: str, module: str) -> dict[str, Part]:
     tree = ast.parse(source)
-    names = {
-        alias.asname or alias.name: f"{node.module}:{alias.name}"
-        for node in ast.walk(tree)
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
+    names = imports([node for node in tree.body if isinstance(node, ast.ImportFrom)])
     own: dict[str, ast.stmt] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -65,9 +60,11 @@ def read_parts(source: str, module: str) -> dict[str, Part]:
 def collect(node: ast.AST, part: Part, names: dict[str, str]) -> None:
     """Add what a piece of code says and uses, without its docstrings and annotations."""
     if isinstance(node, ast.FunctionDef | ast.Lambda):
-        own = {one.arg for one in ast.walk(node) if isinstance(one, ast.arg)}
-        own |= {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and not is_read(n)}
-        names = {name: of for name, of in names.items() if name not in own}
+        inside = list(ast.walk(node))[1:]
+        own = {one.arg for one in inside if isinstance(one, ast.arg)}
+        own |= {one.name for one in inside if isinstance(one, ast.FunctionDef)}
+        own |= {n.id for n in inside if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+        names = {name: of for name, of in names.items() if name not in own} | imports(inside)
     elif isinstance(node, ast.Name):
         part.uses.add(names.get(node.id, ""))
     elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
@@ -95,8 +92,13 @@ def collect(node: ast.AST, part: Part, names: dict[str, str]) -> None:
                 collect(child, part, names)
 
 
-def is_read(name: ast.Name) -> bool:
-    return isinstance(name.ctx, ast.Load)
+def imports(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    return {
+        alias.asname or alias.name: f"{node.module}:{alias.name}"
+        for node in nodes
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
 
 
 @cache
@@ -133,7 +135,7 @@ def within_reach(name: str) -> set[str]:
     callback = COMMANDS[name].callback
     assert callback is not None
     seen = set(UNSAID.get(name, ()))
-    left = [f"{callback.__module__}:{callback.__name__}"]
+    left = [f"{callback.__module__}:{callback.__name__}", "pipelines.cli.console:ToolGroup"]
     while left:
         part = left.pop()
         if part in all_parts() and part not in seen:
