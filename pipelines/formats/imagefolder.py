@@ -7,6 +7,7 @@ Loaded by ``datasets.load_dataset("imagefolder", data_dir=…)``: a row has ``im
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
     file_inside,
     loaded,
     only_known,
@@ -59,7 +61,7 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     return {f"{split}/metadata.jsonl": "".join(lines).encode() for split, lines in rows.items()}
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every row of the metadata of every split.
 
     Raises
@@ -112,10 +114,12 @@ def _load(image: Path, mask: Path) -> Loaded:
 
 IMAGEFOLDER = Format(
     "imagefolder",
-    "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes",
-    annotate,
-    None,
-    files,
-    index,
     read,
+    Written(
+        "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes",
+        annotate,
+        None,
+        files,
+        index,
+    ),
 )

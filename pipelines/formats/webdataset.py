@@ -10,6 +10,7 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
     file_inside,
     loaded,
     plain_id,
@@ -64,7 +66,7 @@ def add_member(shard: tarfile.TarFile, name: str, data: bytes) -> None:
     shard.addfile(member, io.BytesIO(data))
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every sample of every tar file of a folder; members are read in place, never unpacked.
 
     Raises
@@ -152,11 +154,13 @@ def _cut(shard: Path, place: _Place) -> bytes:
 
 WEBDATASET = Format(
     "webdataset",
-    "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`",
-    annotate,
-    None,
-    files,
-    index,
     read,
-    sharded=True,
+    Written(
+        "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`",
+        annotate,
+        None,
+        files,
+        index,
+        sharded=True,
+    ),
 )

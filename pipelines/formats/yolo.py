@@ -1,11 +1,13 @@
 """YOLO: a line of text a target, its box or its outline, in shares of the image's sides.
 
-Boxes hold no more of a mask than its extent. Outlines hold all of it, see `outlines`.
+Boxes hold no more of a mask than its extent, and are read by the rule of `shapes`. Outlines hold
+all of it, and are read as the family draws them, see `outlines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from numpy.typing import NDArray
 from pipelines.card import one_line
 from pipelines.config import parse_yaml
 from pipelines.errors import ConfigError
+from pipelines.formats.drawing import Drawing
 from pipelines.formats.outlines import fill, outline
 from pipelines.formats.sample import (
     Entry,
@@ -22,17 +25,29 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
     file_inside,
-    images_in,
+    files_below,
+    images_below,
     loaded,
+    name_key,
 )
+from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
 from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
-from synth.frames import Mask, frame_shape, read_bytes
+from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
 from synth.targets import label_targets
 
 # Of an image of 10,000 pixels a side, to a ten-thousandth of a pixel.
 _DIGITS = 8
+
+# Other programs write six digits.
+_STEP = 1e-6
+
+# Annotation tools put the names of the classes among the labels.
+_NO_LABELS = ("classes.txt",)
+
+_NO_NAMES: Mapping[int, str] = {}
 
 
 def annotate_boxes(sample: Sample) -> str:
@@ -65,33 +80,74 @@ def annotate_outlines(sample: Sample) -> str:
 
 
 def held(lines: str, shape: tuple[int, int]) -> Mask:
-    """The mask that the lines of a label file make up.
+    """The mask that the lines of a label file make up; `ValueError` as `draw_lines`."""
+    return draw_lines(lines, shape).mask
+
+
+def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _NO_NAMES) -> Drawing:
+    """Draw the lines of a label file.
+
+    Parameters
+    ----------
+    lines : str
+        Its text.
+    shape : tuple of int
+        (H, W) of the image.
+    names : mapping of int to str
+        The names of the classes.
 
     Raises
     ------
     ValueError
-        A line is neither a box nor an outline.
+        A line is neither a box nor an outline, or outside the image.
     """
-    height, width = shape
-    mask = np.zeros(shape, np.bool_)
+    drawing = Drawing(shape)
     for number, line in enumerate(lines.splitlines(), start=1):
         values = line.split()
         if not values:
             continue
         try:
-            numbers = np.array([float(value) for value in values])
+            class_, *shares = (float(value) for value in values)
         except ValueError:
             raise ValueError(f"line {number} holds what is no number") from None
-        shares = numbers[1:]
-        if not np.isfinite(shares).all() or (np.abs(shares) > 2).any():
-            raise ValueError(f"line {number} holds what is no share of the image's sides")
-        if len(shares) == 4:
-            mask |= _box(shares * (width, height, width, height), shape)
-        elif len(shares) >= 6 and len(shares) % 2 == 0:
-            mask |= fill(shares.reshape(-1, 2) * (width, height), shape)
-        else:
-            raise ValueError(f"line {number} is neither a box nor an outline")
-    return mask
+        if not class_.is_integer() or class_ < 0:
+            raise ValueError(f"line {number} has the class {values[0]!r:.20}, which is no number")
+        if names and int(class_) not in names:
+            raise ValueError(f"line {number} has the class {int(class_)}, which has no name")
+        try:
+            piece = _draw(np.array(shares), shape)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        drawing.add(piece, names.get(int(class_), f"class {int(class_)}"))
+    return drawing
+
+
+def _draw(shares: NDArray[np.float64], shape: tuple[int, int]) -> Piece:
+    height, width = shape
+    if not np.isfinite(shares).all() or (np.abs(shares) > 2).any():
+        raise ValueError("holds what is no share of the image's sides; are these pixels?")
+    if len(shares) == 4:
+        x, y, wide, high = (shares * (width, height, width, height)).tolist()
+        slack = (max(_STEP * width, SLACK), max(_STEP * height, SLACK))
+        edges = x - wide / 2, y - high / 2, x + wide / 2, y + high / 2
+        return draw_box(*edges, shape, slack)
+    if len(shares) == 5:
+        raise ValueError(
+            "has five numbers after the class, as a detection with its score; give labels, or "
+            "leave the score out"
+        )
+    if len(shares) < 6 or len(shares) % 2:
+        raise ValueError(
+            f"has {len(shares)} numbers after the class, which is neither a box (4) nor an outline "
+            "(6 or more, an even number)"
+        )
+    points = shares.reshape(-1, 2)
+    # Cut to whole pixels, where a corner on a pixel's edge must not fall to the other side.
+    drawn = fill(points * (width, height) + 1e-6, shape)
+    if not drawn.any():
+        raise ValueError(f"is outside its image, which has {width}x{height} pixels (w x h)")
+    clipped = bool((points < -_STEP).any() or (points > 1 + _STEP).any())
+    return cut_piece(drawn)._replace(clipped=clipped)
 
 
 def files(sample: Sample, note: str) -> dict[str, bytes]:
@@ -121,19 +177,22 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     return {"data.yaml": (text + "names:\n  0: target\n").encode()}
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every image below ``images/<split>`` (or ``<split>/images``), with its label file.
+
+    A label file is at the same place below the folder of labels, or beside the image where there is
+    no such folder. An image without one is free of targets.
 
     Raises
     ------
     DatasetError
-        There is no such folder, or a label is missing.
+        There is no such folder, no label, a label without an image, or images in no split.
     """
-    _require_one_class(root)
+    names = _class_names(root)
     places = [
         (split, root / images, root / labels)
-        for split, names in FOLDERS.items()
-        for name in names
+        for split, folders in FOLDERS.items()
+        for name in folders
         for images, labels in (
             (f"images/{name}", f"labels/{name}"),
             (f"{name}/images", f"{name}/labels"),
@@ -144,15 +203,47 @@ def read(root: Path) -> Iterator[Found]:
         places = [("train", root / "images", root / "labels")]
     if not places:
         raise DatasetError(root, "has no images/train; give the folder of a YOLO set")
-    for split, images, labels in places:
-        for folder in (images, labels):
+    for _, *folders in places:
+        for folder in folders:
             _require_no_link(root, folder)
-        for id_, path in images_in(images).items():
-            # A missing label file says the same as an empty one.
-            label = labels / f"{id_}.txt"
-            if label.exists() or label.is_symlink():
-                label = file_inside(labels, label.name, labels)
-            yield Found(id_, split, partial(_load, path, label))
+    _require_splits(root / "images", [images for _, images, _ in places], SUFFIXES)
+    _require_splits(root / "labels", [labels for _, _, labels in places], (".txt",))
+    labelled = {images: _labels_of(images, labels) for _, images, labels in places}
+    if not any(labelled.values()):
+        raise DatasetError(places[0][2], "holds no label file; is it the folder of the labels?")
+    for split, images, labels in places:
+        pictures, texts = images_below(images), labelled[images]
+        if pictures and not texts and not labels.is_dir():
+            raise DatasetError(labels, f"is not there, and there are no labels in {images}; add it")
+        for id_, path in pictures.items():
+            label = texts.pop(name_key(path.relative_to(images)), None)
+            yield Found(id_, split, partial(_load, path, label, names), source=path)
+        for label in texts.values():
+            raise DatasetError(label, f"is a label without an image in {images}; add or remove it")
+
+
+def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
+    """Label files by their place, see `name_key`."""
+    found: dict[str, Path] = {}
+    folder = labels if labels.is_dir() else images
+    for path in files_below(folder, (".txt",)):
+        if path.name in _NO_LABELS:
+            continue
+        key = name_key(path.relative_to(folder))
+        if key in found:
+            raise DatasetError(path, f"is for the same image as {found[key].name}; remove one")
+        found[key] = path
+    return found
+
+
+def _require_splits(folder: Path, places: Sequence[Path], suffixes: Sequence[str]) -> None:
+    """What lies beside the folders of the splits would be lost."""
+    if not folder.is_dir():
+        return
+    for path in files_below(folder, suffixes):
+        beside = not any(path.is_relative_to(place) for place in places)
+        if beside and path.name not in _NO_LABELS:
+            raise DatasetError(path, "is in no split; move it to the folder of a split, as train")
 
 
 def _require_no_link(root: Path, folder: Path) -> None:
@@ -163,39 +254,39 @@ def _require_no_link(root: Path, folder: Path) -> None:
             raise DatasetError(part, "is a link, which is not followed; put the folder there")
 
 
-def _require_one_class(root: Path) -> None:
-    """Every class counts as target, so a set of several is told once it is opened."""
+def _class_names(root: Path) -> dict[int, str]:
+    """Names of the classes by number; none where there is no ``data.yaml``."""
     file = root / "data.yaml"
     if not file.is_file():
-        return
+        return {}
     try:
-        text = file_inside(root, "data.yaml", root).read_text(encoding="utf-8")
-        names = parse_yaml(text, str(file))["names"]
-        several = len(names) > 1
+        text = file_inside(root, "data.yaml", root).read_text(encoding="utf-8-sig")
+        whole = parse_yaml(text, str(file))
+        names = whole["names"]
+        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+        found = {int(number): str(name) for number, name in pairs}
     except (OSError, ValueError, ConfigError, KeyError, TypeError):
         raise DatasetError(file, "is not the data.yaml of a YOLO set, with names") from None
-    if several:
-        raise DatasetError(file, f"has {len(names)} classes; a mask holds one, so keep one")
+    if "kpt_shape" in whole:
+        raise DatasetError(file, "is of a set of poses (kpt_shape); keypoints make no mask")
+    return found
 
 
-def _load(path: Path, label: Path) -> Loaded:
+def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
     image = read_bytes(path)
+    shape = frame_shape(image, path)
+    if label is None:
+        drawing = Drawing(shape)
+        drawing.notes["unlabelled"] += 1
+        return loaded(image, path, drawing)
     try:
-        text = label.read_text(encoding="utf-8") if label.is_file() else ""
-        mask = held(text, frame_shape(image, path))
+        text = label.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise DatasetError(label, f"is no label file: {error!s:.80}") from None
-    return loaded(image, path, mask)
-
-
-def _box(box: NDArray[np.float64], shape: tuple[int, int]) -> Mask:
-    """Fill the box (centre x, y, width, height) in pixels."""
-    x, y, width, height = box.tolist()
-    top, left = round(y - height / 2), round(x - width / 2)
-    bottom, right = round(y + height / 2), round(x + width / 2)
-    mask = np.zeros(shape, np.bool_)
-    mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    return mask
+    try:
+        return loaded(image, path, draw_lines(text, shape, names))
+    except ValueError as error:
+        raise DatasetError(label, str(error)) from None
 
 
 def _line(values: Sequence[float]) -> str:
@@ -206,19 +297,23 @@ _LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`"
 
 YOLO = Format(
     "yolo",
-    f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
-    annotate_boxes,
-    held,
-    files,
-    index,
     read,
+    Written(
+        f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
+        annotate_boxes,
+        held,
+        files,
+        index,
+    ),
 )
 YOLO_SEG = Format(
     "yolo-seg",
-    f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
-    annotate_outlines,
-    held,
-    files,
-    index,
     read,
+    Written(
+        f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
+        annotate_outlines,
+        held,
+        files,
+        index,
+    ),
 )
