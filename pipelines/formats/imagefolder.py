@@ -24,10 +24,12 @@ from pipelines.formats.sample import (
     loaded,
     only_known,
     plain_id,
+    set_convention,
 )
 from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
-from synth.frames import read_bytes
+from synth.frames import ImageFile, read_bytes
+from synth.masks import MaskFile
 
 
 def annotate(sample: Sample) -> dict[str, Any]:
@@ -79,6 +81,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         places = [("train", root)]
     if not places:
         raise DatasetError(root, "has no <split>/metadata.jsonl; give the folder of an ImageFolder")
+    rows: list[tuple[str, str, Path, Path]] = []
     for split, folder in places:
         name = (folder / "metadata.jsonl").relative_to(root).as_posix()
         file = file_inside(root, name, root)
@@ -88,7 +91,11 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             id_ = row.get("id", image.stem)
             if not isinstance(id_, str):
                 raise DatasetError(file, f"line {number} has an id that is no text")
-            yield Found(plain_id(id_, file), split, partial(_load, image, mask))
+            rows.append((plain_id(id_, file), split, image, mask))
+    convention = set_convention(root, [ImageFile(mask) for *_, mask in rows])
+    for id_, split, image, mask in rows:
+        load = partial(_load, image, MaskFile(ImageFile(mask), convention))
+        yield Found(id_, split, load, source=image)
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -108,8 +115,8 @@ def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def _load(image: Path, mask: Path) -> Loaded:
-    return loaded(read_bytes(image), image, (read_bytes(mask), mask))
+def _load(image: Path, mask: MaskFile) -> Loaded:
+    return loaded(read_bytes(image), image, mask)
 
 
 IMAGEFOLDER = Format(

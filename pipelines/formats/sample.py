@@ -11,23 +11,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.split_names import FOLDERS
 from pipelines.names import link_inside, parts_inside
 from synth.dataset import IMAGE_FOLDERS, Dataset, require_same_size
-from synth.errors import DatasetError
+from synth.errors import DatasetError, MaskError
 from synth.frames import (
     SUFFIXES,
     Mask,
-    binarise,
-    decode_image,
     encode_png,
     frame_shape,
     natural_key,
-    to_luma,
 )
+from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
@@ -160,18 +156,17 @@ def load_sample(dataset: Dataset, split: str, id_: str) -> Sample:
     """
     image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
     image = image_file.read()
-    mask, mask_png = as_mask(mask_file.read(), mask_file.path)
+    mask, mask_png = as_mask(mask_file.read(), mask_file.path, mask_file.convention)
     require_same_size(mask_file.path, mask.shape, frame_shape(image, image_file.path))
     image, suffix = plain_file(image, image_file.path)
     return Sample(id_, split, image, suffix, mask, mask_png, tuple(find_targets(mask)))
 
 
-def as_mask(data: bytes, path: Path | str) -> tuple[Mask, bytes]:
+def as_mask(data: bytes, path: Path | str, convention: MaskConvention) -> tuple[Mask, bytes]:
     """Decode a mask's file; its bytes are kept where they are a grey PNG of 0 and 255."""
-    values = decode_image(data, path)
-    mask = binarise(to_luma(values))
-    kept = data.startswith(b"\x89PNG") and np.array_equal(values, mask * np.uint8(255))
-    return mask, data if kept and values.dtype == np.uint8 else encode_png(mask)
+    mask = convention.read(data, path)
+    grey = data.startswith(b"\x89PNG") and data[24:26] == b"\x08\0"
+    return mask, data if grey and is_standard(data, mask) else encode_png(mask)
 
 
 def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
@@ -179,9 +174,7 @@ def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
     return data, Path(path).suffix.lower()
 
 
-def loaded(
-    image: bytes, image_path: Path | str, mask: Drawing | Mask | tuple[bytes, Path | str]
-) -> Loaded:
+def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile) -> Loaded:
     """Put a pair together that was read back; a mask is given as itself, drawn, or as its file.
 
     Raises
@@ -190,16 +183,33 @@ def loaded(
         A file is damaged, or the mask is of another size than its image.
     """
     shape = frame_shape(image, image_path)
-    where: Path | str
-    if isinstance(mask, Drawing):
-        where, values, data, facts = image_path, mask.mask, encode_png(mask.mask), mask.facts()
-    elif isinstance(mask, tuple):
-        where, facts = mask[1], {}
-        values, data = as_mask(*mask)
+    where: Path | str = image_path
+    facts: Mapping[str, Any] = {}
+    if isinstance(mask, MaskFile):
+        where = mask.path
+        values, data = as_mask(mask.read(), where, mask.convention)
+    elif isinstance(mask, Drawing):
+        values, data, facts = mask.mask, encode_png(mask.mask), mask.facts()
     else:
-        where, values, data, facts = image_path, mask, encode_png(mask), {}
+        values, data = mask, encode_png(mask)
     require_same_size(Path(where), values.shape, shape)
     return Loaded(*plain_file(image, image_path), values, data, facts)
+
+
+def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
+    """What the values of all masks of a set that is imported mean, see `synth.masks`.
+
+    Raises
+    ------
+    MaskError
+        The masks hold several labels.
+    """
+    try:
+        return decide_convention(root, files)
+    except MaskError as error:
+        # Its advice is for sets that `synth check` opens.
+        what = error.problem.partition("; `")[0]
+        raise MaskError(root, f"{what}; write masks of 0 and 255") from None
 
 
 def require_stated_size(

@@ -6,6 +6,7 @@ with the colours that VOC gives to numbers. Boxes count pixels from 1, ends incl
 
 from __future__ import annotations
 
+import io
 import struct
 import unicodedata
 import zlib
@@ -13,11 +14,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.sample import (
@@ -40,10 +43,15 @@ from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
+from synth.masks import MaskConvention, describe_code, parse_label
 from synth.targets import label_targets
 
-# 255 is the border that nobody is judged on.
-_MOST, _VOID = 254, 255
+_MOST = 254
+
+# Void, the border that no one is evaluated on: a number, and the code of its colour.
+_VOIDS = (255, parse_label("#e0e0c0"))
+
+_ANY = MaskConvention("any", alpha=True)
 
 
 def annotate(sample: Sample) -> str:
@@ -175,15 +183,16 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded
         numbers = _decode_numbers(mask)
         require_same_size(mask, numbers.shape, shape)
         if void:
-            drawing.notes["void_pixels"] += int(np.count_nonzero(numbers == _VOID))
-            numbers[numbers == _VOID] = 0
+            dropped = np.isin(numbers, _VOIDS)
+            drawing.notes["void_pixels"] += int(np.count_nonzero(dropped))
+            numbers = np.where(dropped, 0, numbers)
         numbered = mask.parent.name == "SegmentationObject"
         for number in np.unique(numbers[numbers > 0]).tolist():
             own = numbers == number
             # Objects of a class have one number where only classes are numbered.
             count, labels = (1, own.astype(np.int32)) if numbered else label_targets(own)
             for label in range(1, count + 1):
-                drawing.add(cut_piece(labels == label), f"class {number}")
+                drawing.add(cut_piece(labels == label), f"class {describe_code(number)}")
         # Numbers of objects say nothing of their classes, which the XML file has.
         if numbered or objects:
             drawing.classes = Counter(name for name, _ in objects)
@@ -200,41 +209,26 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded
 
 def _holds_numbers(file: Path) -> bool:
     """Whether a mask holds other numbers than 0 and void."""
-    numbers = _decode_numbers(file)
-    return bool(((numbers > 0) & (numbers != _VOID)).any())
+    return bool(set(np.unique(_decode_numbers(file)).tolist()) - {0, *_VOIDS})
 
 
-def _decode_numbers(file: Path) -> NDArray[np.uint16]:
-    """The numbers of a mask's pixels, whether it holds them or their colours.
-
-    A colour that VOC has for no number becomes one above all of them.
-    """
-    values = decode_image(read_bytes(file), file)
-    if values.ndim == 2:
-        return values.astype(np.uint16)
-    if values.shape[2] == 4 and int(np.ptp(values[:, :, 3])):
-        raise DatasetError(file, "has transparent pixels; save the mask as grey or palette")
-    full = np.iinfo(values.dtype).max
-    colours = values[:, :, 2::-1].astype(np.uint64)
-    if full != 255:
-        if (colours % 257).any():
-            raise DatasetError(file, "has 16-bit colours, which VOC has not; save 8 bits")
-        colours //= 257
-    if (colours == colours[:, :, :1]).all() and not _is_grey_palette(colours):
-        return colours[:, :, 0].astype(np.uint16)
-    codes = colours[:, :, 0] << 16 | colours[:, :, 1] << 8 | colours[:, :, 2]
-    table = _colours().astype(np.uint32)
-    known = {int(r << 16 | g << 8 | b): number for number, (r, g, b) in enumerate(table)}
-    found, inverse = np.unique(codes, return_inverse=True)
-    others = iter(range(256, 65536))
-    numbers = [known[c] if c in known else next(others, 65535) for c in found.tolist()]
-    return np.array(numbers, np.uint16)[inverse].reshape(codes.shape)
-
-
-def _is_grey_palette(colours: NDArray[np.uint64]) -> bool:
-    """Whether equal channels are colours of numbers, as (128, 128, 128) is of number 7."""
-    greys = {int(row[0]) for row in _colours() if row[0] == row[1] == row[2]}
-    return set(np.unique(colours[:, :, 0]).tolist()) <= greys
+def _decode_numbers(file: Path) -> NDArray[Any]:
+    """The numbers of a mask's pixels; for a mask of colours a code of each, see `synth.masks`."""
+    data = read_bytes(file)
+    codes = _ANY.values(data, file)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode != "P":
+                return codes
+            numbers = np.asarray(image, np.uint8)
+    except Exception as error:  # Pillow raises many types
+        raise DatasetError(file, f"cannot be read ({error!s:.80})") from None
+    background = codes[numbers == 0]
+    if background.any() and (codes[numbers > 0] == 0).any():
+        raise DatasetError(
+            file, "has a palette in which black is not number 0; save the mask as grey numbers"
+        )
+    return numbers
 
 
 def _read_objects(file: Path, shape: tuple[int, int], image: Path) -> list[tuple[str, Piece]]:
