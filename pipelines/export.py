@@ -21,9 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.card import Contents, code_span, write_card
+from pipelines.card import Contents, code_span, plain_text, write_card
 from pipelines.errors import StoreError
 from pipelines.formats import FORMATS, WRITTEN, Written
+from pipelines.formats.drawing import describe_notes
 from pipelines.formats.sample import Entry, Found, load_sample
 from pipelines.formats.webdataset import add_member
 from pipelines.pool import Pool
@@ -255,9 +256,11 @@ def write_set(
         contents = _contents(stage, lists)
         files = split_lists(out.name, lists)
         layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+        facts = _facts(stage, notes or {})
+        told = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
+        origin = [*origin, *(f"{plain_text(line)}." for line in told)]
         files[CARD] = write_card(out.name, layout, contents, origin, {})
         targets = sum(contents.targets.values())
-        facts = _facts(stage, notes or {})
         stage.publish(description | {"targets": targets} | facts, files)
     return ExportResult(out, counts, targets, made, None, **facts)
 

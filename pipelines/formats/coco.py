@@ -25,6 +25,7 @@ from pipelines.formats.sample import (
     Loaded,
     Sample,
     Written,
+    count_unused,
     file_inside,
     loaded,
     nested_id,
@@ -112,6 +113,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         There is none, or one is not as COCO has them, or names a file that is not there, an image
         twice, or an image that it does not list.
     """
+    used: set[Path] = set()
     for file, whole in _lists(root, notes):
         split = split_of(f"{file.parent.name} {file.stem}")
         classes = _class_names(whole, file)
@@ -127,6 +129,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             if number in seen:
                 raise DatasetError(file, f"lists image {number} twice, with the id {id_!r} again")
             seen.add(number)
+            used.add(path)
             stated = image.get("height"), image.get("width")
             load = partial(_load, path, own.pop(number, []), file, stated, classes)
             yield Found(id_, split, load, source=path)
@@ -136,6 +139,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
                 f"annotation {left[0].get('id')!r:.20} is of image {number}, which is not listed "
                 f"({sum(map(len, own.values())):,} in all); list the image or remove them",
             )
+    notes["unlisted"] += count_unused(root, used)
 
 
 def _lists(root: Path, notes: Counter[str]) -> list[tuple[Path, Mapping[str, Any]]]:

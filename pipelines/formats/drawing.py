@@ -45,6 +45,9 @@ _WORDS: dict[Note, str] = {
     "unlisted": "images that no list names, left out",
     "other_lists": "JSON files of other kinds, not read",
 }
+# Classes that are printed.
+_LISTED = 20
+
 assert set(_WORDS) == set(get_args(Note))
 
 
@@ -100,6 +103,12 @@ def describe_notes(notes: Mapping[str, int], classes: Mapping[str, int]) -> list
     """The notes of a set in words, a line each."""
     lines = []
     if len(classes) > 1:
-        names = ", ".join(f"{name} {count:,}" for name, count in sorted(classes.items()))
-        lines.append(f"classes merged into target: {names}")
+        names = [f"{_printable(name)} {count:,}" for name, count in sorted(classes.items())]
+        if len(names) > _LISTED:
+            names[_LISTED:] = [f"and {len(names) - _LISTED:,} more"]
+        lines.append(f"classes merged into target: {', '.join(names)}")
     return lines + [f"{notes[key]:,} {_WORDS[key]}" for key in _WORDS if notes.get(key)]
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in f"{name:.40}")

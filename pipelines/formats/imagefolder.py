@@ -20,6 +20,7 @@ from pipelines.formats.sample import (
     Loaded,
     Sample,
     Written,
+    count_unused,
     file_inside,
     loaded,
     only_known,
@@ -92,6 +93,9 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             if not isinstance(id_, str):
                 raise DatasetError(file, f"line {number} has an id that is no text")
             rows.append((plain_id(id_, file), split, image, mask))
+    notes["unlisted"] += count_unused(
+        root, {path for *_, image, mask in rows for path in (image, mask)}
+    )
     convention = set_convention(root, [ImageFile(mask) for *_, mask in rows])
     for id_, split, image, mask in rows:
         load = partial(_load, image, MaskFile(ImageFile(mask), convention))

@@ -184,7 +184,8 @@ def _draw(
         raise ValueError("marks pixels that are no object; remove it or give it another label")
     listed = record.get("points")
     points = [to_numbers(point, 2) for point in listed if point] if isinstance(listed, list) else []
-    if kind == "polygon":
+    # Programs after labelme write all corners of a rectangle, which may be turned.
+    if kind == "polygon" or (kind in ("rectangle", "rotation") and len(points) == 4):
         return draw_polygon(points, shape)
     if kind == "point" and len(points) == 1:
         return draw_point(points[0][0], points[0][1], shape)

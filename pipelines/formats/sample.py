@@ -6,7 +6,7 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -355,6 +355,14 @@ def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
             if path.is_symlink():
                 raise DatasetError(path, "is a link, which is not followed; put the folder there")
             yield from files_below(path, suffixes)
+
+
+def count_unused(root: Path, used: Container[Path]) -> int:
+    """How many image files below a folder are none of those that are used."""
+    return sum(
+        path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path not in used
+        for path in root.rglob("*")
+    )
 
 
 def nested_id(path: Path) -> str:

@@ -7,8 +7,9 @@ holds for every shape:
   and bottom edges do not, so that two shapes that share an edge share no pixel;
 - a shape that holds no centre is not lost. Of a box each side spans at least one pixel: the one
   that holds the middle. A polygon under 2 pixels long becomes the pixel at its middle; a longer one
-  is a line thinner than a pixel, and becomes the pixels along its spine. So does a thin polygon
-  whose pixels would come apart;
+  is a line thinner than a pixel, and becomes the pixels along its spine. So does a polygon thinner
+  than a pixel that holds centres in several pieces, or thinner than half a pixel and more than 2
+  pixels longer than the part of it that holds centres;
 - what reaches outside the image is cut off; a shape wholly outside, without extent, or with numbers
   that are not finite, is a `ValueError`.
 """
@@ -147,7 +148,7 @@ def draw_polygon(points: Points | Sequence[Sequence[float]], shape: tuple[int, i
     own = points - corner - SLACK
     window = int(end[1] - corner[1]), int(end[0] - corner[0])
     pixels = _scan(own, window)
-    if not pixels.any() or (_mean_width(points) < 1 and _is_apart(pixels)):
+    if not pixels.any() or _is_broken(own, pixels):
         pixels |= _spine(own, window)
     return Piece(int(corner[1]), int(corner[0]), pixels, clipped)
 
@@ -255,7 +256,16 @@ def _mean_width(points: Points) -> float:
     return 2 * area / float(np.hypot(*(after - points).T).sum())
 
 
-def _is_apart(pixels: Mask) -> bool:
+def _is_broken(points: Points, pixels: Mask) -> bool:
+    """Whether a thin polygon's centres are in several pieces, or not along all of it."""
+    width = _mean_width(points)
+    if width >= 1:
+        return False
+    extent = np.ptp(points, axis=0)
+    axis = int(np.argmax(extent))
+    lines = np.count_nonzero(pixels.any(axis=axis))
+    if width < 0.5 and lines < extent[axis] - _SPOT:
+        return True
     count, _ = cv2.connectedComponents(pixels.view(np.uint8), connectivity=8)
     return bool(count > 2)
 

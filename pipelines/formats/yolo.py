@@ -141,13 +141,27 @@ def _draw(shares: NDArray[np.float64], shape: tuple[int, int]) -> Piece:
             f"has {len(shares)} numbers after the class, which is neither a box (4) nor an outline "
             "(6 or more, an even number)"
         )
+    if _is_pose(shares):
+        raise ValueError("is a box with keypoints, as of a pose; keypoints make no mask")
     points = shares.reshape(-1, 2)
-    # Cut to whole pixels, where a corner on a pixel's edge must not fall to the other side.
-    drawn = fill(points * (width, height) + 1e-6, shape)
+    # A corner on a pixel's edge must not fall to the other side by rounding.
+    drawn = fill((points + _STEP) * (width, height), shape)
     if not drawn.any():
         raise ValueError(f"is outside its image, which has {width}x{height} pixels (w x h)")
     clipped = bool((points < -_STEP).any() or (points > 1 + _STEP).any())
     return cut_piece(drawn)._replace(clipped=clipped)
+
+
+def _is_pose(shares: NDArray[np.float64]) -> bool:
+    """Whether numbers are a box, then points (x, y, visibility of 0, 1 or 2) inside of it."""
+    if (len(shares) - 4) % 3:
+        return False
+    centre, size = shares[:2], shares[2:4]
+    points = shares[4:].reshape(-1, 3)
+    if (size <= 0).any() or not np.isin(points[:, 2], (0, 1, 2)).all():
+        return False
+    seen = points[points[:, 2] > 0, :2]
+    return bool((np.abs(seen - centre) <= size / 2 + 0.01).all())
 
 
 def files(sample: Sample, note: str) -> dict[str, bytes]:
