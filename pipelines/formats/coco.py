@@ -35,7 +35,7 @@ from pipelines.formats.sample import (
     to_numbers,
 )
 from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
-from pipelines.formats.split_names import split_of
+from pipelines.formats.split_names import find_split
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
 from synth.targets import label_targets
@@ -114,8 +114,15 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         twice, or an image that it does not list.
     """
     used: set[Path] = set()
-    for file, whole in _lists(root, notes):
-        split = split_of(f"{file.parent.name} {file.stem}")
+    lists = _lists(root, notes)
+    for file, whole in lists:
+        inside = file.relative_to(root)
+        split = find_split(f"{inside.parent.name} {inside.stem}")
+        if split is None and len(lists) > 1:
+            raise DatasetError(
+                file, "tells no split, as others do; name it instances_train, _val or _test.json"
+            )
+        split = split or "train"
         classes = _class_names(whole, file)
         own: dict[int, list[Mapping[str, Any]]] = {}
         for note in only_known(whole, "annotations", list, file):

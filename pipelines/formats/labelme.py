@@ -43,7 +43,7 @@ from pipelines.formats.shapes import (
     draw_polygon,
     join_pieces,
 )
-from pipelines.formats.split_names import FOLDERS
+from pipelines.formats.split_names import find_split
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
 
@@ -146,8 +146,7 @@ def _decode(text: object, file: Path) -> bytes:
 
 def _split(path: Path) -> str:
     """The split whose name a folder of the path has; training where none has."""
-    parts = [part.lower() for part in path.parts[:-1]]
-    return next((s for s, names in FOLDERS.items() if any(n in parts for n in names)), "train")
+    return next(filter(None, map(find_split, path.parts[:-1])), "train")
 
 
 def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:

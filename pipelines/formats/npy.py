@@ -21,13 +21,14 @@ from pipelines.formats.sample import (
     Format,
     Found,
     Loaded,
+    count_unused,
     file_inside,
     images_in,
     loaded,
     plain_id,
     read_list,
 )
-from pipelines.formats.split_names import FOLDERS
+from pipelines.formats.split_names import find_split
 from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists, require_same_size
 from synth.errors import DatasetError
 from synth.frames import frame_shape, read_bytes
@@ -46,26 +47,26 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         there, or the arrays hold several labels.
     """
     places = [
-        (split, root / name)
-        for split, names in FOLDERS.items()
-        for name in names
-        if _subfolder(root / name, IMAGE_FOLDERS)
+        (split, place)
+        for place in (sorted(root.iterdir()) if root.is_dir() else [])
+        if (split := find_split(place.name)) and _subfolder(place, IMAGE_FOLDERS)
     ]
+    used: set[Path] = set()
     for split, place in places or [("train", root)]:
         images = _images(place)
         arrays = _arrays(place, images)
         splits = {split: list(images)}
         if not places and (lists := find_lists(root)):
             splits = {name: read_list(file) for name, file in lists.items()}
-        listed = {id_ for ids in splits.values() for id_ in ids}
-        notes["unlisted"] += len(set(images) - listed)
         _require_one_label(root, arrays)
         for name, ids in splits.items():
             for id_ in ids:
                 if id_ not in images:
                     raise DatasetError(root, f"has no image for id {id_!r:.80} of its lists")
+                used.add(images[id_])
                 load = partial(_load, images[id_], arrays[id_])
                 yield Found(id_, name, load, source=images[id_])
+    notes["unlisted"] += count_unused(root, used)
 
 
 def _subfolder(root: Path, names: tuple[str, ...]) -> Path | None:

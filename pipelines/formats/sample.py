@@ -375,7 +375,7 @@ def nested_id(path: Path) -> str:
 
 def name_key(path: Path) -> str:
     """A file's place without its suffix, the same for all spellings of a name."""
-    return unicodedata.normalize("NFC", path.with_suffix("").as_posix()).casefold()
+    return unicodedata.normalize("NFC", (path.parent / path.stem).as_posix()).casefold()
 
 
 def read_list(file: Path) -> list[str]:

@@ -7,9 +7,10 @@ all of it, and are read as the family draws them, see `outlines`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ from pipelines.formats.sample import (
     Loaded,
     Sample,
     Written,
+    count_unused,
     file_inside,
     files_below,
     images_below,
@@ -33,7 +35,7 @@ from pipelines.formats.sample import (
     name_key,
 )
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
-from pipelines.formats.split_names import FOLDERS
+from pipelines.formats.split_names import FOLDERS, find_split
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
 from synth.targets import label_targets
@@ -192,48 +194,156 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
 
 
 def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
-    """Every image below ``images/<split>`` (or ``<split>/images``), with its label file.
+    """Every image of every split, with its label file.
 
-    A label file is at the same place below the folder of labels, or beside the image where there is
-    no such folder. An image without one is free of targets.
+    Splits are the folders that ``data.yaml`` names, those below ``images`` or above an ``images``
+    whose name tells a split (``images/train2017``, ``valid/images``), or the lists ``train.txt``
+    and so on of one folder ``images``. A label file is at the same place below the folder of
+    labels, or beside the image where there is no such folder. An image without one is free of
+    targets.
 
     Raises
     ------
     DatasetError
         There is no such folder, no label, a label without an image, or images in no split.
     """
-    names = _class_names(root)
-    places = [
-        (split, root / images, root / labels)
-        for split, folders in FOLDERS.items()
-        for name in folders
-        for images, labels in (
-            (f"images/{name}", f"labels/{name}"),
-            (f"{name}/images", f"{name}/labels"),
-        )
-        if (root / images).is_dir()
-    ]
-    if not places and (root / "images").is_dir():
-        places = [("train", root / "images", root / "labels")]
+    whole = _description(root)
+    names = _class_names(root, whole)
+    places = _find_places(root, whole)
     if not places:
         raise DatasetError(root, "has no images/train; give the folder of a YOLO set")
-    for _, *folders in places:
-        for folder in folders:
-            _require_no_link(root, folder)
-    _require_splits(root / "images", [images for _, images, _ in places], SUFFIXES)
-    _require_splits(root / "labels", [labels for _, _, labels in places], (".txt",))
-    labelled = {images: _labels_of(images, labels) for _, images, labels in places}
+    labels = {images: _labels_folder(root, images) for images in places}
+    for folder in (*places, *labels.values()):
+        _require_no_link(root, folder)
+    _require_used(root, places, labels.values())
+    lists: dict[Path, str] = {}
+    if list(places) == [root / "images"]:
+        lists = _read_lists(root, whole, images_below(root / "images").values())
+    labelled = {images: _labels_of(images, labels[images]) for images in places}
     if not any(labelled.values()):
-        raise DatasetError(places[0][2], "holds no label file; is it the folder of the labels?")
-    for split, images, labels in places:
+        folder = next(iter(labels.values()))
+        raise DatasetError(folder, "holds no label file; is it the folder of the labels?")
+    used: set[Path] = set()
+    for images, split in places.items():
         pictures, texts = images_below(images), labelled[images]
-        if pictures and not texts and not labels.is_dir():
-            raise DatasetError(labels, f"is not there, and there are no labels in {images}; add it")
+        if pictures and not texts and not labels[images].is_dir():
+            raise DatasetError(
+                labels[images], f"is not there, and there are no labels in {images}; add it"
+            )
         for id_, path in pictures.items():
             label = texts.pop(name_key(path.relative_to(images)), None)
-            yield Found(id_, split, partial(_load, path, label, names), source=path)
+            if lists and path not in lists:
+                continue
+            used.add(path)
+            load = partial(_load, path, label, names)
+            yield Found(id_, lists.get(path, split), load, source=path)
         for label in texts.values():
             raise DatasetError(label, f"is a label without an image in {images}; add or remove it")
+    notes["unlisted"] += count_unused(root, used)
+
+
+def _find_places(root: Path, whole: Mapping[str, Any]) -> dict[Path, str]:
+    """Folders of images and their splits."""
+    found: dict[Path, str] = {}
+    for folder in _folders(root / "images"):
+        if split := find_split(folder.name):
+            found[folder] = split
+    for folder in _folders(root):
+        if (folder / "images").is_dir() and (split := find_split(folder.name)):
+            found[folder / "images"] = split
+    # Training goes last, as others may stand in for a split that is not there.
+    for split in ("val", "test", "train"):
+        for place in _declared(root, whole, split):
+            if place is not None and place.is_dir() and place != root:
+                found[place] = split
+    if not found and (root / "images").is_dir():
+        found[root / "images"] = "train"
+    for folder, split in found.items():
+        for inner in found:
+            if inner != folder and inner.is_relative_to(folder):
+                raise DatasetError(
+                    folder, f"is for {split} and holds the split {inner.name}; keep splits apart"
+                )
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.is_dir()] if root.is_dir() else []
+
+
+def _declared(root: Path, whole: Mapping[str, Any], split: str) -> list[Path | None]:
+    """The places that ``data.yaml`` names for a split; None for one that is not in the set.
+
+    They may be written for another folder, so that only the end of a path is there.
+    """
+    values = whole.get(split)
+    found: list[Path | None] = []
+    for value in values if isinstance(values, list) else [values]:
+        if not isinstance(value, str) or not value.strip("./\\ "):
+            continue
+        parts = [
+            part for part in value.replace("\\", "/").split("/") if part not in ("", ".", "..")
+        ]
+        ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
+        found.append(next((path for path in ends if path.exists()), None))
+    return found
+
+
+def _labels_folder(root: Path, images: Path) -> Path:
+    """The folder of labels: ``labels`` in place of the last ``images`` of a folder's path."""
+    parts = list(images.relative_to(root).parts)
+    if "images" not in parts:
+        return images
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return root.joinpath(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) -> dict[Path, str]:
+    """Splits of images by lists of their paths; empty where there are no lists.
+
+    Raises
+    ------
+    DatasetError
+        A list names what is not there, an image is in two lists, or ``data.yaml`` names a split
+        that is not in the set.
+    """
+    files: dict[str, list[Path]] = {}
+    for split, names in FOLDERS.items():
+        declared = _declared(root, whole, split)
+        if None in declared and split != "train":
+            raise DatasetError(
+                root / "data.yaml", f"names {split}: {whole[split]!r:.60}, which is not in the set"
+            )
+        found = [path for path in declared if path is not None and path.is_file()]
+        found = found or [
+            root / f"{name}.txt" for name in names if (root / f"{name}.txt").is_file()
+        ]
+        files[split] = list(dict.fromkeys(found))
+    by_key = {name_key(path.relative_to(root / "images")): path for path in images}
+    splits: dict[Path, str] = {}
+    for split in ("train", "test", "val"):
+        for file in files[split]:
+            stands_in = split != "train" and file in files["train"]
+            for line in [] if stands_in else _read_text(file).splitlines():
+                if not line.strip():
+                    continue
+                parts = line.strip().replace("\\", "/").split("/")
+                if "images" in parts:
+                    parts = parts[len(parts) - parts[::-1].index("images") :]
+                keys = [name_key(Path(*names)) for names in (parts, parts[-1:]) if any(names)]
+                path = next((by_key[key] for key in keys if key in by_key), None)
+                if path is None:
+                    raise DatasetError(file, f"names {line.strip()!r:.80}, which is not in images")
+                if splits.setdefault(path, split) != split:
+                    raise DatasetError(file, f"names {path.name}, which is in {splits[path]} too")
+    return splits
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(file, f"cannot be read ({error!s:.80}); save it as UTF-8") from None
 
 
 def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
@@ -250,13 +360,15 @@ def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
     return found
 
 
-def _require_splits(folder: Path, places: Sequence[Path], suffixes: Sequence[str]) -> None:
+def _require_used(root: Path, images: Iterable[Path], labels: Iterable[Path]) -> None:
     """What lies beside the folders of the splits would be lost."""
-    if not folder.is_dir():
-        return
-    for path in files_below(folder, suffixes):
-        beside = not any(path.is_relative_to(place) for place in places)
-        if beside and path.name not in _NO_LABELS:
+    used = [*images, *labels]
+    beside = list(files_below(root / "images", SUFFIXES)) if (root / "images").is_dir() else []
+    for folder in (root / "labels", *(folder / "labels" for folder in _folders(root))):
+        if folder.is_dir():
+            beside += files_below(folder, (".txt",))
+    for path in beside:
+        if not any(path.is_relative_to(place) for place in used) and path.name not in _NO_LABELS:
             raise DatasetError(path, "is in no split; move it to the folder of a split, as train")
 
 
@@ -268,22 +380,34 @@ def _require_no_link(root: Path, folder: Path) -> None:
             raise DatasetError(part, "is a link, which is not followed; put the folder there")
 
 
-def _class_names(root: Path) -> dict[int, str]:
-    """Names of the classes by number; none where there is no ``data.yaml``."""
+def _description(root: Path) -> Mapping[str, Any]:
+    """What ``data.yaml`` holds; nothing where there is none."""
     file = root / "data.yaml"
     if not file.is_file():
         return {}
     try:
-        text = file_inside(root, "data.yaml", root).read_text(encoding="utf-8-sig")
-        whole = parse_yaml(text, str(file))
-        names = whole["names"]
-        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
-        found = {int(number): str(name) for number, name in pairs}
-    except (OSError, ValueError, ConfigError, KeyError, TypeError):
-        raise DatasetError(file, "is not the data.yaml of a YOLO set, with names") from None
+        whole = parse_yaml(_read_text(file_inside(root, "data.yaml", root)), str(file))
+    except ConfigError:
+        whole = None
+    if not isinstance(whole, Mapping) or "names" not in whole:
+        raise DatasetError(file, "is not the data.yaml of a YOLO set, with names")
+    return whole
+
+
+def _class_names(root: Path, whole: Mapping[str, Any]) -> dict[int, str]:
+    """Names of the classes by number; none where there is no ``data.yaml``."""
     if "kpt_shape" in whole:
-        raise DatasetError(file, "is of a set of poses (kpt_shape); keypoints make no mask")
-    return found
+        raise DatasetError(
+            root / "data.yaml", "is of a set of poses (kpt_shape); keypoints make no mask"
+        )
+    names = whole.get("names", {})
+    try:
+        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError):
+        raise DatasetError(
+            root / "data.yaml", "is not the data.yaml of a YOLO set, with names"
+        ) from None
 
 
 def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
@@ -293,10 +417,7 @@ def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
         drawing = Drawing(shape)
         drawing.notes["unlabelled"] += 1
         return loaded(image, path, drawing)
-    try:
-        text = label.read_text(encoding="utf-8-sig")
-    except (OSError, ValueError) as error:
-        raise DatasetError(label, f"is no label file: {error!s:.80}") from None
+    text = _read_text(label)
     try:
         return loaded(image, path, draw_lines(text, shape, names))
     except ValueError as error:

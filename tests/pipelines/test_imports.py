@@ -340,6 +340,63 @@ def test_yolo_files_that_would_be_lost_are_refused(
     refused(synth, tmp_path / "set", "yolo", words)
 
 
+@pytest.mark.parametrize(
+    ("files", "data"),
+    [
+        ("images/train2017/a images/val2017/b images/test-dev/c", {}),
+        ("Train/images/a Valid/images/b TEST/images/c", {}),
+        ("images/one/a images/two/b images/three/c", "images/{}"),
+        ("images/one/a images/two/b images/three/c", "/home/me/sets/mine/images/{}"),
+        ("one/images/a two/images/b three/images/c", "../{}/images"),
+        ("images/a images/b images/c train.txt:a val.txt:b test.txt:c", {}),
+        ("images/a images/b images/c lists/one:a lists/two:b lists/three:c", "lists/{}"),
+    ],
+)
+def test_yolo_splits_are_those_of_the_set(
+    synth: Synth, tmp_path: Path, files: str, data: object
+) -> None:
+    root = tmp_path / "set"
+    for name in files.split():
+        place, _, listed = name.partition(":")
+        if listed:
+            write(root / place, f"./images/{listed}.png\n")
+            continue
+        frame(root / f"{place}.png")
+        write(root / f"{place.replace('images', 'labels')}.txt", "0 0.5 0.5 0.1 0.1")
+    if data:
+        folders = zip(("train", "val", "test"), ("one", "two", "three"), strict=True)
+        facts = {split: str(data).format(folder) for split, folder in folders}
+        write(root / "data.yaml", facts | {"names": ["t"]})
+    _, dataset = read_back(synth, root, "yolo")
+    assert dataset.splits == {"train": ("a",), "val": ("b",), "test": ("c",)}
+
+
+def test_a_validation_split_that_is_not_there_is_not_taken_for_training(
+    synth: Synth, tmp_path: Path
+) -> None:
+    frame(tmp_path / "set" / "images" / "a.png")
+    write(tmp_path / "set" / "labels" / "a.txt", "0 0.5 0.5 0.1 0.1")
+    write(tmp_path / "set" / "data.yaml", {"val": "images/holdout", "names": ["t"]})
+    refused(synth, tmp_path / "set", "yolo", "data.yaml", "names val: 'images/holdout'")
+
+
+def test_training_that_stands_in_for_validation_is_training(synth: Synth, tmp_path: Path) -> None:
+    yolo(tmp_path / "set", "0 0.5 0.5 0.1 0.1")
+    facts = {"train": "images/train", "val": "images/train", "names": ["t"]}
+    write(tmp_path / "set" / "data.yaml", facts)
+    _, dataset = read_back(synth, tmp_path / "set", "yolo")
+    assert dataset.splits == {"train": ("a",), "test": ()}
+
+
+def test_one_of_several_coco_files_that_tells_no_split_is_refused(
+    synth: Synth, tmp_path: Path
+) -> None:
+    coco(tmp_path / "set", [BOX])
+    place = tmp_path / "set" / "annotations"
+    shutil.copy(place / "instances_train.json", place / "instances_holdout.json")
+    refused(synth, tmp_path / "set", "coco", "instances_holdout.json", "tells no split")
+
+
 def test_images_without_a_label_file_are_counted(synth: Synth, tmp_path: Path) -> None:
     yolo(tmp_path / "set", "0 0.5 0.5 0.1 0.1")
     frame(tmp_path / "set" / "images" / "train" / "b.png")
