@@ -15,7 +15,7 @@ from pipelines.formats.drawing import Drawing
 from pipelines.formats.split_names import FOLDERS
 from pipelines.names import link_inside, parts_inside
 from synth.dataset import IMAGE_FOLDERS, Dataset, require_same_size
-from synth.errors import DatasetError, MaskError
+from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
     Mask,
@@ -201,15 +201,15 @@ def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
 
     Raises
     ------
-    MaskError
-        The masks hold several labels.
+    DatasetError
+        The masks hold several labels, or mark nearly all pixels.
     """
     try:
         return decide_convention(root, files)
-    except MaskError as error:
+    except DatasetError as error:
         # Its advice is for sets that `synth check` opens.
-        what = error.problem.partition("; `")[0]
-        raise MaskError(root, f"{what}; write masks of 0 and 255") from None
+        what = error.problem.split("; ")[0]
+        raise type(error)(root, f"{what}; write masks of 0 and, for targets, 255") from None
 
 
 def require_stated_size(

@@ -43,7 +43,7 @@ from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
-from synth.masks import MaskConvention, describe_code, parse_label
+from synth.masks import MaskConvention, describe_label, parse_label
 from synth.targets import label_targets
 
 _MOST = 254
@@ -192,7 +192,7 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded
             # Objects of a class have one number where only classes are numbered.
             count, labels = (1, own.astype(np.int32)) if numbered else label_targets(own)
             for label in range(1, count + 1):
-                drawing.add(cut_piece(labels == label), f"class {describe_code(number)}")
+                drawing.add(cut_piece(labels == label), f"class {describe_label(number)}")
         # Numbers of objects say nothing of their classes, which the XML file has.
         if numbered or objects:
             drawing.classes = Counter(name for name, _ in objects)

@@ -199,8 +199,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     Splits are the folders that ``data.yaml`` names, those below ``images`` or above an ``images``
     whose name tells a split (``images/train2017``, ``valid/images``), or the lists ``train.txt``
     and so on of one folder ``images``. A label file is at the same place below the folder of
-    labels, or beside the image where there is no such folder. An image without one is free of
-    targets.
+    labels, or beside the image. An image without one is free of targets.
 
     Raises
     ------
@@ -281,12 +280,17 @@ def _declared(root: Path, whole: Mapping[str, Any], split: str) -> list[Path | N
     for value in values if isinstance(values, list) else [values]:
         if not isinstance(value, str) or not value.strip("./\\ "):
             continue
-        parts = [
-            part for part in value.replace("\\", "/").split("/") if part not in ("", ".", "..")
-        ]
+        parts = [part for part in value.replace("\\", "/").split("/") if part.strip(".")]
         ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
-        found.append(next((path for path in ends if path.exists()), None))
+        found.append(next(filter(_is_there, ends), None))
     return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
 
 
 def _labels_folder(root: Path, images: Path) -> Path:
@@ -315,10 +319,12 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
                 root / "data.yaml", f"names {split}: {whole[split]!r:.60}, which is not in the set"
             )
         found = [path for path in declared if path is not None and path.is_file()]
-        found = found or [
-            root / f"{name}.txt" for name in names if (root / f"{name}.txt").is_file()
+        if not found:
+            found = [path for name in names if (path := root / f"{name}.txt").is_file()]
+        files[split] = [
+            file_inside(root, path.relative_to(root).as_posix(), root)
+            for path in dict.fromkeys(found)
         ]
-        files[split] = list(dict.fromkeys(found))
     by_key = {name_key(path.relative_to(root / "images")): path for path in images}
     splits: dict[Path, str] = {}
     for split in ("train", "test", "val"):
@@ -331,11 +337,11 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
                 if "images" in parts:
                     parts = parts[len(parts) - parts[::-1].index("images") :]
                 keys = [name_key(Path(*names)) for names in (parts, parts[-1:]) if any(names)]
-                path = next((by_key[key] for key in keys if key in by_key), None)
-                if path is None:
+                image = next((by_key[key] for key in keys if key in by_key), None)
+                if image is None:
                     raise DatasetError(file, f"names {line.strip()!r:.80}, which is not in images")
-                if splits.setdefault(path, split) != split:
-                    raise DatasetError(file, f"names {path.name}, which is in {splits[path]} too")
+                if splits.setdefault(image, split) != split:
+                    raise DatasetError(file, f"names {image.name}, which is in {splits[image]} too")
     return splits
 
 
@@ -349,14 +355,14 @@ def _read_text(file: Path) -> str:
 def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
     """Label files by their place, see `name_key`."""
     found: dict[str, Path] = {}
-    folder = labels if labels.is_dir() else images
-    for path in files_below(folder, (".txt",)):
-        if path.name in _NO_LABELS:
-            continue
-        key = name_key(path.relative_to(folder))
-        if key in found:
-            raise DatasetError(path, f"is for the same image as {found[key].name}; remove one")
-        found[key] = path
+    for folder in dict.fromkeys((labels, images)):
+        for path in files_below(folder, (".txt",)) if folder.is_dir() else ():
+            if path.name in _NO_LABELS:
+                continue
+            key = name_key(path.relative_to(folder))
+            if key in found:
+                raise DatasetError(path, f"is for the same image as {found[key]}; remove one")
+            found[key] = path
     return found
 
 

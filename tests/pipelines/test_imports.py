@@ -713,4 +713,6 @@ def test_masks_of_other_tools_are_decided_over_the_set(
                 np.testing.assert_array_equal(dataset.read_mask(id_), wanted)
             shutil.rmtree(tmp_path / "out")
         else:
-            refused(synth, root, name, "several labels, 7", "write masks of 0 and 255")
+            refused(
+                synth, root, name, "several labels, 7", "write masks of 0 and, for targets, 255"
+            )
