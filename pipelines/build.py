@@ -264,6 +264,8 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         notes += [note] if note else []
     forbidden = _forbidden(surveys)
     bank = None
+    if config.data is not None and not surveys["train"]:
+        raise DatasetError(config.data, "its split 'train' is empty; list the training images")
     if config.noise is not None:
         bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
     hosts = gather_hosts(config, source, surveys["train"], forbidden, pool.jobs)
@@ -468,7 +470,8 @@ def _forbidden(surveys: dict[str, list[Survey]]) -> frozenset[bytes]:
 
 
 def _split(source: Source, split: str, dataset: Dataset) -> tuple[Pair, ...]:
-    dataset.ids(split)  # an unknown split is named there
+    if not dataset.ids(split):
+        raise DatasetError(dataset.root, f"its split {split!r} is empty; choose another --split")
     return source.splits[split]
 
 

@@ -88,7 +88,7 @@ FAULTS = (
     Fault(
         "masks beside their targets",
         False,
-        "train with augment.keep_offset, make negatives with --keep-offset",
+        "train with augment.keep_offset, make negatives with `synth rotate --keep-offset`",
     ),
     Fault("borders darkened by a filter", False, "train with augment.border"),
     Fault("colour image", False, "nothing: luma is taken, which --fix writes"),

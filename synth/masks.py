@@ -333,16 +333,17 @@ def decide_convention(
             raise
         raise MaskError(
             root,
-            f"{error.problem}; {_fix(root, 'VALUE')} writes a set in which VALUE marks targets, "
-            "with --any-label every value but 0",
+            f"{error.problem}; `synth check {_quoted(root)} --fix --out NEW --label VALUE` writes "
+            "a set in which VALUE marks targets, `synth check … --any-label` one in which every "
+            "value but 0 does",
         ) from None
     if not convention.chosen:
         _require_background(root, looks)
     return convention
 
 
-def _fix(root: Path | str, label: str) -> str:
-    return f"`synth check {shlex.quote(str(root))} --fix --out NEW --label {label}`"
+def _quoted(root: Path | str) -> str:
+    return shlex.quote(str(root))
 
 
 def convention_of(
@@ -391,7 +392,7 @@ def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
         raise DatasetError(
             root,
             f"its masks mark {marked / pixels:.0%} of all pixels as target; where they are "
-            f"inverted, {_fix(root, '0')} turns them",
+            f"inverted, `synth check {_quoted(root)} --fix --out NEW --label 0` turns them",
         )
 
 

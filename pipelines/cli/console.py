@@ -85,7 +85,7 @@ class ToolGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except MemoryError:
-            fail("out of memory; use fewer --jobs, or smaller inputs")
+            fail("out of memory; use fewer workers, or smaller inputs")
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}")
