@@ -13,17 +13,18 @@ import platform
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.card import Contents, code_span, write_card
+from pipelines.card import Contents, code_span, plain_text, write_card
 from pipelines.errors import StoreError
-from pipelines.formats import FORMATS, Format
+from pipelines.formats import FORMATS, WRITTEN, Written
+from pipelines.formats.drawing import describe_notes
 from pipelines.formats.sample import Entry, Found, load_sample
 from pipelines.formats.webdataset import add_member
 from pipelines.pool import Pool
@@ -49,6 +50,9 @@ Progress = Callable[[str, int, int], None]
 
 SHARD_SIZE = 1000
 
+# What an import says of its annotations, in `ExportResult` and in ``dataset.json``.
+_FACTS = ("annotations", "classes", "notes")
+
 
 @dataclass(frozen=True)
 class ExportResult:
@@ -56,7 +60,9 @@ class ExportResult:
 
     `made` units (samples, shards) were written in this run; the others were whole already.
     `mask_iou` is the intersection over union of all masks with what the format keeps of them; 1 for
-    none at all, None for what was there already.
+    none at all, None for what was there already. `annotations` counts what an import read, None for
+    a format of masks; `classes` has them by class, and `notes` by what else happened to them
+    (`pipelines.formats.drawing`).
     """
 
     out: Path
@@ -64,6 +70,9 @@ class ExportResult:
     targets: int
     made: int
     mask_iou: float | None
+    annotations: int | None = None
+    classes: Mapping[str, int] = field(default_factory=dict)
+    notes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,7 +112,7 @@ def export_dataset(
     ----------
     dataset : Dataset
     name : str
-        One of `FORMATS`.
+        One of `WRITTEN`.
     out : Path
         Folder to make.
     pool : Pool
@@ -120,7 +129,7 @@ def export_dataset(
         `out` is taken, lies in the data set, or cannot be written.
     """
     report = progress or _silent
-    format_ = FORMATS[name]
+    format_ = WRITTEN[name]
     out = _place(out, dataset.root)
     work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
     looked = []
@@ -160,7 +169,7 @@ def export_dataset(
                 report("write", done, len(units))
         entries = [found.entry for found in looked]
         files = format_.index(list(dataset.splits), entries, dataset.name)
-        files[CARD] = _card(dataset, format_, looked, iou)
+        files[CARD] = _card(dataset, name, looked, iou)
         stage.publish(description | {"folders": _folders(stage)}, files)
     return ExportResult(out, counts, targets, made, iou)
 
@@ -183,11 +192,12 @@ def import_dataset(
     out = _place(out, root)
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the folder that holds the set")
-    found = list(FORMATS[name].read(root))
+    notes: Counter[str] = Counter()
+    found = _own_ids(root, list(FORMATS[name].read(root, notes)))
     lists = _lists(root, found)
     origin = [f"Read from {code_span(root.resolve().name)}, a folder of the format {name}."]
     configuration = {"command": "import", "format": name}
-    return write_set(found, lists, root, out, configuration, origin, pool, progress)
+    return write_set(found, lists, root, out, configuration, origin, pool, progress, notes)
 
 
 def write_set(
@@ -199,6 +209,7 @@ def write_set(
     origin: Sequence[str],
     pool: Pool,
     progress: Progress | None = None,
+    notes: Mapping[str, int] | None = None,
 ) -> ExportResult:
     """Write pairs that were found in a folder as a data set of ours, with its card.
 
@@ -217,6 +228,8 @@ def write_set(
     pool : Pool
     progress : callable, optional
         Called with stage, pairs done, pairs in all.
+    notes : mapping of str to int, optional
+        What was left out while the pairs were looked for, see `ExportResult`.
     """
     report = progress or _silent
     out = _place(out, root)
@@ -226,7 +239,8 @@ def write_set(
     description = _describe(out.name, configuration, root.resolve().name, fingerprint, counts)
     there = finished(out, description)
     if there is not None:
-        return ExportResult(out, counts, int(there.get("targets", 0)), 0, None)
+        facts: dict[str, Any] = {key: there[key] for key in _FACTS if key in there}
+        return ExportResult(out, counts, int(there.get("targets", 0)), 0, None, **facts)
     with staging(out, description) as stage:
         done = stage.completed(((item.id, item.split) for item in ordered), pool.jobs)
         made = len(ordered) - done
@@ -242,10 +256,13 @@ def write_set(
         contents = _contents(stage, lists)
         files = split_lists(out.name, lists)
         layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+        facts = _facts(stage, notes or {})
+        told = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
+        origin = [*origin, *(f"{plain_text(line)}." for line in told)]
         files[CARD] = write_card(out.name, layout, contents, origin, {})
         targets = sum(contents.targets.values())
-        stage.publish(description | {"targets": targets}, files)
-    return ExportResult(out, counts, targets, made, None)
+        stage.publish(description | {"targets": targets} | facts, files)
+    return ExportResult(out, counts, targets, made, None, **facts)
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -261,7 +278,7 @@ def _place(out: Path, source: Path) -> Path:
     return out
 
 
-def _look(dataset: Dataset, format_: Format, split: str, id_: str) -> _Looked:
+def _look(dataset: Dataset, format_: Written, split: str, id_: str) -> _Looked:
     sample = load_sample(dataset, split, id_)
     note = format_.annotate(sample)
     shared = either = int(np.count_nonzero(sample.mask))
@@ -287,7 +304,7 @@ def _units(dataset: Dataset, shard_size: int | None) -> Iterator[_Unit]:
 
 def _write_unit(
     dataset: Dataset,
-    format_: Format,
+    format_: Written,
     place: Path,
     unit: _Unit,
     notes: dict[tuple[str, str], Any],
@@ -330,7 +347,7 @@ def _folders(stage: Staging) -> dict[str, int]:
     return dict(sorted(folders.items()))
 
 
-def _card(dataset: Dataset, format_: Format, looked: Sequence[_Looked], iou: float) -> bytes:
+def _card(dataset: Dataset, name: str, looked: Sequence[_Looked], iou: float) -> bytes:
     contents = Contents({split: len(ids) for split, ids in dataset.splits.items()})
     contents.targets = dict.fromkeys(contents.images, 0)
     for found in looked:
@@ -339,12 +356,11 @@ def _card(dataset: Dataset, format_: Format, looked: Sequence[_Looked], iou: flo
         contents.shapes[found.entry.shape] += 1
     kept = "all of every mask" if iou == 1 else f"masks at an IoU of {iou:.3f} with the originals"
     origin = [
-        f"Exported from {code_span(dataset.name)} by sirst-synth; the format "
-        f"{format_.name} keeps {kept}.",
+        f"Exported from {code_span(dataset.name)} by sirst-synth; the format {name} keeps {kept}.",
         "Image files are those of the source, byte for byte.",
         f"`{MANIFEST}` has the SHA-256 of every file; `synth verify` tests them.",
     ]
-    return write_card(dataset.name, format_.says, contents, origin, {})
+    return write_card(dataset.name, WRITTEN[name].says, contents, origin, {})
 
 
 def _describe(
@@ -359,6 +375,30 @@ def _describe(
         "counts": counts,
         "versions": {"sirst-synth": __version__, "python": platform.python_version()},
     }
+
+
+def _own_ids(root: Path, found: Sequence[Found]) -> list[Found]:
+    """The split goes in front of every id where two splits have one.
+
+    Raises
+    ------
+    DatasetError
+        One image is in two splits.
+    """
+    homes: dict[str, Found] = {}
+    shared = False
+    for item in found:
+        other = homes.setdefault(item.id, item)
+        if other.split == item.split:
+            continue
+        if item.source is not None and other.source == item.source:
+            raise DatasetError(
+                item.source, f"is in {other.split} and in {item.split}; keep it in one split"
+            )
+        shared = True
+    if not shared:
+        return list(found)
+    return [replace(item, id=f"{item.split}_{item.id}") for item in found]
 
 
 def _lists(root: Path, found: Sequence[Found]) -> dict[str, list[str]]:
@@ -407,9 +447,29 @@ def _write_found(place: Path, item: Found) -> bytes:
         write_file(f"{place}/{name}", data)
         record[key] = name
         record[f"{key}_sha256"] = sha256(data)
+    record |= pair.facts
     record["shape"] = list(pair.mask.shape)
     record["areas"] = [target.area for target in targets]
     return manifest_line(record)
+
+
+def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
+    """What became of the annotations of all pairs; nothing for pairs that have none."""
+    counted: int | None = None
+    classes: Counter[str] = Counter()
+    found: Counter[str] = Counter(notes)
+    for line in (stage.place / MANIFEST).read_bytes().splitlines():
+        record = json.loads(line)
+        if "annotations" in record:
+            counted = (counted or 0) + record["annotations"]
+            classes.update(record["classes"])
+            found.update(record["notes"])
+    facts: dict[str, Any] = {} if counted is None else {"annotations": counted}
+    if classes:
+        facts["classes"] = dict(sorted(classes.items()))
+    if any(found.values()):
+        facts["notes"] = {key: count for key, count in sorted(found.items()) if count}
+    return facts
 
 
 def _contents(stage: Staging, lists: dict[str, list[str]]) -> Contents:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -17,7 +19,9 @@ from small_sets import write_small_set
 
 from detect.errors import DetectError
 from pipelines.errors import PipelineError
+from synth.dataset import Dataset
 from synth.errors import SynthError
+from synth.frames import encode_png, write_frame
 
 DOCUMENTED = (SynthError, PipelineError, DetectError)
 """The errors that a reader may raise; `pipelines.cli` makes one line of each."""
@@ -308,9 +312,28 @@ def _set_readers(place: Path) -> Iterator[Reader]:
     yield Reader("report", (built, shards), report, (".jsonl", ".json", ".npz"), 1)
 
 
+def write_foreign_set(dataset: Dataset, name: str, root: Path) -> None:
+    """Write a set in a format that is only read: labelme's or NumPy's."""
+    (root / "images").mkdir(parents=True)
+    (root / "masks").mkdir()
+    for id_ in dataset.ids("all"):
+        image, mask = dataset.read_pair(id_)
+        write_frame(root / "images" / f"{id_}.png", image)
+        if name == "npy":
+            np.save(root / "masks" / f"{id_}.npy", mask)
+            continue
+        text = base64.b64encode(encode_png(mask)).decode()
+        height, width = mask.shape
+        shape = {"label": "target", "shape_type": "mask", "mask": text}
+        shape |= {"points": [[0, 0], [width - 1, height - 1]]}
+        record = {"shapes": [shape] if mask.any() else [], "imagePath": f"{id_}.png"}
+        record |= {"imageData": None, "imageHeight": height, "imageWidth": width}
+        (root / "images" / f"{id_}.json").write_text(json.dumps(record))
+
+
 def _import_readers(place: Path) -> Iterator[Reader]:
     from pipelines.export import export_dataset, import_dataset
-    from pipelines.formats import FORMATS
+    from pipelines.formats import FORMATS, WRITTEN
     from pipelines.pool import Pool
     from synth.dataset import open_dataset
 
@@ -319,9 +342,12 @@ def _import_readers(place: Path) -> Iterator[Reader]:
     pool = Pool(1)
     for name in FORMATS:
         root = place / "exports" / name
-        export_dataset(dataset, name, root, pool)
-        (root / "dataset.json").unlink()
-        (root / "manifest.jsonl").unlink()
+        if name in WRITTEN:
+            export_dataset(dataset, name, root, pool)
+            (root / "dataset.json").unlink()
+            (root / "manifest.jsonl").unlink()
+        else:
+            write_foreign_set(dataset, name, root)
 
         def read(root: Path, name: str = name) -> None:
             out = root.parent / "imported"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,26 @@ import click
 
 from pipelines.cli.console import emit_json, json_option, label_options, stage_bar
 from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_dataset
-from pipelines.formats import FORMATS
+from pipelines.formats import FORMATS, WRITTEN
+from pipelines.formats.drawing import describe_notes
 from pipelines.pool import Pool
 from pipelines.store import require_usable
 from synth.dataset import open_dataset
 from synth.masks import Label
 
 
-def _format_and_out(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--out", type=click.Path(path_type=Path), required=True)(command)
-    return click.option(
-        "--format",
-        "name",
-        type=click.Choice(list(FORMATS)),
-        required=True,
-        help="The other format.",
-    )(command)
+def _format_and_out(names: Iterable[str]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def add(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = click.option("--out", type=click.Path(path_type=Path), required=True)(command)
+        return click.option(
+            "--format",
+            "name",
+            type=click.Choice(list(names)),
+            required=True,
+            help="The other format.",
+        )(command)
+
+    return add
 
 
 _jobs = click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
@@ -34,7 +38,7 @@ _jobs = click.option("--jobs", type=click.IntRange(min=0), default=0, help="Work
 
 @click.command("export")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@_format_and_out
+@_format_and_out(WRITTEN)
 @click.option(
     "--shard-size",
     type=click.IntRange(min=1),
@@ -60,7 +64,7 @@ def export_command(
     \b
     Example: synth export out/demo --format coco --out demo-coco
     """
-    if shard_size is not None and not FORMATS[name].sharded:
+    if shard_size is not None and not WRITTEN[name].sharded:
         raise click.UsageError(f"--shard-size is for webdataset; {name} has no shards.")
     opened = open_dataset(dataset, label=label)
     require_usable(out)
@@ -74,14 +78,14 @@ def export_command(
 
 @click.command("import")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@_format_and_out
+@_format_and_out(FORMATS)
 @_jobs
 @json_option
 def import_command(folder: Path, name: str, out: Path, jobs: int, as_json: bool) -> None:
     """Read a set of another format in DIR, and write it as a data set with images and masks.
 
-    Of all classes together one mask is made. Links are not followed, and nothing outside of DIR is
-    read.
+    All classes are merged into one, target; the numbers of annotations and targets, and why they
+    differ, are printed. Links are not followed, and nothing outside of DIR is read.
 
     \b
     Example: synth import demo-coco --format coco --out demo-again
@@ -100,7 +104,10 @@ def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> Non
                 "out": str(result.out),
                 "format": name,
                 "counts": result.counts,
+                **({} if result.annotations is None else {"annotations": result.annotations}),
                 "targets": result.targets,
+                "classes": dict(result.classes),
+                "notes": dict(result.notes),
                 "made": result.made,
                 "seconds": round(seconds, 3),
                 **({} if result.mask_iou is None else {"mask_iou": result.mask_iou}),
@@ -112,7 +119,11 @@ def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> Non
     )
     if result.made == 0 and result.counts["outputs"]:
         click.echo(f"{result.out}: is there already ({counts})")
-        return
-    click.echo(f"{result.out}: {name}, {counts}, {result.targets:,} targets in {seconds:.1f} s")
+    else:
+        click.echo(f"{result.out}: {name}, {counts}, {result.targets:,} targets in {seconds:.1f} s")
+    if result.annotations is not None:
+        click.echo(f"annotations {result.annotations:,}, targets {result.targets:,}")
+    for line in describe_notes(result.notes, result.classes):
+        click.echo(f"  {line}")
     if result.mask_iou is not None and result.mask_iou < 1:
         click.echo(f"IoU of all masks with what {name} keeps of them: {result.mask_iou:.4f}")

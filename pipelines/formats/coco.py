@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from skimage.draw import polygon2mask
 
+from pipelines.formats.drawing import Drawing
 from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import (
     Entry,
@@ -23,12 +24,18 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
+    count_unused,
     file_inside,
     loaded,
+    nested_id,
     only_known,
     plain_id,
+    require_stated_size,
+    to_numbers,
 )
-from pipelines.formats.split_names import split_of
+from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
+from pipelines.formats.split_names import find_split
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
 from synth.targets import label_targets
@@ -56,10 +63,10 @@ def annotate(sample: Sample) -> list[dict[str, Any]]:
 
 def held(notes: list[dict[str, Any]], shape: tuple[int, int]) -> Mask:
     """The mask that the annotations of an image make up."""
-    mask = np.zeros(shape, np.bool_)
+    drawing = Drawing(shape)
     for note in notes:
-        mask |= _drawn(note, shape)
-    return mask
+        drawing.add(_draw(note, shape), "target")
+    return drawing.mask
 
 
 def files(sample: Sample, note: Any) -> dict[str, bytes]:
@@ -97,35 +104,84 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     return made
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every image of every JSON of instances below a folder, in the order of their lists.
 
     Raises
     ------
     DatasetError
-        There is none, or one is not as COCO has them, or names a file that is not there.
+        There is none, or one is not as COCO has them, or names a file that is not there, an image
+        twice, or an image that it does not list.
     """
-    lists = sorted((root / "annotations").glob("*.json")) or sorted(root.glob("*/*.coco.json"))
-    if not lists:
-        raise DatasetError(root, "has no annotations/*.json; give the folder of a COCO set")
-    for file in lists:
-        whole = _parse(file_inside(root, file.relative_to(root).as_posix(), root))
-        split = split_of(f"{file.parent.name} {file.stem}")
-        notes: dict[Any, list[Mapping[str, Any]]] = {}
+    used: set[Path] = set()
+    lists = _lists(root, notes)
+    for file, whole in lists:
+        inside = file.relative_to(root)
+        split = find_split(f"{inside.parent.name} {inside.stem}")
+        if split is None and len(lists) > 1:
+            raise DatasetError(
+                file, "tells no split, as others do; name it instances_train, _val or _test.json"
+            )
+        split = split or "train"
+        classes = _class_names(whole, file)
+        own: dict[int, list[Mapping[str, Any]]] = {}
         for note in only_known(whole, "annotations", list, file):
-            notes.setdefault(only_known(note, "image_id", int, file), []).append(note)
+            own.setdefault(only_known(note, "image_id", int, file), []).append(note)
+        seen: set[int] = set()
         for image in only_known(whole, "images", list, file):
-            name = only_known(image, "file_name", str, file)
+            number = only_known(image, "id", int, file)
+            name = only_known(image, "file_name", str, file).replace("\\", "/")
             path = _find(root, file, split, name)
-            own = notes.get(only_known(image, "id", int, file), [])
-            yield Found(plain_id(path.stem, file), split, partial(_load, path, own, file))
+            id_ = plain_id(nested_id(Path(name)), file)
+            if number in seen:
+                raise DatasetError(file, f"lists image {number} twice, with the id {id_!r} again")
+            seen.add(number)
+            used.add(path)
+            stated = image.get("height"), image.get("width")
+            load = partial(_load, path, own.pop(number, []), file, stated, classes)
+            yield Found(id_, split, load, source=path)
+        for number, left in own.items():
+            raise DatasetError(
+                file,
+                f"annotation {left[0].get('id')!r:.20} is of image {number}, which is not listed "
+                f"({sum(map(len, own.values())):,} in all); list the image or remove them",
+            )
+    notes["unlisted"] += count_unused(root, used)
+
+
+def _lists(root: Path, notes: Counter[str]) -> list[tuple[Path, Mapping[str, Any]]]:
+    """The JSON files of instances, at the first place that has any."""
+    for pattern in ("annotations/*.json", "*/*.coco.json", "*.json"):
+        files = [
+            file_inside(root, path.relative_to(root).as_posix(), root)
+            for path in sorted(root.glob(pattern))
+            if not path.name.startswith(".")
+        ]
+        # A release of COCO has the same images again under captions and keypoints.
+        named = [path for path in files if path.name.startswith("instances")]
+        read = [(path, _parse(path)) for path in named or files]
+        if pattern == "*.json":
+            read = [(path, whole) for path, whole in read if "annotations" in whole]
+        if read:
+            notes["other_lists"] += len(files) - len(read)
+            return read
+    raise DatasetError(root, "has no annotations/*.json; give the folder of a COCO set")
+
+
+def _class_names(whole: Mapping[str, Any], file: Path) -> dict[Any, str]:
+    names = {}
+    categories = whole.get("categories", [])
+    for category in categories if isinstance(categories, list) else []:
+        number = only_known(category, "id", int, file)
+        names[number] = str(category.get("name", f"category {number}"))
+    return names
 
 
 def _find(root: Path, file: Path, split: str, name: str) -> Path:
     """Find an image where the usual layouts have it."""
     # As `instances_train2017.json` has its images in `train2017`.
     own = re.sub("^instances_", "", file.stem)
-    for folder in (own, split, f"images/{own}", f"images/{split}", "images", ""):
+    for folder in (own, split, f"images/{own}", f"images/{split}", "images", "data", ""):
         if (root / folder / name).is_file():
             return file_inside(root, f"{folder}/{name}".lstrip("/") if folder else name, file)
     return file_inside(file.parent, name, file)
@@ -141,47 +197,71 @@ def _parse(file: Path) -> Mapping[str, Any]:
     return whole
 
 
-def _load(path: Path, notes: list[Mapping[str, Any]], file: Path) -> Loaded:
+def _load(
+    path: Path,
+    notes: list[Mapping[str, Any]],
+    file: Path,
+    stated: tuple[object, object],
+    classes: Mapping[Any, str],
+) -> Loaded:
     image = read_bytes(path)
     shape = frame_shape(image, path)
-    mask = np.zeros(shape, np.bool_)
+    require_stated_size(file, stated, shape, path)
+    drawing = Drawing(shape)
     for note in notes:
+        category = note.get("category_id")
         try:
-            mask |= _drawn(note, shape)
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            number = note.get("id")
+            piece = _draw(note, shape)
+            drawing.add(piece, classes.get(category, f"category {category!s:.20}"))
+            drawing.notes["crowds"] += bool(note.get("iscrowd"))
+        except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DatasetError(
-                file, f"annotation {number!r:.20} of {path.name} is wrong: {error!s:.80}"
+                file, f"annotation {note.get('id')!r:.20} of {path.name}: {error!s:.200}"
             ) from None
-    return loaded(image, path, mask)
+    return loaded(image, path, drawing)
 
 
-def _drawn(note: Mapping[str, Any], shape: tuple[int, int]) -> Mask:
-    """The mask of an annotation: its run lengths, else its polygons, else its box."""
+def _draw(note: Mapping[str, Any], shape: tuple[int, int]) -> Piece:
+    """The pixels of an annotation: its run lengths, else its polygons, else its box."""
     parts = note.get("segmentation")
     if isinstance(parts, Mapping):
-        if list(parts["size"]) != list(shape):
-            raise ValueError(f"its size {parts['size']!r} is not the image's, {list(shape)}")
-        return decode_runs(parts["counts"], shape)
-    mask = np.zeros(shape, np.bool_)
-    if parts:
-        for part in parts:
-            points = np.array(part, np.float64).reshape(-1, 2)
-            # A pixel belongs to a polygon that holds its centre.
-            mask |= polygon2mask(shape, points[:, ::-1] - 0.5)
-        return mask
-    left, top, width, height = (round(float(value)) for value in note["bbox"])
-    mask[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)] = True
-    return mask
+        size = parts.get("size")
+        if not isinstance(size, list) or size != list(shape):
+            advice = ", but its sides are swapped" if size == list(shape[::-1]) else ""
+            raise ValueError(
+                f"has a mask of {size!r:.40} (h, w), which is not the image's {list(shape)}{advice}"
+                "; annotate the image at its own size"
+            )
+        return cut_piece(decode_runs(parts.get("counts"), shape))
+    if parts is not None and not isinstance(parts, list):
+        raise ValueError(f"has the segmentation {parts!r:.40}, which is no polygon and no mask")
+    if parts and all(isinstance(part, int | float) for part in parts):
+        parts = [parts]
+    polygons = [part for part in parts or [] if part != []]
+    if polygons:
+        return join_pieces([_draw_part(part, shape) for part in polygons])
+    if note.get("bbox") is None:
+        raise ValueError("has neither a segmentation nor a bbox; only instances make a mask")
+    left, top, width, height = to_numbers(note["bbox"], 4)
+    return draw_box(left, top, left + width, top + height, shape)
+
+
+def _draw_part(part: object, shape: tuple[int, int]) -> Piece:
+    numbers = to_numbers(part)
+    if len(numbers) % 2:
+        raise ValueError(f"has a polygon of {len(numbers)} numbers, which is odd")
+    return draw_polygon(np.array(numbers).reshape(-1, 2), shape)
 
 
 COCO = Format(
     "coco",
-    "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
-    "compressed run lengths, one annotation a target; images in a folder a split",
-    annotate,
-    held,
-    files,
-    index,
     read,
+    Written(
+        "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
+        "compressed run lengths, one annotation a target; images in a folder a split",
+        annotate,
+        held,
+        files,
+        index,
+    ),
 )

@@ -7,6 +7,7 @@ Loaded by ``datasets.load_dataset("imagefolder", data_dir=…)``: a row has ``im
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -18,14 +19,18 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
+    count_unused,
     file_inside,
     loaded,
     only_known,
     plain_id,
+    set_convention,
 )
 from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
-from synth.frames import read_bytes
+from synth.frames import ImageFile, read_bytes
+from synth.masks import MaskFile
 
 
 def annotate(sample: Sample) -> dict[str, Any]:
@@ -59,7 +64,7 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     return {f"{split}/metadata.jsonl": "".join(lines).encode() for split, lines in rows.items()}
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every row of the metadata of every split.
 
     Raises
@@ -77,6 +82,7 @@ def read(root: Path) -> Iterator[Found]:
         places = [("train", root)]
     if not places:
         raise DatasetError(root, "has no <split>/metadata.jsonl; give the folder of an ImageFolder")
+    rows: list[tuple[str, str, Path, Path]] = []
     for split, folder in places:
         name = (folder / "metadata.jsonl").relative_to(root).as_posix()
         file = file_inside(root, name, root)
@@ -86,7 +92,14 @@ def read(root: Path) -> Iterator[Found]:
             id_ = row.get("id", image.stem)
             if not isinstance(id_, str):
                 raise DatasetError(file, f"line {number} has an id that is no text")
-            yield Found(plain_id(id_, file), split, partial(_load, image, mask))
+            rows.append((plain_id(id_, file), split, image, mask))
+    notes["unlisted"] += count_unused(
+        root, {path for *_, image, mask in rows for path in (image, mask)}
+    )
+    convention = set_convention(root, [ImageFile(mask) for *_, mask in rows])
+    for id_, split, image, mask in rows:
+        load = partial(_load, image, MaskFile(ImageFile(mask), convention))
+        yield Found(id_, split, load, source=image)
 
 
 def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -106,16 +119,18 @@ def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def _load(image: Path, mask: Path) -> Loaded:
-    return loaded(read_bytes(image), image, (read_bytes(mask), mask))
+def _load(image: Path, mask: MaskFile) -> Loaded:
+    return loaded(read_bytes(image), image, mask)
 
 
 IMAGEFOLDER = Format(
     "imagefolder",
-    "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes",
-    annotate,
-    None,
-    files,
-    index,
     read,
+    Written(
+        "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes",
+        annotate,
+        None,
+        files,
+        index,
+    ),
 )

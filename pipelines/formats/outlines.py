@@ -1,10 +1,12 @@
 """The outline of a target as one polygon that gives back its very pixels.
 
-Targets of one to ten pixels leave no room for a polygon that is nearly right. This one follows the
-edges of the pixels, a hundredth of a pixel inside of them. So every pixel's centre is on its right
-side, for programs that test centres; every point of it, cut to whole numbers, is a pixel of the
-target, for programs that draw it with ``cv2.fillPoly``, as those of the YOLO family do; and its
-bounding box is the target's but for two hundredths.
+Targets of one to ten pixels leave no room for a polygon that is nearly right. The YOLO family draws
+outlines with ``cv2.fillPoly``, which fills up to and including the pixels of the corners; some
+programs cut corners to whole numbers before, others round them. So every corner of this polygon is
+in the upper left quarter of a pixel of the target, around its index + 1/4, where both give the
+pixel. Within that quarter corners keep to the pixel's sides, so that the polygon and its bounding
+box have an area: the box is the target's but for 0.05 pixels at the left and top and 0.55 at the
+right and bottom.
 
 Where pixels touch only by their corners, the polygon goes straight from the one to the other and
 comes back the same way; to a hole it goes along the column above it.
@@ -21,8 +23,11 @@ from numpy.typing import NDArray
 
 from synth.frames import Mask
 
-INSET = 0.01
-"""How far inside the pixels' edges the polygon runs, in pixels."""
+MIDDLE = 0.25
+"""Where in a pixel, from its left and top, the corners of the polygon are on average, in pixels."""
+
+REACH = 0.2
+"""How far from there they keep to the sides that they follow, in pixels; less than `MIDDLE`."""
 
 # A side of a pixel (row, column, side) that is the mask's border. Sides are named by the direction
 # in which one walks them with the mask to the right: 0 the top, eastward; 1 the right, southward; 2
@@ -52,7 +57,7 @@ def outline(component: Mask) -> NDArray[np.float64]:
     --------
     >>> import numpy as np
     >>> outline(np.ones((1, 1), bool)).round(2).tolist()
-    [[0.99, 0.01], [0.99, 0.99], [0.01, 0.99], [0.01, 0.01]]
+    [[0.45, 0.05], [0.45, 0.45], [0.05, 0.45], [0.05, 0.05]]
     """
     padded = np.pad(component, 1)
     # Counting starts with the padding.
@@ -65,14 +70,15 @@ def fill(polygon: NDArray[np.floating], shape: tuple[int, int]) -> Mask:
     Parameters
     ----------
     polygon : (N, 2) ndarray
-        Points (x, y) in pixels.
+        Points (x, y) in pixels. Those on the image's right and bottom edges count as inside.
     shape : tuple of int
         (H, W) of the mask.
     """
     drawn = np.zeros(shape, np.uint8)
-    corner = np.array((shape[1] - 1, shape[0] - 1))
-    points = np.floor(polygon).clip(0, corner).astype(np.int32)
-    cv2.fillPoly(drawn, [points], 1)
+    size = np.array((shape[1], shape[0]))
+    points = np.floor(polygon)
+    points = np.where((points == size) & (polygon <= size + 0.01), size - 1, points)
+    cv2.fillPoly(drawn, [points.astype(np.int32)], 1)
     return drawn.view(np.bool_)
 
 
@@ -90,14 +96,14 @@ def _walk(padded: Mask) -> Iterator[tuple[float, float]]:
     def round_loop(loop: list[_Side]) -> Iterator[_Step]:
         for here, following in zip(loop, [*loop[1:], loop[0]], strict=True):
             if here in hanging:
-                above = here[1] + 0.5, here[0] + INSET
+                above = here[1] + MIDDLE, here[0] + MIDDLE - REACH
                 yield above
                 yield round_hole(*hanging[here])
                 yield above
             yield from _turn(padded, here, following)
 
     def round_hole(highest: _Side, loop: list[_Side]) -> Iterator[_Step]:
-        below = highest[1] + 0.5, highest[0] + 1 - INSET
+        below = highest[1] + MIDDLE, highest[0] + MIDDLE + REACH
         yield below
         yield from round_loop(loop)
         yield below
@@ -159,8 +165,8 @@ def _turn(padded: Mask, here: _Side, following: _Side) -> Iterator[tuple[float, 
     else:
         pixels = [(row, col), following[:2]]
     for down, right in pixels:
-        # From the corner towards the middle of the pixel.
+        # Towards the corner that is turned at, which is 0 or 1 from the pixel's own.
         yield (
-            corner[1] + 2 * INSET * (right + 0.5 - corner[1]),
-            corner[0] + 2 * INSET * (down + 0.5 - corner[0]),
+            right + MIDDLE + REACH * (2 * (corner[1] - right) - 1),
+            down + MIDDLE + REACH * (2 * (corner[0] - down) - 1),
         )

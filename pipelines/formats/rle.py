@@ -50,7 +50,7 @@ def encode_runs(crop: Mask, corner: tuple[int, int], shape: tuple[int, int]) -> 
     return _to_text([after - before for before, after in pairwise(edges)])
 
 
-def decode_runs(counts: str | list[int], shape: tuple[int, int]) -> Mask:
+def decode_runs(counts: object, shape: tuple[int, int]) -> Mask:
     """Decode the counts of a mask, as text or as a list of numbers.
 
     Raises
@@ -58,6 +58,8 @@ def decode_runs(counts: str | list[int], shape: tuple[int, int]) -> Mask:
     ValueError
         They are not the counts of a mask of this shape.
     """
+    if not isinstance(counts, str | list):
+        raise ValueError("run lengths are missing")
     lengths = _from_text(counts) if isinstance(counts, str) else np.array(counts)
     if lengths.ndim != 1 or (lengths.size and lengths.dtype.kind not in "iu"):
         raise ValueError("run lengths are whole numbers")

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipelines.formats.drawing import Drawing
+from pipelines.formats.split_names import FOLDERS
 from pipelines.names import link_inside, parts_inside
-from synth.dataset import Dataset, require_same_size
+from synth.dataset import IMAGE_FOLDERS, Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
     Mask,
     encode_png,
     frame_shape,
+    natural_key,
 )
-from synth.masks import MaskConvention, MaskFile, decode_mask, is_standard
+from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
+
+# Folders that say what a file is, not where a frame is from.
+_PLAIN_FOLDERS = {*IMAGE_FOLDERS, "jpegimages", "data", *(n for ns in FOLDERS.values() for n in ns)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +71,57 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pair that was read back: the image's file, its suffix, the mask, and a mask file as is."""
+    """A pair that was read back: the image's file, its suffix, the mask, and a mask file as is.
+
+    `facts` go into its line of the manifest; those of a drawing count its annotations.
+    """
 
     image: bytes
     suffix: str
     mask: Mask
     mask_png: bytes
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """A pair that a folder of some format has, and how to load it.
 
-    `facts` go into its line of the manifest.
+    `facts` go into its line of the manifest. `source` names its image, so that one image in two
+    splits is found.
     """
 
     id: str
     split: str
     load: Callable[[], Loaded] = field(repr=False)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Format:
-    """How a set is written in a format and read from it.
+    """How a set is read from a format and written in it.
 
     Attributes
     ----------
     name : str
+    read : callable
+        Every pair in a folder of this format; counts what it leaves out, by `drawing.Note`.
+    written : Written or None
+        How a set is written in it; None for a format that is only read.
+    """
+
+    name: str
+    read: Callable[[Path, Counter[str]], Iterable[Found]]
+    written: Written | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """How a set is written in a format.
+
+    Attributes
+    ----------
     says : str
         What lies where, one line for the card.
     annotate : callable
@@ -102,19 +134,15 @@ class Format:
     index : callable
         The lists and indices of all samples, by name; takes the splits, the entries in their
         order, and the set's name.
-    read : callable
-        Every pair in a folder of this format.
     sharded : bool
         Whether the samples of a split lie in numbered tar files.
     """
 
-    name: str
     says: str
     annotate: Callable[[Sample], Any]
     held: Callable[[Any, tuple[int, int]], Mask] | None
     files: Callable[[Sample, Any], dict[str, bytes]]
     index: Callable[[Sequence[str], Sequence[Entry], str], dict[str, bytes]]
-    read: Callable[[Path], Iterable[Found]]
     sharded: bool = False
 
 
@@ -130,26 +158,24 @@ def load_sample(dataset: Dataset, split: str, id_: str) -> Sample:
     image = image_file.read()
     mask, mask_png = as_mask(mask_file.read(), mask_file.path, mask_file.convention)
     require_same_size(mask_file.path, mask.shape, frame_shape(image, image_file.path))
-    suffix = image_file.path.suffix.lower()
+    image, suffix = plain_file(image, image_file.path)
     return Sample(id_, split, image, suffix, mask, mask_png, tuple(find_targets(mask)))
 
 
-def as_mask(
-    data: bytes, path: Path | str, convention: MaskConvention | None = None
-) -> tuple[Mask, bytes]:
-    """Decode a mask's file; its bytes are kept where they are a grey PNG of 0 and 255.
-
-    Without a convention its values are decided on this file alone.
-    """
-    mask = decode_mask(data, path, convention)
+def as_mask(data: bytes, path: Path | str, convention: MaskConvention) -> tuple[Mask, bytes]:
+    """Decode a mask's file; its bytes are kept where they are a grey PNG of 0 and 255."""
+    mask = convention.read(data, path)
     grey = data.startswith(b"\x89PNG") and data[24:26] == b"\x08\0"
     return mask, data if grey and is_standard(data, mask) else encode_png(mask)
 
 
-def loaded(
-    image: bytes, image_path: Path | str, mask: Mask | MaskFile | tuple[bytes, Path | str]
-) -> Loaded:
-    """Put a pair together that was read back; a mask is given as itself or as its file.
+def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
+    """The bytes and the suffix under which an image goes into another set."""
+    return data, Path(path).suffix.lower()
+
+
+def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile) -> Loaded:
+    """Put a pair together that was read back; a mask is given as itself, drawn, or as its file.
 
     Raises
     ------
@@ -157,17 +183,85 @@ def loaded(
         A file is damaged, or the mask is of another size than its image.
     """
     shape = frame_shape(image, image_path)
-    where: Path | str
+    where: Path | str = image_path
+    facts: Mapping[str, Any] = {}
     if isinstance(mask, MaskFile):
         where = mask.path
         values, data = as_mask(mask.read(), where, mask.convention)
-    elif isinstance(mask, tuple):
-        where = mask[1]
-        values, data = as_mask(*mask)
+    elif isinstance(mask, Drawing):
+        values, data, facts = mask.mask, encode_png(mask.mask), mask.facts()
     else:
-        where, values, data = image_path, mask, encode_png(mask)
+        values, data = mask, encode_png(mask)
     require_same_size(Path(where), values.shape, shape)
-    return Loaded(image, Path(image_path).suffix.lower(), values, data)
+    return Loaded(*plain_file(image, image_path), values, data, facts)
+
+
+def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
+    """What the values of all masks of a set that is imported mean, see `synth.masks`.
+
+    Raises
+    ------
+    DatasetError
+        The masks hold several labels, or mark nearly all pixels.
+    """
+    try:
+        return decide_convention(root, files)
+    except DatasetError as error:
+        # Its advice is for sets that `synth check` opens.
+        what = error.problem.split("; ")[0]
+        raise type(error)(root, f"{what}; write masks of 0 and, for targets, 255") from None
+
+
+def require_stated_size(
+    file: Path, stated: tuple[object, object], shape: tuple[int, int], image: Path | str
+) -> None:
+    """Test the size (H, W) that an annotation file states; a side of None is not stated.
+
+    Raises
+    ------
+    DatasetError
+        It is not the image's size.
+    """
+    if all(side is None or side == own for side, own in zip(stated, shape, strict=True)):
+        return
+    height, width = ("?" if side is None else _number(side) for side in stated)
+    advice = "annotate the image at its own size, or give the image that was annotated"
+    if tuple(stated) == shape[::-1] and not isinstance(stated[0], str):
+        advice = (
+            "the sides are swapped: the image may be turned by its EXIF tag; annotate it upright"
+        )
+    raise DatasetError(
+        file,
+        f"is for an image of {width}x{height} pixels (w x h), but {Path(image).name} has "
+        f"{shape[1]}x{shape[0]}; {advice}",
+    )
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, int | float) else f"{value!s:.12}"
+
+
+def to_numbers(values: object, count: int | None = None) -> list[float]:
+    """Read a list of numbers, or of numbers as text.
+
+    Raises
+    ------
+    ValueError
+        It is none, or not of so many.
+    """
+    if (
+        not isinstance(values, list)
+        or (count is not None and len(values) != count)
+        or any(
+            isinstance(value, bool) or not isinstance(value, int | float | str) for value in values
+        )
+    ):
+        wanted = "numbers" if count is None else f"{count} numbers"
+        raise ValueError(f"has {values!r:.60} in place of {wanted}")
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        raise ValueError(f"has {values!r:.60} in place of numbers") from None
 
 
 def plain_id(text: object, file: Path) -> str:
@@ -218,17 +312,87 @@ def file_inside(root: Path, name: object, file: Path) -> Path:
     return path
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """Image files of a folder, in natural order of their names, by id; links are refused."""
+def images_below(folder: Path) -> dict[str, Path]:
+    """Image files of a folder and its subfolders, in natural order, by id; links are refused.
+
+    An id is the file's name, with the names of its subfolders in front.
+
+    Raises
+    ------
+    DatasetError
+        Two files have one id, or a name is none that a list can have.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in files_below(folder, SUFFIXES):
+        id_ = plain_id(nested_id(path.relative_to(folder)), folder)
+        if id_ in found:
+            raise DatasetError(path, f"shares its id with {found[id_]}; rename or remove one")
+        found[id_] = path
+    return found
+
+
+def images_in(folder: Path) -> dict[str, Path]:
+    """Image files of a folder itself, in natural order of their names, by id; links are refused."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
             continue
-        id_ = plain_id(path.stem, folder)
+        id_ = plain_id(nested_id(Path(path.name)), folder)
         if id_ in found:
             raise DatasetError(path, f"shares its id with {found[id_].name}; remove one")
         found[id_] = file_inside(folder, path.name, folder)
     return found
+
+
+def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
+    """Files of a folder and its subfolders by their suffix, in natural order; links are refused."""
+    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
+        if path.name.startswith("."):
+            continue
+        if path.suffix.lower() in suffixes and not (path.is_dir() and not path.is_symlink()):
+            yield file_inside(folder, path.name, folder)
+        elif path.is_dir():
+            if path.is_symlink():
+                raise DatasetError(path, "is a link, which is not followed; put the folder there")
+            yield from files_below(path, suffixes)
+
+
+def count_unused(root: Path, used: Container[Path]) -> int:
+    """How many image files below a folder are none of those that are used."""
+    return sum(
+        path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path not in used
+        for path in root.rglob("*")
+    )
+
+
+def nested_id(path: Path) -> str:
+    """The id of a file below the folder of a set, as ``rec1_0001`` for ``train/rec1/0001.png``."""
+    folders = list(path.parts[:-1])
+    while folders and folders[0].lower() in _PLAIN_FOLDERS:
+        del folders[0]
+    return unicodedata.normalize("NFC", "_".join([*folders, path.stem]))
+
+
+def name_key(path: Path) -> str:
+    """A file's place without its suffix, the same for all spellings of a name."""
+    return unicodedata.normalize("NFC", (path.parent / path.stem).as_posix()).casefold()
+
+
+def read_list(file: Path) -> list[str]:
+    """Read a list of ids, a line each; a second column of -1, 0 or 1 is left out.
+
+    Raises
+    ------
+    DatasetError
+        It is no text, or holds what is no id.
+    """
+    try:
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(file, f"cannot be read as a list of ids ({error})") from None
+    # The lists of a class say in a second column whether it is there.
+    ids = (re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines)
+    return [plain_id(id_, file) for id_ in ids if id_]
 
 
 def only_known(record: Mapping[str, Any], key: str, kind: type, file: Path) -> Any:

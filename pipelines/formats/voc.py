@@ -6,37 +6,52 @@ with the colours that VOC gives to numbers. Boxes count pixels from 1, ends incl
 
 from __future__ import annotations
 
-import re
+import io
 import struct
+import unicodedata
 import zlib
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from pipelines.formats.drawing import Drawing
 from pipelines.formats.sample import (
     Entry,
     Format,
     Found,
     Loaded,
     Sample,
+    Written,
     file_inside,
     images_in,
     loaded,
     plain_id,
+    read_list,
+    require_stated_size,
+    to_numbers,
 )
+from pipelines.formats.shapes import Piece, cut_piece, draw_box
 from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
-from synth.frames import Mask, decode_image, frame_shape, read_bytes
+from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
+from synth.masks import MaskConvention, describe_label, parse_label
 from synth.targets import label_targets
 
-# 255 is the border that nobody is judged on.
-_MOST, _VOID = 254, 255
+_MOST = 254
+
+# Void, the border that no one is evaluated on: a number, and the code of its colour.
+_VOIDS = (255, parse_label("#e0e0c0"))
+
+_ANY = MaskConvention("any", alpha=True)
 
 
 def annotate(sample: Sample) -> str:
@@ -99,80 +114,154 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     }
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every image of the lists, with its mask or, without one, its boxes.
+
+    255 is void where the set's masks hold other numbers too; where there is nothing but 255, it is
+    the target.
 
     Raises
     ------
     DatasetError
-        Images or lists are missing, or a list names what is not there.
+        Images or lists are missing, a list names what is not there, or a mask or an XML file is of
+        no image.
     """
     pictures = root / "JPEGImages"
     if not pictures.is_dir() or pictures.is_symlink():
         raise DatasetError(root, "has no folder JPEGImages; give the folder of a Pascal VOC set")
     images = images_in(pictures)
-    found = False
+    lists: list[tuple[str, str]] = []
     for split in FOLDERS:
         for task in ("Segmentation", "Main"):
             name = f"ImageSets/{task}/{split}.txt"
             if not (root / name).is_file():
                 continue
-            found = True
-            for id_ in _read_list(file_inside(root, name, root)):
+            for id_ in read_list(file_inside(root, name, root)):
                 if id_ not in images:
                     raise DatasetError(root / name, f"names id {id_!r}, which has no image")
-                yield Found(id_, split, partial(_load, root, images[id_]))
+                lists.append((split, id_))
             break
-    if not found:
+        else:
+            continue
+    if not lists:
         raise DatasetError(root, "has no ImageSets/Main/train.txt; which image is for what?")
+    boxes = _files_of(root / "Annotations", (".xml",), images)
+    masks: dict[str, Path] = {}
+    for folder in ("SegmentationClass", "SegmentationObject"):
+        masks |= _files_of(root / folder, SUFFIXES, images)
+    listed = dict.fromkeys(id_ for _, id_ in lists)
+    notes["unlisted"] += len(images) - len(listed)
+    void = any(_holds_numbers(masks[id_]) for id_ in listed if id_ in masks)
+    for split, id_ in lists:
+        load = partial(_load, images[id_], masks.get(id_), boxes.get(id_), void)
+        yield Found(id_, split, load, source=images[id_])
 
 
-def _read_list(file: Path) -> list[str]:
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(file, f"cannot be read as a list of ids ({error})") from None
-    # The lists of a class say in a second column whether it is there.
-    ids = (re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines)
-    return [plain_id(id_, file) for id_ in ids if id_]
+def _files_of(folder: Path, suffixes: Sequence[str], images: Mapping[str, Path]) -> dict[str, Path]:
+    """Files of a folder by the id of their image."""
+    if not folder.is_dir():
+        return {}
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
+            continue
+        id_ = plain_id(unicodedata.normalize("NFC", path.stem), folder)
+        if id_ not in images:
+            raise DatasetError(path, "is of no image in JPEGImages; add the image or remove it")
+        if id_ in found:
+            raise DatasetError(path, f"is of the same image as {found[id_].name}; remove one")
+        found[id_] = file_inside(folder, path.name, folder)
+    return found
 
 
-def _load(root: Path, path: Path) -> Loaded:
+def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded:
     image = read_bytes(path)
-    for folder in ("SegmentationObject", "SegmentationClass"):
-        name = f"{folder}/{path.stem}.png"
-        if (root / name).is_file():
-            file = file_inside(root, name, root)
-            return loaded(image, path, _decode_mask(file, frame_shape(image, path)))
-    name = f"Annotations/{path.stem}.xml"
-    return loaded(image, path, _read_boxes(file_inside(root, name, path), frame_shape(image, path)))
+    shape = frame_shape(image, path)
+    objects = _read_objects(xml, shape, path) if xml is not None else []
+    drawing = Drawing(shape)
+    if mask is not None:
+        numbers = _decode_numbers(mask)
+        require_same_size(mask, numbers.shape, shape)
+        if void:
+            dropped = np.isin(numbers, _VOIDS)
+            drawing.notes["void_pixels"] += int(np.count_nonzero(dropped))
+            numbers = np.where(dropped, 0, numbers)
+        numbered = mask.parent.name == "SegmentationObject"
+        for number in np.unique(numbers[numbers > 0]).tolist():
+            own = numbers == number
+            # Objects of a class have one number where only classes are numbered.
+            count, labels = (1, own.astype(np.int32)) if numbered else label_targets(own)
+            for label in range(1, count + 1):
+                drawing.add(cut_piece(labels == label), f"class {describe_label(number)}")
+        # Numbers of objects say nothing of their classes, which the XML file has.
+        if numbered or objects:
+            drawing.classes = Counter(name for name, _ in objects)
+        for _, piece in objects:
+            drawing.notes["outside_mask"] += not (drawing.mask[piece.window] & piece.pixels).any()
+    elif xml is not None:
+        drawing.notes["from_boxes"] += 1
+        for name, piece in objects:
+            drawing.add(piece, name)
+    else:
+        drawing.notes["unlabelled"] += 1
+    return loaded(image, path, drawing)
 
 
-def _decode_mask(file: Path, shape: tuple[int, int]) -> Mask:
-    """All numbered pixels of a mask, whether it holds numbers or their colours."""
-    values = decode_image(read_bytes(file), file)
-    require_same_size(file, values.shape[:2], shape)
-    if values.ndim == 2:
-        return (values > 0) & (values != _VOID)
-    colours = values[:, :, :3]
-    void = (colours == _colours()[_VOID, ::-1]).all(axis=2)
-    return colours.any(axis=2) & ~void
+def _holds_numbers(file: Path) -> bool:
+    """Whether a mask holds other numbers than 0 and void."""
+    return bool(set(np.unique(_decode_numbers(file)).tolist()) - {0, *_VOIDS})
 
 
-def _read_boxes(file: Path, shape: tuple[int, int]) -> Mask:
+def _decode_numbers(file: Path) -> NDArray[Any]:
+    """The numbers of a mask's pixels; for a mask of colours a code of each, see `synth.masks`."""
     data = read_bytes(file)
-    mask = np.zeros(shape, np.bool_)
+    codes = _ANY.values(data, file)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.mode != "P":
+                return codes
+            numbers = np.asarray(image, np.uint8)
+    except Exception as error:  # Pillow raises many types
+        raise DatasetError(file, f"cannot be read ({error!s:.80})") from None
+    background = codes[numbers == 0]
+    if background.any() and (codes[numbers > 0] == 0).any():
+        raise DatasetError(
+            file, "has a palette in which black is not number 0; save the mask as grey numbers"
+        )
+    return numbers
+
+
+def _read_objects(file: Path, shape: tuple[int, int], image: Path) -> list[tuple[str, Piece]]:
+    """Name and box of every object of an XML file."""
+    data = read_bytes(file)
     try:
         parser = ElementTree.XMLParser(target=_PlainTree())
-        for box in ElementTree.fromstring(data, parser).iter("bndbox"):
-            left, top, right, bottom = (
-                round(float(box.findtext(key) or "none"))
-                for key in ("xmin", "ymin", "xmax", "ymax")
-            )
-            mask[max(top - 1, 0) : max(bottom, 0), max(left - 1, 0) : max(right, 0)] = True
-    except (ElementTree.ParseError, ValueError, OverflowError, LookupError) as error:
+        root = ElementTree.fromstring(data, parser)
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(file, f"is no annotation of Pascal VOC: {error!s:.80}") from None
-    return mask
+    stated = [_side(root.findtext(f"size/{key}")) for key in ("height", "width")]
+    require_stated_size(file, (stated[0], stated[1]), shape, image)
+    found = []
+    for number, item in enumerate(root.iter("object"), start=1):
+        name = (item.findtext("name") or "unnamed").strip()
+        try:
+            left, top, right, bottom = to_numbers(
+                [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")], 4
+            )
+            # Pixels count from 1, and the last one belongs to the box.
+            found.append((name, draw_box(left - 1, top - 1, right, bottom, shape)))
+        except ValueError as error:
+            raise DatasetError(file, f"object {number} ({name:.20}): {error}") from None
+    return found
+
+
+def _side(text: str | None) -> object:
+    """A stated side; None where there is none, or 0, which programs write that do not know it."""
+    text = (text or "").strip()
+    try:
+        return float(text) or None
+    except ValueError:
+        return text or None
 
 
 class _PlainTree(ElementTree.TreeBuilder):
@@ -211,11 +300,13 @@ def _encode_indices(indices: NDArray[np.uint8]) -> bytes:
 
 VOC = Format(
     "voc",
-    "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered masks "
-    "of `SegmentationObject` and `SegmentationClass`",
-    annotate,
-    None,
-    files,
-    index,
     read,
+    Written(
+        "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
+        "masks of `SegmentationObject` and `SegmentationClass`",
+        annotate,
+        None,
+        files,
+        index,
+    ),
 )

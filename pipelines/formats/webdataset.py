@@ -10,7 +10,9 @@ import io
 import json
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +23,17 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
     file_inside,
     loaded,
     plain_id,
+    set_convention,
 )
 from pipelines.formats.split_names import split_of
 from pipelines.names import parts_inside
 from synth.errors import DatasetError
-from synth.frames import SUFFIXES
+from synth.frames import SUFFIXES, ImageFile
+from synth.masks import MaskFile
 
 
 def annotate(sample: Sample) -> dict[str, Any]:
@@ -64,7 +69,7 @@ def add_member(shard: tarfile.TarFile, name: str, data: bytes) -> None:
     shard.addfile(member, io.BytesIO(data))
 
 
-def read(root: Path) -> Iterator[Found]:
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every sample of every tar file of a folder; members are read in place, never unpacked.
 
     Raises
@@ -76,6 +81,7 @@ def read(root: Path) -> Iterator[Found]:
     shards = sorted(root.glob("*.tar")) or sorted(root.glob("*/*.tar"))
     if not shards:
         raise DatasetError(root, "has no tar files; give the folder of the shards")
+    rows: list[tuple[str, str, _Member, _Member]] = []
     for path in shards:
         shard = file_inside(root, path.relative_to(root).as_posix(), root)
         for key, parts in _members(shard).items():
@@ -89,10 +95,28 @@ def read(root: Path) -> Iterator[Found]:
             if split not in ("train", "val", "test"):
                 raise DatasetError(shard, f"sample {key!r} is of the unknown split {split!r:.20}")
             ((end, place),) = images.items()
-            yield Found(id_, split, partial(_load, shard, f"{key}.{end}", place, mask))
+            members = (
+                _Member(Path(f"{shard}:{key}.{name}"), shard, at)
+                for name, at in ((end, place), ("mask.png", mask))
+            )
+            rows.append((id_, split, *members))
+    convention = set_convention(root, [mask for *_, mask in rows])
+    for id_, split, picture, labels in rows:
+        yield Found(id_, split, partial(_load, picture, MaskFile(labels, convention)))
 
 
 _Place = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Member(ImageFile):
+    """A file in a shard; `path` names both, for messages."""
+
+    shard: Path
+    place: _Place
+
+    def read(self) -> bytes:
+        return _cut(self.shard, self.place)
 
 
 def _members(shard: Path) -> dict[str, dict[str, _Place]]:
@@ -135,9 +159,8 @@ def _note(shard: Path, key: str, place: _Place | None) -> Mapping[str, Any]:
     return note
 
 
-def _load(shard: Path, name: str, image: _Place, mask: _Place) -> Loaded:
-    where = f"{shard}:{name}"
-    return loaded(_cut(shard, image), where, (_cut(shard, mask), f"{where}'s mask"))
+def _load(image: ImageFile, mask: MaskFile) -> Loaded:
+    return loaded(image.read(), image.path, mask)
 
 
 def _cut(shard: Path, place: _Place) -> bytes:
@@ -152,11 +175,13 @@ def _cut(shard: Path, place: _Place) -> bytes:
 
 WEBDATASET = Format(
     "webdataset",
-    "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`",
-    annotate,
-    None,
-    files,
-    index,
     read,
-    sharded=True,
+    Written(
+        "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`",
+        annotate,
+        None,
+        files,
+        index,
+        sharded=True,
+    ),
 )

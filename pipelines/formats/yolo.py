@@ -1,13 +1,16 @@
 """YOLO: a line of text a target, its box or its outline, in shares of the image's sides.
 
-Boxes hold no more of a mask than its extent. Outlines hold all of it, see `outlines`.
+Boxes hold no more of a mask than its extent, and are read by the rule of `shapes`. Outlines hold
+all of it, and are read as the family draws them, see `outlines`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 from pipelines.card import one_line
 from pipelines.config import parse_yaml
 from pipelines.errors import ConfigError
+from pipelines.formats.drawing import Drawing
 from pipelines.formats.outlines import fill, outline
 from pipelines.formats.sample import (
     Entry,
@@ -22,17 +26,30 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     Sample,
+    Written,
+    count_unused,
     file_inside,
-    images_in,
+    files_below,
+    images_below,
     loaded,
+    name_key,
 )
-from pipelines.formats.split_names import FOLDERS
+from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
+from pipelines.formats.split_names import FOLDERS, find_split
 from synth.errors import DatasetError
-from synth.frames import Mask, frame_shape, read_bytes
+from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
 from synth.targets import label_targets
 
 # Of an image of 10,000 pixels a side, to a ten-thousandth of a pixel.
 _DIGITS = 8
+
+# Other programs write six digits.
+_STEP = 1e-6
+
+# Annotation tools put the names of the classes among the labels.
+_NO_LABELS = ("classes.txt",)
+
+_NO_NAMES: Mapping[int, str] = {}
 
 
 def annotate_boxes(sample: Sample) -> str:
@@ -65,33 +82,88 @@ def annotate_outlines(sample: Sample) -> str:
 
 
 def held(lines: str, shape: tuple[int, int]) -> Mask:
-    """The mask that the lines of a label file make up.
+    """The mask that the lines of a label file make up; `ValueError` as `draw_lines`."""
+    return draw_lines(lines, shape).mask
+
+
+def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _NO_NAMES) -> Drawing:
+    """Draw the lines of a label file.
+
+    Parameters
+    ----------
+    lines : str
+        Its text.
+    shape : tuple of int
+        (H, W) of the image.
+    names : mapping of int to str
+        The names of the classes.
 
     Raises
     ------
     ValueError
-        A line is neither a box nor an outline.
+        A line is neither a box nor an outline, or outside the image.
     """
-    height, width = shape
-    mask = np.zeros(shape, np.bool_)
+    drawing = Drawing(shape)
     for number, line in enumerate(lines.splitlines(), start=1):
         values = line.split()
         if not values:
             continue
         try:
-            numbers = np.array([float(value) for value in values])
+            class_, *shares = (float(value) for value in values)
         except ValueError:
             raise ValueError(f"line {number} holds what is no number") from None
-        shares = numbers[1:]
-        if not np.isfinite(shares).all() or (np.abs(shares) > 2).any():
-            raise ValueError(f"line {number} holds what is no share of the image's sides")
-        if len(shares) == 4:
-            mask |= _box(shares * (width, height, width, height), shape)
-        elif len(shares) >= 6 and len(shares) % 2 == 0:
-            mask |= fill(shares.reshape(-1, 2) * (width, height), shape)
-        else:
-            raise ValueError(f"line {number} is neither a box nor an outline")
-    return mask
+        if not class_.is_integer() or class_ < 0:
+            raise ValueError(f"line {number} has the class {values[0]!r:.20}, which is no number")
+        if names and int(class_) not in names:
+            raise ValueError(f"line {number} has the class {int(class_)}, which has no name")
+        try:
+            piece = _draw(np.array(shares), shape)
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from None
+        drawing.add(piece, names.get(int(class_), f"class {int(class_)}"))
+    return drawing
+
+
+def _draw(shares: NDArray[np.float64], shape: tuple[int, int]) -> Piece:
+    height, width = shape
+    if not np.isfinite(shares).all() or (np.abs(shares) > 2).any():
+        raise ValueError("holds what is no share of the image's sides; are these pixels?")
+    if len(shares) == 4:
+        x, y, wide, high = (shares * (width, height, width, height)).tolist()
+        slack = (max(_STEP * width, SLACK), max(_STEP * height, SLACK))
+        edges = x - wide / 2, y - high / 2, x + wide / 2, y + high / 2
+        return draw_box(*edges, shape, slack)
+    if len(shares) == 5:
+        raise ValueError(
+            "has five numbers after the class, as a detection with its score; give labels, or "
+            "leave the score out"
+        )
+    if len(shares) < 6 or len(shares) % 2:
+        raise ValueError(
+            f"has {len(shares)} numbers after the class, which is neither a box (4) nor an outline "
+            "(6 or more, an even number)"
+        )
+    if _is_pose(shares):
+        raise ValueError("is a box with keypoints, as of a pose; keypoints make no mask")
+    points = shares.reshape(-1, 2)
+    # A corner on a pixel's edge must not fall to the other side by rounding.
+    drawn = fill((points + _STEP) * (width, height), shape)
+    if not drawn.any():
+        raise ValueError(f"is outside its image, which has {width}x{height} pixels (w x h)")
+    clipped = bool((points < -_STEP).any() or (points > 1 + _STEP).any())
+    return cut_piece(drawn)._replace(clipped=clipped)
+
+
+def _is_pose(shares: NDArray[np.float64]) -> bool:
+    """Whether numbers are a box, then points (x, y, visibility of 0, 1 or 2) inside of it."""
+    if (len(shares) - 4) % 3:
+        return False
+    centre, size = shares[:2], shares[2:4]
+    points = shares[4:].reshape(-1, 3)
+    if (size <= 0).any() or not np.isin(points[:, 2], (0, 1, 2)).all():
+        return False
+    seen = points[points[:, 2] > 0, :2]
+    return bool((np.abs(seen - centre) <= size / 2 + 0.01).all())
 
 
 def files(sample: Sample, note: str) -> dict[str, bytes]:
@@ -121,38 +193,189 @@ def index(splits: Sequence[str], entries: Sequence[Entry], name: str) -> dict[st
     return {"data.yaml": (text + "names:\n  0: target\n").encode()}
 
 
-def read(root: Path) -> Iterator[Found]:
-    """Every image below ``images/<split>`` (or ``<split>/images``), with its label file.
+def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
+    """Every image of every split, with its label file.
+
+    Splits are the folders that ``data.yaml`` names, those below ``images`` or above an ``images``
+    whose name tells a split (``images/train2017``, ``valid/images``), or the lists ``train.txt``
+    and so on of one folder ``images``. A label file is at the same place below the folder of
+    labels, or beside the image. An image without one is free of targets.
 
     Raises
     ------
     DatasetError
-        There is no such folder, or a label is missing.
+        There is no such folder, no label, a label without an image, or images in no split.
     """
-    _require_one_class(root)
-    places = [
-        (split, root / images, root / labels)
-        for split, names in FOLDERS.items()
-        for name in names
-        for images, labels in (
-            (f"images/{name}", f"labels/{name}"),
-            (f"{name}/images", f"{name}/labels"),
-        )
-        if (root / images).is_dir()
-    ]
-    if not places and (root / "images").is_dir():
-        places = [("train", root / "images", root / "labels")]
+    whole = _description(root)
+    names = _class_names(root, whole)
+    places = _find_places(root, whole)
     if not places:
         raise DatasetError(root, "has no images/train; give the folder of a YOLO set")
-    for split, images, labels in places:
-        for folder in (images, labels):
-            _require_no_link(root, folder)
-        for id_, path in images_in(images).items():
-            # A missing label file says the same as an empty one.
-            label = labels / f"{id_}.txt"
-            if label.exists() or label.is_symlink():
-                label = file_inside(labels, label.name, labels)
-            yield Found(id_, split, partial(_load, path, label))
+    labels = {images: _labels_folder(root, images) for images in places}
+    for folder in (*places, *labels.values()):
+        _require_no_link(root, folder)
+    _require_used(root, places, labels.values())
+    lists: dict[Path, str] = {}
+    if list(places) == [root / "images"]:
+        lists = _read_lists(root, whole, images_below(root / "images").values())
+    labelled = {images: _labels_of(images, labels[images]) for images in places}
+    if not any(labelled.values()):
+        folder = next(iter(labels.values()))
+        raise DatasetError(folder, "holds no label file; is it the folder of the labels?")
+    used: set[Path] = set()
+    for images, split in places.items():
+        pictures, texts = images_below(images), labelled[images]
+        if pictures and not texts and not labels[images].is_dir():
+            raise DatasetError(
+                labels[images], f"is not there, and there are no labels in {images}; add it"
+            )
+        for id_, path in pictures.items():
+            label = texts.pop(name_key(path.relative_to(images)), None)
+            if lists and path not in lists:
+                continue
+            used.add(path)
+            load = partial(_load, path, label, names)
+            yield Found(id_, lists.get(path, split), load, source=path)
+        for label in texts.values():
+            raise DatasetError(label, f"is a label without an image in {images}; add or remove it")
+    notes["unlisted"] += count_unused(root, used)
+
+
+def _find_places(root: Path, whole: Mapping[str, Any]) -> dict[Path, str]:
+    """Folders of images and their splits."""
+    found: dict[Path, str] = {}
+    for folder in _folders(root / "images"):
+        if split := find_split(folder.name):
+            found[folder] = split
+    for folder in _folders(root):
+        if (folder / "images").is_dir() and (split := find_split(folder.name)):
+            found[folder / "images"] = split
+    # Training goes last, as others may stand in for a split that is not there.
+    for split in ("val", "test", "train"):
+        for place in _declared(root, whole, split):
+            if place is not None and place.is_dir() and place != root:
+                found[place] = split
+    if not found and (root / "images").is_dir():
+        found[root / "images"] = "train"
+    for folder, split in found.items():
+        for inner in found:
+            if inner != folder and inner.is_relative_to(folder):
+                raise DatasetError(
+                    folder, f"is for {split} and holds the split {inner.name}; keep splits apart"
+                )
+    return found
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in sorted(root.iterdir()) if path.is_dir()] if root.is_dir() else []
+
+
+def _declared(root: Path, whole: Mapping[str, Any], split: str) -> list[Path | None]:
+    """The places that ``data.yaml`` names for a split; None for one that is not in the set.
+
+    They may be written for another folder, so that only the end of a path is there.
+    """
+    values = whole.get(split)
+    found: list[Path | None] = []
+    for value in values if isinstance(values, list) else [values]:
+        if not isinstance(value, str) or not value.strip("./\\ "):
+            continue
+        parts = [part for part in value.replace("\\", "/").split("/") if part.strip(".")]
+        ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
+        found.append(next(filter(_is_there, ends), None))
+    return found
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # a name that no file can have
+        return False
+
+
+def _labels_folder(root: Path, images: Path) -> Path:
+    """The folder of labels: ``labels`` in place of the last ``images`` of a folder's path."""
+    parts = list(images.relative_to(root).parts)
+    if "images" not in parts:
+        return images
+    last = len(parts) - 1 - parts[::-1].index("images")
+    return root.joinpath(*parts[:last], "labels", *parts[last + 1 :])
+
+
+def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) -> dict[Path, str]:
+    """Splits of images by lists of their paths; empty where there are no lists.
+
+    Raises
+    ------
+    DatasetError
+        A list names what is not there, an image is in two lists, or ``data.yaml`` names a split
+        that is not in the set.
+    """
+    files: dict[str, list[Path]] = {}
+    for split, names in FOLDERS.items():
+        declared = _declared(root, whole, split)
+        if None in declared and split != "train":
+            raise DatasetError(
+                root / "data.yaml", f"names {split}: {whole[split]!r:.60}, which is not in the set"
+            )
+        found = [path for path in declared if path is not None and path.is_file()]
+        if not found:
+            found = [path for name in names if (path := root / f"{name}.txt").is_file()]
+        files[split] = [
+            file_inside(root, path.relative_to(root).as_posix(), root)
+            for path in dict.fromkeys(found)
+        ]
+    by_key = {name_key(path.relative_to(root / "images")): path for path in images}
+    splits: dict[Path, str] = {}
+    for split in ("train", "test", "val"):
+        for file in files[split]:
+            stands_in = split != "train" and file in files["train"]
+            for line in [] if stands_in else _read_text(file).splitlines():
+                if not line.strip():
+                    continue
+                parts = line.strip().replace("\\", "/").split("/")
+                if "images" in parts:
+                    parts = parts[len(parts) - parts[::-1].index("images") :]
+                keys = [name_key(Path(*names)) for names in (parts, parts[-1:]) if any(names)]
+                image = next((by_key[key] for key in keys if key in by_key), None)
+                if image is None:
+                    raise DatasetError(file, f"names {line.strip()!r:.80}, which is not in images")
+                if splits.setdefault(image, split) != split:
+                    raise DatasetError(file, f"names {image.name}, which is in {splits[image]} too")
+    return splits
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DatasetError(file, f"cannot be read ({error!s:.80}); save it as UTF-8") from None
+
+
+def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
+    """Label files by their place, see `name_key`."""
+    found: dict[str, Path] = {}
+    for folder in dict.fromkeys((labels, images)):
+        for path in files_below(folder, (".txt",)) if folder.is_dir() else ():
+            if path.name in _NO_LABELS:
+                continue
+            key = name_key(path.relative_to(folder))
+            if key in found:
+                raise DatasetError(path, f"is for the same image as {found[key]}; remove one")
+            found[key] = path
+    return found
+
+
+def _require_used(root: Path, images: Iterable[Path], labels: Iterable[Path]) -> None:
+    """What lies beside the folders of the splits would be lost."""
+    used = [*images, *labels]
+    beside = list(files_below(root / "images", SUFFIXES)) if (root / "images").is_dir() else []
+    for folder in (root / "labels", *(folder / "labels" for folder in _folders(root))):
+        if folder.is_dir():
+            beside += files_below(folder, (".txt",))
+    for path in beside:
+        if not any(path.is_relative_to(place) for place in used) and path.name not in _NO_LABELS:
+            raise DatasetError(path, "is in no split; move it to the folder of a split, as train")
 
 
 def _require_no_link(root: Path, folder: Path) -> None:
@@ -163,39 +386,48 @@ def _require_no_link(root: Path, folder: Path) -> None:
             raise DatasetError(part, "is a link, which is not followed; put the folder there")
 
 
-def _require_one_class(root: Path) -> None:
-    """Every class counts as target, so a set of several is told once it is opened."""
+def _description(root: Path) -> Mapping[str, Any]:
+    """What ``data.yaml`` holds; nothing where there is none."""
     file = root / "data.yaml"
     if not file.is_file():
-        return
+        return {}
     try:
-        text = file_inside(root, "data.yaml", root).read_text(encoding="utf-8")
-        names = parse_yaml(text, str(file))["names"]
-        several = len(names) > 1
-    except (OSError, ValueError, ConfigError, KeyError, TypeError):
-        raise DatasetError(file, "is not the data.yaml of a YOLO set, with names") from None
-    if several:
-        raise DatasetError(file, f"has {len(names)} classes; a mask holds one, so keep one")
+        whole = parse_yaml(_read_text(file_inside(root, "data.yaml", root)), str(file))
+    except ConfigError:
+        whole = None
+    if not isinstance(whole, Mapping) or "names" not in whole:
+        raise DatasetError(file, "is not the data.yaml of a YOLO set, with names")
+    return whole
 
 
-def _load(path: Path, label: Path) -> Loaded:
+def _class_names(root: Path, whole: Mapping[str, Any]) -> dict[int, str]:
+    """Names of the classes by number; none where there is no ``data.yaml``."""
+    if "kpt_shape" in whole:
+        raise DatasetError(
+            root / "data.yaml", "is of a set of poses (kpt_shape); keypoints make no mask"
+        )
+    names = whole.get("names", {})
+    try:
+        pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
+        return {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError):
+        raise DatasetError(
+            root / "data.yaml", "is not the data.yaml of a YOLO set, with names"
+        ) from None
+
+
+def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
     image = read_bytes(path)
+    shape = frame_shape(image, path)
+    if label is None:
+        drawing = Drawing(shape)
+        drawing.notes["unlabelled"] += 1
+        return loaded(image, path, drawing)
+    text = _read_text(label)
     try:
-        text = label.read_text(encoding="utf-8") if label.is_file() else ""
-        mask = held(text, frame_shape(image, path))
-    except (OSError, ValueError) as error:
-        raise DatasetError(label, f"is no label file: {error!s:.80}") from None
-    return loaded(image, path, mask)
-
-
-def _box(box: NDArray[np.float64], shape: tuple[int, int]) -> Mask:
-    """Fill the box (centre x, y, width, height) in pixels."""
-    x, y, width, height = box.tolist()
-    top, left = round(y - height / 2), round(x - width / 2)
-    bottom, right = round(y + height / 2), round(x + width / 2)
-    mask = np.zeros(shape, np.bool_)
-    mask[max(top, 0) : max(bottom, 0), max(left, 0) : max(right, 0)] = True
-    return mask
+        return loaded(image, path, draw_lines(text, shape, names))
+    except ValueError as error:
+        raise DatasetError(label, str(error)) from None
 
 
 def _line(values: Sequence[float]) -> str:
@@ -206,19 +438,23 @@ _LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`"
 
 YOLO = Format(
     "yolo",
-    f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
-    annotate_boxes,
-    held,
-    files,
-    index,
     read,
+    Written(
+        f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
+        annotate_boxes,
+        held,
+        files,
+        index,
+    ),
 )
 YOLO_SEG = Format(
     "yolo-seg",
-    f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
-    annotate_outlines,
-    held,
-    files,
-    index,
     read,
+    Written(
+        f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
+        annotate_outlines,
+        held,
+        files,
+        index,
+    ),
 )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pycocotools import mask as coco_mask
-from skimage.draw import polygon2mask
 
-from pipelines.formats.outlines import INSET, fill, outline
+from pipelines.formats.outlines import MIDDLE, REACH, fill, outline
 from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import Sample, plain_id
 from pipelines.formats.split_names import split_of
@@ -60,14 +62,22 @@ def test_run_lengths_of_another_mask_are_told(counts: str | list[int]) -> None:
         decode_runs(counts, (3, 3))
 
 
+@pytest.mark.parametrize("cut", [np.floor, np.round, np.trunc], ids=lambda cut: cut.__name__)
 @given(masks)
 @settings(max_examples=150)
-def test_an_outline_gives_its_pixels_back_however_it_is_drawn(mask: Mask) -> None:
+def test_an_outline_gives_its_pixels_back_however_it_is_drawn(cut: Any, mask: Mask) -> None:
     for own in components(mask):
         polygon = outline(own)
         np.testing.assert_array_equal(fill(polygon, own.shape), own)
-        # By the pixels' centres, which lie at whole numbers there.
-        np.testing.assert_array_equal(polygon2mask(own.shape, polygon[:, ::-1] - 0.5), own)
+        # Through the text of a label file and single precision, as clients read it.
+        height, width = own.shape
+        shares = np.array(
+            [[float(f"{value:.8f}") for value in p] for p in polygon / (width, height)]
+        )
+        points = cut(shares.astype(np.float32) * np.float32([width, height]))
+        drawn = np.zeros(own.shape, np.uint8)
+        cv2.fillPoly(drawn, [points.astype(np.int32)], 1)
+        np.testing.assert_array_equal(drawn == 1, own)
 
 
 @given(masks)
@@ -75,8 +85,9 @@ def test_an_outline_spans_the_box_of_its_target(mask: Mask) -> None:
     for own, target in zip(components(mask), find_targets(mask), strict=True):
         points = outline(own)
         top, left, bottom, right = target.box
-        np.testing.assert_allclose(points.min(axis=0), (left + INSET, top + INSET))
-        np.testing.assert_allclose(points.max(axis=0), (right - INSET, bottom - INSET))
+        first, last = MIDDLE - REACH, MIDDLE + REACH
+        np.testing.assert_allclose(points.min(axis=0), (left + first, top + first))
+        np.testing.assert_allclose(points.max(axis=0), (right - 1 + last, bottom - 1 + last))
 
 
 def test_holes_on_holes_are_no_matter_of_depth() -> None:

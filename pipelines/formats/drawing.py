@@ -1,0 +1,114 @@
+"""The annotations of an image, drawn into one mask and counted.
+
+No annotation is lost without a line about it: where the targets of the mask are not as many as the
+annotations, the counts here say why.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from pipelines.formats.shapes import Piece
+from synth.frames import Mask
+from synth.targets import label_targets
+
+Note = Literal[
+    "joined",
+    "apart",
+    "clipped",
+    "points",
+    "crowds",
+    "void_pixels",
+    "unlabelled",
+    "from_boxes",
+    "outside_mask",
+    "embedded",
+    "unlisted",
+    "other_lists",
+]
+
+_WORDS: dict[Note, str] = {
+    "joined": "fewer targets: annotations that touch are one target",
+    "apart": "more targets: annotations in several pieces are as many targets",
+    "clipped": "annotations cut off at the edge of their image",
+    "points": "point annotations, each one pixel: they say where a target is, not how large",
+    "crowds": "annotations of crowds (iscrowd), drawn as targets",
+    "void_pixels": "void pixels (255) of the masks, read as background",
+    "unlabelled": "images without an annotation file, read as free of targets",
+    "from_boxes": "images without a mask, read from the boxes of their XML file",
+    "outside_mask": "boxes of XML files without a target in the mask, not in the set",
+    "embedded": "images read from the annotation file, as there is no image file",
+    "unlisted": "images that no list names, left out",
+    "other_lists": "JSON files of other kinds, not read",
+}
+# Classes that are printed.
+_LISTED = 20
+
+assert set(_WORDS) == set(get_args(Note))
+
+
+class Drawing:
+    """The annotations of one image.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        (H, W) of the image.
+
+    Attributes
+    ----------
+    mask : (H, W) ndarray of bool
+        All of them together.
+    classes : Counter of str
+        Annotations by the name of their class.
+    notes : Counter of Note
+        What a user has to be told.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.mask: Mask = np.zeros(shape, np.bool_)
+        self.classes: Counter[str] = Counter()
+        self.notes: Counter[Note] = Counter()
+        self._pieces: list[Piece] = []
+
+    def add(self, piece: Piece, class_: str) -> None:
+        """Draw an annotation."""
+        self.mask[piece.window] |= piece.pixels
+        self.classes[class_] += 1
+        self.notes["clipped"] += piece.clipped
+        self._pieces.append(piece)
+
+    def facts(self) -> dict[str, Any]:
+        """What the manifest holds about them: plain data."""
+        notes = self.notes.copy()
+        _, labels = label_targets(self.mask)
+        holders: Counter[int] = Counter()
+        for piece in self._pieces:
+            own = np.unique(labels[piece.window][piece.pixels]).tolist()
+            holders.update(own)
+            notes["apart"] += len(own) - 1
+        notes["joined"] += sum(count - 1 for count in holders.values())
+        return {
+            "annotations": len(self._pieces),
+            "classes": dict(sorted(self.classes.items())),
+            "notes": {key: count for key, count in sorted(notes.items()) if count},
+        }
+
+
+def describe_notes(notes: Mapping[str, int], classes: Mapping[str, int]) -> list[str]:
+    """The notes of a set in words, a line each."""
+    lines = []
+    if len(classes) > 1:
+        names = [f"{_printable(name)} {count:,}" for name, count in sorted(classes.items())]
+        if len(names) > _LISTED:
+            names[_LISTED:] = [f"and {len(names) - _LISTED:,} more"]
+        lines.append(f"classes merged into target: {', '.join(names)}")
+    return lines + [f"{notes[key]:,} {_WORDS[key]}" for key in _WORDS if notes.get(key)]
+
+
+def _printable(name: str) -> str:
+    return "".join(character if character.isprintable() else "?" for character in f"{name:.40}")
