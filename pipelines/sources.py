@@ -24,6 +24,7 @@ from synth.frames import (
     decode_frame,
     encode_png,
     frame_shape,
+    plain_file,
 )
 from synth.masks import MaskFile, is_standard
 from synth.noise.sampling import NoiseFrame
@@ -82,7 +83,10 @@ class Pair(Protocol):
         """Look at the pair; the pixels of a held-out image are decoded too."""
 
     def files(self) -> PairFiles:
-        """Its files as they are written: those of the source, the mask with values 0 and 255."""
+        """Its files as they are written: those of the source where any reader reads them right.
+
+        Else the image is a grey PNG of its pixels, and the mask a PNG of 0 and 255.
+        """
 
     def load(self) -> LoadedPair:
         """Its image and mask as arrays, and its files."""
@@ -182,9 +186,10 @@ class FilePair:
         return self.mask.convention.read(files.mask, self.mask.path)
 
     def _as_written(self, files: PairFiles, mask: Mask) -> PairFiles:
+        image, suffix = plain_file(files.image, f"{self.image.path}")
         if is_standard(files.mask, mask):
-            return files
-        return replace(files, mask=encode_png(mask), mask_suffix=".png")
+            return replace(files, image=image, image_suffix=suffix)
+        return PairFiles(image, suffix, encode_png(mask), ".png")
 
     def _decode(self, files: PairFiles) -> LoadedPair:
         image = decode_frame(files.image, self.image.path)

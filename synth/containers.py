@@ -356,5 +356,12 @@ def _read_bmp(data: bytes, path: Path | str) -> Header:
         kind = "a BMP image with unusual bit fields"
     else:
         has_alpha = masks is not None and header >= 56 and masks[3] == 0xFF000000
-        return Header(height, width, 1, has_alpha, bits == 24 and packed == 0)
+        plain = packed == 0 and (bits == 24 or (bits == 8 and _is_grey(data, 14 + header)))
+        return Header(height, width, 1, has_alpha, plain)
     raise FrameError(path, f"is {kind}: not supported; {SAVE_AS}")
+
+
+def _is_grey(data: bytes, at: int) -> bool:
+    """Whether the palette at this place of an 8-bit BMP file has each number's own grey."""
+    ramp = bytes(value for number in range(256) for value in (number, number, number, 0))
+    return data[at : at + len(ramp)] == ramp

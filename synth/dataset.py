@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from synth.errors import DatasetError
+from synth.errors import DatasetError, InvertedError, MaskError
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask, natural_key
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_convention
 from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
@@ -316,8 +317,25 @@ def with_convention(
     convention = STANDARD
     if label is not None or not (_is_own(root) if own is None else own):
         used = [file for id_, file in files.items() if id_ in ids]
-        convention = decide_convention(root, used, label)
+        convention = _decide(root, used, label)
     return {id_: MaskFile(file, convention) for id_, file in files.items()}, convention
+
+
+def _decide(root: Path, files: Iterable[ImageFile], label: Label | None) -> MaskConvention:
+    where = shlex.quote(str(root))
+    try:
+        return decide_convention(root, files, label)
+    except MaskError as error:
+        if label is not None:
+            raise
+        advice = (
+            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
+            "VALUE, `synth check … --any-label` one in which they are every value but 0"
+        )
+        raise MaskError(root, f"{error.problem}; {advice}") from None
+    except InvertedError as error:
+        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
+        raise InvertedError(root, f"{error.problem}; {advice}") from None
 
 
 def _is_own(root: Path) -> bool:

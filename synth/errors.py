@@ -38,6 +38,10 @@ class MaskError(DatasetError):
     """The values of masks do not say what is target."""
 
 
+class InvertedError(DatasetError):
+    """Masks mark most of their pixels as target."""
+
+
 class NoiseError(SynthError):
     """Noise cannot be sampled, read, or put on an image of another bit depth."""
 

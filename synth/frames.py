@@ -179,6 +179,31 @@ def is_plain(data: bytes) -> bool:
         return False
 
 
+def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
+    """Find the bytes and the suffix under which an image goes into another set.
+
+    Parameters
+    ----------
+    data : bytes
+        All of an image file.
+    path : Path or str
+        For its suffix, and for messages.
+
+    Returns
+    -------
+    bytes, str
+        The file itself where it is plain, see `is_plain`; else a grey PNG of its pixels.
+
+    Raises
+    ------
+    FrameError
+        It is not plain, and cannot be read.
+    """
+    if is_plain(data):
+        return data, Path(path).suffix
+    return encode_png(decode_frame(data, path)), ".png"
+
+
 def to_luma(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Frame:
     """Reduce an image in OpenCV's channel order to grey.
 

@@ -15,10 +15,10 @@ an error.
 
 from __future__ import annotations
 
-import io
 import os
 import re
-import shlex
+import struct
+import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,10 +28,10 @@ from typing import Any, Literal, Protocol, cast
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from synth.errors import DatasetError, FrameError, MaskError
+from synth.errors import FrameError, InvertedError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
+from synth.tiff import is_tiff
 
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""
@@ -322,28 +322,14 @@ def decide_convention(
     ------
     MaskError
         The masks hold several labels, and `label` is not given, or no mask holds it.
-    DatasetError
+    InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
     looks = [look for look in look_at_masks(files) if look is not None]
-    try:
-        convention = convention_of(root, looks, label)
-    except MaskError as error:
-        if label is not None:
-            raise
-        raise MaskError(
-            root,
-            f"{error.problem}; `synth check {_quoted(root)} --fix --out NEW --label VALUE` writes "
-            "a set in which VALUE marks targets, `synth check … --any-label` one in which every "
-            "value but 0 does",
-        ) from None
+    convention = convention_of(root, looks, label)
     if not convention.chosen:
         _require_background(root, looks)
     return convention
-
-
-def _quoted(root: Path | str) -> str:
-    return shlex.quote(str(root))
 
 
 def convention_of(
@@ -389,10 +375,9 @@ def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
         pixels += size
         marked += 0 if look.alpha == "clear" else size - look.counts.get(0, 0)
     if marked > FULL_SHARE * pixels and pixels > _TINY:
-        raise DatasetError(
+        raise InvertedError(
             root,
-            f"its masks mark {marked / pixels:.0%} of all pixels as target; where they are "
-            f"inverted, `synth check {_quoted(root)} --fix --out NEW --label 0` turns them",
+            f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do",
         )
 
 
@@ -561,7 +546,7 @@ def _is_jpeg(data: bytes) -> bool:
 def _decode(data: bytes, path: Path | str) -> Frame:
     """Decode a mask's file; a palette whose colours do not tell its numbers apart gives numbers."""
     image = decode_image(data, path)
-    numbers = _palette_numbers(data) if _has_palette(data) else None
+    numbers = palette_numbers(data, path)
     if numbers is None or numbers.shape != image.shape[:2]:
         return image
     colours = image.reshape(*image.shape[:2], -1).astype(np.uint64)
@@ -572,20 +557,33 @@ def _decode(data: bytes, path: Path | str) -> Frame:
     return numbers if len(np.unique(codes)) < len(used) else image
 
 
-def _has_palette(data: bytes) -> bool:
-    if data.startswith(b"\x89PNG"):
-        return data[25] == 3
-    if data.startswith(b"BM"):
-        return int.from_bytes(data[28:30], "little") <= 8
-    return data.startswith((b"II", b"MM"))
-
-
-def _palette_numbers(data: bytes) -> NDArray[np.uint8] | None:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.asarray(image, np.uint8) if image.mode == "P" else None
-    except Exception:  # Pillow raises many types on files that OpenCV reads
-        return None
+def palette_numbers(data: bytes, path: Path | str) -> Frame | None:
+    """Numbers (H, W) that a sound image file has for its palette; None for one without."""
+    if is_tiff(data):
+        return read_palette_numbers(data, path)
+    if data.startswith(b"\x89PNG") and data[25] == 3:
+        # The same file with its numbers declared to be grey.
+        chunks = [data[:8]]
+        at = 8
+        while at + 12 <= len(data):
+            (length,) = struct.unpack_from(">I", data, at)
+            kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
+            if kind == b"IHDR":
+                body = body[:9] + b"\0" + body[10:]
+            if kind not in (b"PLTE", b"tRNS"):
+                crc = zlib.crc32(kind + body)
+                chunks.append(struct.pack(">I", length) + kind + body + struct.pack(">I", crc))
+            at += 12 + length
+        grey = to_luma(decode_image(b"".join(chunks), path))
+        return cast(Frame, grey // (255 // (2 ** data[24] - 1)))
+    bits = int.from_bytes(data[28:30], "little")
+    if data.startswith(b"BM") and bits <= 8:
+        # The same file with its numbers for colours.
+        start = 14 + int.from_bytes(data[14:18], "little")
+        end = int.from_bytes(data[10:14], "little")
+        ramp = b"".join(bytes((number, number, number, 0)) for number in range((end - start) // 4))
+        return to_luma(decode_image(data[:start] + ramp + data[start + len(ramp) :], path))
+    return None
 
 
 def _alpha_state(image: Frame) -> Literal["none", "clear", "opaque", "varies"]:

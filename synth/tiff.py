@@ -440,6 +440,15 @@ def decode_tiff(data: bytes, layout: Layout, path: Path | str) -> Image:
     return turn(_as_shown(stored, layout), layout.orientation)
 
 
+def read_palette_numbers(data: bytes, path: Path | str) -> Image | None:
+    """Numbers (H, W) of the palette of a sound TIFF file; None for a file that has none."""
+    layout = read_layout(data, path)
+    if layout.photometric != _PALETTE:
+        return None
+    stored = cast(Image, np.ascontiguousarray(_read_samples(data, layout)[..., 0]))
+    return turn(stored, layout.orientation)
+
+
 def _as_shown(stored: Image, layout: Layout) -> Image:
     if layout.photometric == _PALETTE:
         return layout.colours[::-1].T[stored[..., 0]]

@@ -22,6 +22,7 @@ from synth.frames import (
     encode_png,
     frame_shape,
     natural_key,
+    plain_file,
 )
 from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
 from synth.targets import Target, find_targets
@@ -169,11 +170,6 @@ def as_mask(data: bytes, path: Path | str, convention: MaskConvention) -> tuple[
     return mask, data if grey and is_standard(data, mask) else encode_png(mask)
 
 
-def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
-    """The bytes and the suffix under which an image goes into another set."""
-    return data, Path(path).suffix.lower()
-
-
 def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile) -> Loaded:
     """Put a pair together that was read back; a mask is given as itself, drawn, or as its file.
 
@@ -207,9 +203,8 @@ def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
     try:
         return decide_convention(root, files)
     except DatasetError as error:
-        # Its advice is for sets that `synth check` opens.
-        what = error.problem.split("; ")[0]
-        raise type(error)(root, f"{what}; write masks of 0 and, for targets, 255") from None
+        advice = "write masks of 0 and, for targets, 255"
+        raise type(error)(root, f"{error.problem}; {advice}") from None
 
 
 def require_stated_size(

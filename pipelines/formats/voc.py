@@ -6,7 +6,6 @@ with the colours that VOC gives to numbers. Boxes count pixels from 1, ends incl
 
 from __future__ import annotations
 
-import io
 import struct
 import unicodedata
 import zlib
@@ -20,7 +19,6 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.sample import (
@@ -43,7 +41,7 @@ from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
-from synth.masks import MaskConvention, describe_label, parse_label
+from synth.masks import MaskConvention, describe_label, palette_numbers, parse_label
 from synth.targets import label_targets
 
 _MOST = 254
@@ -216,13 +214,9 @@ def _decode_numbers(file: Path) -> NDArray[Any]:
     """The numbers of a mask's pixels; for a mask of colours a code of each, see `synth.masks`."""
     data = read_bytes(file)
     codes = _ANY.values(data, file)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.mode != "P":
-                return codes
-            numbers = np.asarray(image, np.uint8)
-    except Exception as error:  # Pillow raises many types
-        raise DatasetError(file, f"cannot be read ({error!s:.80})") from None
+    numbers = palette_numbers(data, file)
+    if numbers is None:
+        return codes
     background = codes[numbers == 0]
     if background.any() and (codes[numbers > 0] == 0).any():
         raise DatasetError(
