@@ -69,7 +69,7 @@ _CHROMA, _BLACK, _WHITE = 32, 48, 208
 
 # How near to the palette, in DN of RGB, how many of the colours have to be, with what median and
 # over how much of the palette's length. Photographs have a smaller share, or few colours.
-_NEAR, _SHARE, _MEDIAN, _LENGTH = 18.0, 0.8, 10.0, 110.0
+_NEAR, _SHARE, _MEDIAN, _LENGTH = 18.0, 0.8, 12.0, 110.0
 
 # Without compression colours are the palette's own, and less of its length tells enough.
 _EXACT, _SHORT = 5.0, 50.0
