@@ -17,8 +17,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.containers import MOST_FILE_BYTES, check_image_file, is_png, png_size
+from synth.containers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
 from synth.errors import FrameError
+from synth.tiff import decode_tiff, is_tiff, read_layout, turn
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.bool_]
@@ -124,23 +125,27 @@ def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[n
         As `read_frame`.
     """
     if not data:
-        raise FrameError(path, "is empty; replace or remove it")
-    check_image_file(data, path)
+        raise FrameError(path, f"is empty; {REPLACE}")
+    if is_tiff(data):
+        return decode_tiff(data, read_layout(data, path), path)
+    header = read_header(data, path)
+    return turn(_decode(data, header, path), header.orientation)
+
+
+def _decode(data: bytes, header: Header, path: Path | str) -> Frame:
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
-    if image is None:
-        raise FrameError(path, "is damaged: it cannot be decoded; replace or remove it")
-    if image.dtype not in (np.uint8, np.uint16):
-        raise FrameError(path, f"holds {image.dtype} values; frames are 8- or 16-bit unsigned")
-    if image.ndim == 3 and image.shape[2] not in (1, 3, 4):
-        raise FrameError(path, f"has {image.shape[2]} channels; a frame is grey, RGB or RGBA")
+    if image is None or image.shape[:2] != (header.height, header.width):
+        raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
+    if image.ndim == 3 and image.shape[2] == 4 and not header.has_alpha:
+        image = np.ascontiguousarray(image[..., :3])
     return cast(Frame, image)
 
 
 def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
-    """Size (H, W) of the frame in the bytes of an image file.
+    """Size (H, W) of the frame in the bytes of an image file, as `decode_frame` returns it.
 
     The file's structure and checksums are tested as by `decode_frame`; a PNG is not decoded.
 
@@ -150,10 +155,31 @@ def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
         As `read_frame`.
     """
     if is_png(data):
-        check_image_file(data, path)
-        return png_size(data)
+        return read_header(data, path).shape
     height, width = decode_image(data, path).shape[:2]
     return height, width
+
+
+def is_plain(data: bytes) -> bool:
+    """Whether simple readers return the pixels that `decode_image` returns.
+
+    True where Pillow (without EXIF) and OpenCV (``IMREAD_UNCHANGED``) both do so: grey of 8 or
+    16 bits, or 8-bit RGB, stored the usual way. False where a reader might see something else:
+    an image turned by its orientation tag, a palette, WhiteIsZero, planar or packed samples,
+    BigTIFF, 16-bit RGB, several pages; and where `decode_image` refuses the header. Only the
+    header and the checksums are looked at, so the pixels may still be damaged.
+
+    Parameters
+    ----------
+    data : bytes
+        All of an image file.
+    """
+    try:
+        if is_tiff(data):
+            return read_layout(data, "").plain
+        return read_header(data, "").plain
+    except FrameError:
+        return False
 
 
 def read_mask(path: Path | str) -> Mask:
@@ -301,7 +327,7 @@ def read_bytes(path: Path) -> bytes:
     except OSError as error:
         raise FrameError(path, f"cannot be read ({error.strerror})") from None
     if not data:
-        raise FrameError(path, "is empty; replace or remove it")
+        raise FrameError(path, f"is empty; {REPLACE}")
     return data
 
 
