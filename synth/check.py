@@ -6,12 +6,14 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.borders import SIDES, border_shares
+from synth.containers import read_header
 from synth.dataset import Dataset
 from synth.depths import Levels, group_by_depth, measure_levels
 from synth.errors import FrameError
@@ -21,6 +23,7 @@ from synth.looseset import Problem
 from synth.palettes import find_palette
 from synth.splits import scene_signature
 from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
+from synth.tiff import is_tiff, read_layout
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
@@ -91,6 +94,11 @@ FAULTS = (
         "train with augment.keep_offset, make negatives with --keep-offset",
     ),
     Fault("borders darkened by a filter", False, "train with augment.border"),
+    Fault(
+        "turned by its EXIF tag",
+        False,
+        "nothing, if the mask was drawn on the turned frame: look with `synth preview`",
+    ),
     Fault("mixed depths", False, "export all frames alike, at the camera's own depth"),
     Fault(
         "black-hot frames",
@@ -387,14 +395,18 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
     try:
         image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
-        colour = decode_image(image_file.read(), image_file.path)
+        image_data = image_file.read()
+        colour = decode_image(image_data, image_file.path)
         image = to_luma(colour)
+        tag = _read_orientation(image_data, image_file.path)
         data = mask_file.read()
         values = decode_frame(data, mask_file.path)
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
     mask = binarise(values)
+    if tag != 1:
+        faults.append(("turned by its EXIF tag", f"{image_file.path.name}, orientation {tag}"))
     if mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
@@ -422,6 +434,13 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         measure_levels(image),
         tuple(contrasts),
     )
+
+
+def _read_orientation(data: bytes, path: Path) -> int:
+    """Orientation, 1 to 8, by which `decode_image` turns an image file."""
+    if is_tiff(data):
+        return read_layout(data, path).orientation
+    return read_header(data, path).orientation
 
 
 def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str, str]]:

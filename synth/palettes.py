@@ -19,9 +19,9 @@ from synth.frames import to_luma
 
 # OpenCV's palettes; those of Matplotlib and MATLAB with these names are the same. Left out are
 # "bone", which is grey but for a tint, "pink", whose colours are those of sepia prints, and
-# "twilight", whose colours are pale.
+# "twilight" and "cividis", whose colours are pale.
 _OPENCV = (
-    *("JET", "TURBO", "RAINBOW", "HSV", "HOT", "INFERNO", "MAGMA", "PLASMA", "VIRIDIS", "CIVIDIS"),
+    *("JET", "TURBO", "RAINBOW", "HSV", "HOT", "INFERNO", "MAGMA", "PLASMA", "VIRIDIS"),
     *("PARULA", "COOL", "AUTUMN", "WINTER", "SUMMER", "SPRING", "OCEAN", "DEEPGREEN"),
 )
 
@@ -67,12 +67,18 @@ _BLOCKS, _SMOOTH = 512, 0.5
 # letters, which belong to no palette.
 _CHROMA, _BLACK, _WHITE = 32, 48, 208
 
-# How near to the palette, in DN of RGB, how many of the colours have to be, with what median and
-# over how much of the palette's length. Photographs have a smaller share, or few colours.
-_NEAR, _SHARE, _MEDIAN, _LENGTH = 18.0, 0.8, 12.0, 110.0
+# How near to the palette, in DN of RGB, the colours have to be, with what median.
+_NEAR, _MEDIAN = 18.0, 12.0
+
+# The share of the smooth blocks that has to be so near, by the length of the palette that they
+# show, in DN. Photographs have a smaller share, or few colours.
+_SHARES = ((110.0, 0.8), (500.0, 0.7))
+
+# The same share of all blocks, also of those at edges and in noise.
+_LEAST = 0.5
 
 # Without compression colours are the palette's own, and less of its length tells enough.
-_EXACT, _SHORT = 5.0, 50.0
+_EXACT, _EXACT_SHARE, _SHORT = 5.0, 0.8, 50.0
 
 # Fewer coloured blocks than this share are a logo, or coloured letters, on a grey frame.
 _COLOURED = 0.1
@@ -121,10 +127,10 @@ def palette_colours() -> dict[str, NDArray[np.uint8]]:
     [[128, 0, 0], [0, 0, 128]]
     """
     ramp = np.arange(256, dtype=np.uint8)[:, None]
-    found = {
-        name.lower(): cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name}"))[:, 0]
-        for name in _OPENCV
-    }
+    found: dict[str, NDArray[np.uint8]] = {}
+    for name in _OPENCV:
+        colours = cv2.applyColorMap(ramp, getattr(cv2, f"COLORMAP_{name}"))[:, 0]
+        found[name.lower()] = colours.astype(np.uint8)
     for name, lines in _BENDS.items():
         bends = np.array([list(bytes.fromhex(colour)) for colour in " ".join(lines).split()])
         steps = np.abs(np.diff(bends, axis=0)).sum(axis=1)
@@ -182,24 +188,25 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     if coloured.mean() < _COLOURED:
         return None
     seen = coloured | ((blocks.max(axis=1) >= _BLACK) & (blocks.min(axis=1) <= _WHITE))
-    smooth = noise <= np.quantile(noise[coloured], _SMOOTH)
-    blocks, coloured = blocks[seen & smooth], coloured[seen & smooth]
+    smooth = (noise <= np.quantile(noise[coloured], _SMOOTH))[seen]
+    blocks, coloured = blocks[seen], coloured[seen]
     curves = _curves()
-    rough, _ = _compare(blocks, curves.colours[:, ::_COARSE])
+    rough, _ = _compare(blocks[smooth], curves.colours[:, ::_COARSE])
     likely = np.argsort(_cost(rough))[:_LIKELY]
     distance, place = _compare(blocks, curves.colours[likely])
-    first = int(_cost(distance).argmin())
-    best, away = likely[first], distance[:, first]
-    near = away < _NEAR
+    first = int(_cost(distance[smooth]).argmin())
+    best, near = likely[first], distance[:, first] < _NEAR
+    away = distance[smooth, first]
     shown = curves.length[best][place[near & coloured, first]]
-    if near.mean() < _SHARE or not shown.size:
+    if near.mean() < _LEAST or not shown.size:
         return None
-    middle, span = float(np.median(away)), float(np.subtract(*np.quantile(shown, (0.97, 0.03))))
-    if span >= _LENGTH and middle <= _MEDIAN:
-        return curves.palettes[best]
-    if span >= _SHORT and (away < _EXACT).mean() >= _SHARE:
-        return curves.palettes[best]
-    return None
+    span = float(np.subtract(*np.quantile(shown, (0.97, 0.03))))
+    share = near[smooth].mean()
+    exact = span >= _SHORT and (away < _EXACT).mean() >= _EXACT_SHARE
+    close = np.median(away) <= _MEDIAN and any(
+        span >= length and share >= least for length, least in _SHARES
+    )
+    return curves.palettes[best] if exact or close else None
 
 
 def _compare(
@@ -220,7 +227,7 @@ def _cost(distance: NDArray[np.float32]) -> NDArray[np.float32]:
 def _take_blocks(
     image: NDArray[np.uint8] | NDArray[np.uint16],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means of blocks of 2 x 2 pixels, BGR, on a grid over the frame, and their ranges in green."""
+    """Means of blocks of 2 x 2 pixels, BGR, on a grid over the frame, and the range in each."""
     height, width = (side // 2 * 2 for side in image.shape[:2])
     step = 2 * max(1, round((height * width / (4 * _BLOCKS / _SMOOTH)) ** 0.5))
     pixels = np.stack(
