@@ -694,7 +694,7 @@ _Made = tuple[dict[str, Any], OutputFile, OutputFile]
 
 def make_group(task: Task, group: Group) -> Iterator[_Made]:
     """Make the outputs of a group: the record of each, its image and its mask."""
-    # What is held out is only ever copied, a mask of odd values included.
+    # Held-out pairs are only copied; their masks are written as 0 and 255 where they are not.
     if group.split == "test":
         yield _copy(group, group.pair.files())
         return

@@ -208,7 +208,7 @@ def _read(path: Path) -> bytes:
 
 def _compare(dataset: Dataset, id_: str, image: OutputFile, mask: OutputFile) -> Difference | None:
     pixels, largest, size = _difference(dataset.image_file(id_), image)
-    mask_pixels, _, _ = _difference(dataset.mask_file(id_), mask)
+    mask_pixels, _, _ = _difference(dataset.mask_file(id_).file, mask)
     if not pixels and not mask_pixels:
         return None
     few = largest is not None and largest <= MOST_DN and pixels <= MOST_SHARE * size

@@ -14,19 +14,24 @@ Read without any setting:
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask, natural_key
-from synth.shards import is_sharded, manifest_files, read_index
+from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_convention
+from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
 MASK_SUFFIX = "_pixels0"
 SPLITS = ("train", "val", "test")
+
+File = TypeVar("File", ImageFile, MaskFile)
 
 
 @dataclass(frozen=True)
@@ -43,8 +48,10 @@ class Dataset:
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
         Whether a split list was found; without one every image is in ``train``.
-    images, masks : mapping of str to ImageFile
+    images, masks : mapping of str to ImageFile and to MaskFile
         Every image and mask file of the set, by id; those in no split included.
+    convention : MaskConvention
+        What the values of its masks mean.
     """
 
     root: Path
@@ -52,7 +59,8 @@ class Dataset:
     splits: Mapping[str, tuple[str, ...]]
     listed: bool
     images: Mapping[str, ImageFile] = field(repr=False)
-    masks: Mapping[str, ImageFile] = field(repr=False)
+    masks: Mapping[str, MaskFile] = field(repr=False)
+    convention: MaskConvention = STANDARD
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Ids of one split, or of all for ``"all"``.
@@ -73,7 +81,7 @@ class Dataset:
         """File of an image; `DatasetError` for an id that has none."""
         return self._file(self.images, id_, "image")
 
-    def mask_file(self, id_: str) -> ImageFile:
+    def mask_file(self, id_: str) -> MaskFile:
         """File of a mask; `DatasetError` for an id that has none."""
         return self._file(self.masks, id_, "mask")
 
@@ -106,21 +114,21 @@ class Dataset:
         path = self.root / "manifest.jsonl"
         return [path] if path.is_file() else []
 
-    def _file(self, files: Mapping[str, ImageFile], id_: str, what: str) -> ImageFile:
+    def _file(self, files: Mapping[str, File], id_: str, what: str) -> File:
         try:
             return files[id_]
         except KeyError:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
 
-class _Members(Mapping[str, ImageFile]):
+class _Members(Mapping[str, File], Generic[File]):
     """The files of a set in shards by id; each is looked up when it is asked for."""
 
-    def __init__(self, ids: Collection[str], find: Callable[[str], ImageFile]) -> None:
+    def __init__(self, ids: Collection[str], find: Callable[[str], File]) -> None:
         self._ids = ids
-        self._find = find
+        self._find: Callable[[str], File] = find
 
-    def __getitem__(self, id_: str) -> ImageFile:
+    def __getitem__(self, id_: str) -> File:
         return self._find(id_)
 
     def __iter__(self) -> Iterator[str]:
@@ -158,8 +166,11 @@ def open_dataset(
     *,
     folders: tuple[Path, Path] | None = None,
     lists: Mapping[str, Path] | None = None,
+    label: Label | None = None,
 ) -> Dataset:
-    """Find the images, masks and splits of a labelled set; nothing is decoded.
+    """Find the images, masks and splits of a labelled set, and what its masks' values mean.
+
+    All masks are decoded for that, but for a set that this package has built.
 
     Parameters
     ----------
@@ -169,6 +180,8 @@ def open_dataset(
         Where its images and its masks lie, in place of looking for them.
     lists : mapping of str to Path, optional
         The list of each split, in place of looking for them; empty for none.
+    label : int or "any", optional
+        What marks targets, see `synth.masks.parse_label`, where masks hold several labels.
 
     Returns
     -------
@@ -178,7 +191,8 @@ def open_dataset(
     ------
     DatasetError
         The folder, its images or its masks are missing; a list names an id that is absent, that
-        has no mask, twice, in two splits, or with a path in it; two files share one id.
+        has no mask, twice, in two splits, or with a path in it; two files share one id; masks hold
+        several labels, see `synth.masks.decide_convention`.
 
     Examples
     --------
@@ -206,14 +220,15 @@ def open_dataset(
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
         index = read_index(root)
-        found = _Members(index.rows, index.image), _Members(index.rows, index.mask)
-        return Dataset(root, root.resolve().name, index.splits, True, *found)
+        images: Mapping[str, ImageFile] = _Members(index.rows, index.image)
+        masks: Mapping[str, MaskFile] = _Members(index.rows, index.mask)
+        return Dataset(root, root.resolve().name, index.splits, True, images, masks)
     image_folder, mask_folder = folders or (
         _subfolder(root, IMAGE_FOLDERS, "images"),
         _subfolder(root, MASK_FOLDERS, "masks"),
     )
     images = _by_id(image_folder)
-    masks = {
+    found = {
         id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file
         for id_, file in _by_id(mask_folder).items()
     }
@@ -228,11 +243,44 @@ def open_dataset(
         splits = {"train": tuple(sorted(images, key=natural_key)), "test": ()}
     for ids in splits.values():
         for id_ in ids:
-            if id_ not in masks:
+            if id_ not in found:
                 raise DatasetError(
                     images[id_].path, "has no mask; add one, or take its id off the list"
                 )
-    return Dataset(root, root.resolve().name, splits, bool(lists), images, masks)
+    masks, convention = with_convention(root, found, images, label)
+    return Dataset(root, root.resolve().name, splits, bool(lists), images, masks, convention)
+
+
+def with_convention(
+    root: Path,
+    files: Mapping[str, ImageFile],
+    ids: Collection[str],
+    label: Label | None,
+    own: bool | None = None,
+) -> tuple[dict[str, MaskFile], MaskConvention]:
+    """Give every mask file of a set its convention, which those of `ids` decide.
+
+    What this package builds needs no second look, since each mask is tested when it is read; `own`
+    says whether it did, where that is not to be looked for.
+
+    Raises
+    ------
+    DatasetError
+        See `synth.masks.decide_convention`.
+    """
+    convention = STANDARD
+    if label is not None or not (_is_own(root) if own is None else own):
+        used = [file for id_, file in files.items() if id_ in ids]
+        convention = decide_convention(root, used, label)
+    return {id_: MaskFile(file, convention) for id_, file in files.items()}, convention
+
+
+def _is_own(root: Path) -> bool:
+    """Whether this package wrote a set, as its description says; other tools have the same name."""
+    try:
+        return "sirst-synth" in json.loads((root / DESCRIPTION).read_bytes())["versions"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False
 
 
 def _subfolder(root: Path, names: Sequence[str], wanted: str) -> Path:

@@ -19,9 +19,11 @@ from synth.dataset import (
     Dataset,
     find_lists,
     open_dataset,
+    with_convention,
 )
-from synth.errors import DatasetError
+from synth.errors import DatasetError, MaskError
 from synth.frames import SUFFIXES, ImageFile, natural_key
+from synth.masks import Label
 from synth.shards import is_sharded
 
 _MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
@@ -54,12 +56,13 @@ class LooseSet:
     problems: tuple[Problem, ...]
 
 
-def open_loosely(path: Path | str) -> LooseSet:
+def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     """Find the images, masks and splits of a folder, whatever is wrong with them.
 
     Folders of other names are told apart by words such as ``mask`` and ``gt`` in their names, and
     so are images and masks that lie in one folder. A set in shards has no folders, names and lists
-    to be at fault: its index is right, or an error. Nothing is decoded.
+    to be at fault: its index is right, or an error. Where masks hold several labels and none is
+    chosen, all of them count as target. `label` is that of `open_dataset`.
 
     Raises
     ------
@@ -78,8 +81,15 @@ def open_loosely(path: Path | str) -> LooseSet:
         raise DatasetError(root, f"holds no images ({', '.join(SUFFIXES)})")
     masks = _match(images, mask_files, problems)
     splits, listed = _read_lists(root, images, masks, problems)
+    try:
+        read, convention = with_convention(root, _files(masks), images, label, own=False)
+    except MaskError as error:
+        if label is not None:
+            raise
+        problems.append(Problem("several labels", error.problem))
+        read, convention = with_convention(root, _files(masks), images, "any")
     return LooseSet(
-        Dataset(root, root.resolve().name, splits, listed, _files(images), _files(masks)),
+        Dataset(root, root.resolve().name, splits, listed, _files(images), read, convention),
         tuple(problems),
     )
 

@@ -18,8 +18,9 @@ from synth.blend import BLENDS, blend_mask, blend_patch
 from synth.borders import border_shares
 from synth.distractors import KINDS, add_distractor
 from synth.errors import NoiseError, QualityError
-from synth.frames import Frame, Mask, decode_frame, decode_mask, encode_png, frame_shape, to_luma
+from synth.frames import Frame, Mask, decode_frame, encode_png, frame_shape, to_luma
 from synth.likeness import difference_hash
+from synth.masks import decode_mask
 from synth.moves import Mover
 from synth.mscn import normalise, to_own_range
 from synth.negatives import turn_patch
