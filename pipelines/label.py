@@ -175,7 +175,7 @@ def label_frames(
     if not found:
         raise ConfigError(
             f"none of {len(frames)} frames is left: the labelled set has {len(known)} of them, and "
-            f"of {len(doubtful)} the detector is not sure; lower --sure, or raise --doubt"
+            f"of {len(doubtful)} the detector is not sure; lower `sure`, or raise `doubt`"
         )
     lists["train"] = [*lists["train"], *(item.id for item in found)]
     configuration = {

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipelines.build import Group, Task, fingerprint, make_group, survey
 from pipelines.build_config import SimulationSettings
+from pipelines.config import label_of
 from pipelines.errors import StoreError
 from pipelines.hosts import Host, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
@@ -161,7 +162,7 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
             out, "was not made by synth build, transfer or rotate; nothing can be made again"
         )
     if data is not None:
-        return dataset_source(open_dataset(data))
+        return dataset_source(open_dataset(data, label=label_of(settings.get("label"))))
     if settings.get("simulate") is not None:
         simulation = SimulationSettings.model_validate(settings["simulate"])
         if simulation.train + simulation.test > len(read_manifest(out)):

@@ -15,27 +15,21 @@ from numpy.typing import NDArray
 
 from synth.borders import SIDES, border_shares
 from synth.containers import read_header
-from synth.dataset import Dataset
+from synth.dataset import FEW_TARGETS, Dataset
 from synth.depths import Levels, group_by_depth, measure_levels
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.likeness import difference_hash, nearly_equal
 from synth.looseset import Problem
-from synth.masks import MaskConvention, describe_code, look_at_values
+from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
 from synth.palettes import find_palette
 from synth.splits import scene_signature
 from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
 from synth.tiff import is_tiff, read_layout
 
-FEW_TARGETS = 0.2
-"""Share of training images with a target below which there is a warning."""
-
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
 _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
-
-# A mask is on targets. One that covers more than this is turned inside out, or no mask.
-_FULL_SHARE = 0.5
 
 # A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
 # frame's lowest or highest value, and so many times as many as at the three values next to it.
@@ -75,7 +69,7 @@ FAULTS = (
     Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
     Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
     Fault("no target in training", True, "wrong masks? look at some"),
-    Fault("full mask", True, f"covers more than {_FULL_SHARE:.0%}: turned inside out? look"),
+    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: turned inside out? look"),
     Fault("id of two files", True, "remove one; --fix takes the first"),
     Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
     Fault("listed id without image", True, "take it off the list, as --fix does"),
@@ -102,7 +96,7 @@ FAULTS = (
     Fault(
         "masks beside their targets",
         False,
-        "train with augment.keep_offset, make negatives with --keep-offset",
+        "train with augment.keep_offset, make negatives with `synth rotate --keep-offset`",
     ),
     Fault("borders darkened by a filter", False, "train with augment.border"),
     Fault(
@@ -502,14 +496,14 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    if convention.plain:
+    if convention.plain or convention.kind == "any":
         return
     look = look_at_values(values, path)
     levels = sorted(look.counts)
     if set(levels) <= {0, 255}:
         return
     if convention.kind != "half":
-        held = ", ".join(describe_code(level) for level in levels[:4])
+        held = ", ".join(describe_label(level) for level in levels[:4])
         more = ", …" if len(levels) > 4 else ""
         yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
         return
@@ -525,7 +519,7 @@ def _mask_faults(mask: Mask, name: str) -> Iterator[tuple[str, str]]:
     covered = np.count_nonzero(mask)
     if covered == 0:
         yield "mask without target", name
-    elif covered > _FULL_SHARE * mask.size:
+    elif covered > FULL_SHARE * mask.size:
         yield "full mask", f"{name}, {covered / mask.size:.0%}"
     else:
         area = max(target.area for target in find_targets(mask))

@@ -31,6 +31,9 @@ MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1
 MASK_SUFFIX = "_pixels0"
 SPLITS = ("train", "val", "test")
 
+FEW_TARGETS = 0.2
+"""Share of training images with a target below which there is a warning."""
+
 File = TypeVar("File", ImageFile, MaskFile)
 
 
@@ -107,6 +110,17 @@ class Dataset:
         require_same_size(self.mask_path(id_), mask.shape, image.shape)
         return image, mask
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user of its masks should know."""
+        faint = self.convention.faint
+        if not faint:
+            return []
+        return [
+            f"{self.root}: {faint:,} spots in grey masks do not reach half of "
+            f"{self.convention.target} and are background; `synth check` names their masks"
+        ]
+
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
         if is_sharded(self.root):
@@ -148,6 +162,37 @@ def require_same_size(
             f"is {mask_shape[0]}x{mask_shape[1]} but its image is "
             f"{image_shape[0]}x{image_shape[1]}; every mask must have its image's size",
         )
+
+
+def require_targets(root: Path | str, marked: int, total: int) -> str | None:
+    """Test that training images have targets.
+
+    Parameters
+    ----------
+    root : Path or str
+        The set, for messages.
+    marked, total : int
+        Number of training images with a target, and of all.
+
+    Returns
+    -------
+    str or None
+        A warning where fewer than `FEW_TARGETS` of them have one.
+
+    Raises
+    ------
+    DatasetError
+        There are training images, and none has a target.
+    """
+    if total and not marked:
+        raise DatasetError(
+            root,
+            f"none of its {total:,} training masks marks a target, so there is nothing to learn; "
+            "look at the masks",
+        )
+    if marked < FEW_TARGETS * total:
+        return f"{root}: only {marked:,} of {total:,} training images have a target"
+    return None
 
 
 def is_labelled(path: Path | str) -> bool:

@@ -83,10 +83,12 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     splits, listed = _read_lists(root, images, masks, problems)
     try:
         read, convention = with_convention(root, _files(masks), images, label, own=False)
-    except MaskError as error:
+    except DatasetError as error:
         if label is not None:
             raise
-        problems.append(Problem("several labels", error.problem))
+        # Masks that are turned inside out are found one by one.
+        if isinstance(error, MaskError):
+            problems.append(Problem("several labels", error.problem.partition(";")[0]))
         read, convention = with_convention(root, _files(masks), images, "any")
     return LooseSet(
         Dataset(root, root.resolve().name, splits, listed, _files(images), read, convention),

@@ -18,7 +18,8 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from synth.errors import FrameError, MaskError
+from synth.errors import DatasetError, FrameError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 
 Label = int | Literal["any"]
@@ -44,6 +45,15 @@ _VALUES_OF_A_BLOB = 2.5
 
 # Share of a JPEG's blobs that may have their peak near half of the greatest value.
 _MOST_DIM = 0.2
+
+FULL_SHARE = 0.5
+"""Share of an image's pixels beyond which a mask is inverted, or no mask."""
+
+# A cut-out of fewer pixels may be a target's own.
+_TINY = 400
+
+# What a JPEG leaves around a target stays below this part of the greatest value.
+_RINGING = 16
 
 # Values that an error lists.
 _LISTED = 8
@@ -80,8 +90,8 @@ class MaskConvention:
         Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
         255.
     faint : int
-        With ``half``, number of blobs in all masks that reach between a quarter and half of
-        `target`: they are background, though somebody may have meant them.
+        With ``half``, number of blobs in all masks that do not reach above half of `target`, but
+        above a JPEG's ringing: they are background, though a label may be meant.
     """
 
     kind: Kind = "value"
@@ -110,9 +120,18 @@ class MaskConvention:
         FrameError
             The file is damaged.
         MaskError
-            It holds a value that this convention does not know, or non-zero pixels and no target.
+            It holds a value that this convention does not know, non-zero pixels and no target, or
+            marks more than `FULL_SHARE` of its pixels.
         """
-        return self.mask_of(self.values(data, path), path)
+        mask = self.mask_of(self.values(data, path), path)
+        marked = np.count_nonzero(mask)
+        if marked > FULL_SHARE * mask.size and mask.size > _TINY:
+            raise MaskError(
+                path,
+                f"marks {marked / mask.size:.0%} of its pixels as target: inverted? no mask? "
+                "write it with few pixels marked, or take its id off the list",
+            )
+        return mask
 
     def values(self, data: bytes, path: Path | str) -> NDArray[Any]:
         """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
@@ -146,7 +165,7 @@ class MaskConvention:
             raise MaskError(
                 path,
                 f"holds {_list_codes(others)} where the set's masks hold 0 and "
-                f"{describe_code(self.target)}; write it with these values",
+                f"{describe_label(self.target)}; write it with these values",
             )
         return mask
 
@@ -160,7 +179,7 @@ class MaskConvention:
             return "every value but 0 is target"
         if self.kind == "half":
             return f"above half of {self.target} is target"
-        return f"{'1 or ' if self.ones else ''}{describe_code(self.target)} is target"
+        return f"{'1 or ' if self.ones else ''}{describe_label(self.target)} is target"
 
 
 STANDARD = MaskConvention()
@@ -249,7 +268,7 @@ def parse_label(text: str | int) -> Label:
 
     Examples
     --------
-    >>> parse_label("38"), describe_code(parse_label("#ff0000")), parse_label("any")
+    >>> parse_label("38"), describe_label(parse_label("#ff0000")), parse_label("any")
     (38, '#ff0000', 'any')
     """
     words = str(text).strip().lower()
@@ -268,8 +287,10 @@ def parse_label(text: str | int) -> Label:
     )
 
 
-def describe_code(code: int) -> str:
-    """Write a code as `parse_label` reads it."""
+def describe_label(code: Label) -> str:
+    """Write a label as `parse_label` reads it."""
+    if code == "any":
+        return code
     if code & _DEEP_COLOUR:
         return f"#{code & (_COLOUR - 1):012x}"
     if code & _COLOUR:
@@ -301,8 +322,40 @@ def decide_convention(
     ------
     MaskError
         The masks hold several labels, and `label` is not given, or no mask holds it.
+    DatasetError
+        They mark more than `FULL_SHARE` of all pixels.
     """
     looks = [look for look in look_at_masks(files) if look is not None]
+    try:
+        convention = convention_of(root, looks, label)
+    except MaskError as error:
+        if label is not None:
+            raise
+        raise MaskError(
+            root,
+            f"{error.problem}; `synth check {_quoted(root)} --fix --out NEW --label VALUE` writes "
+            "a set in which VALUE marks targets, `synth check … --any-label` one in which every "
+            "value but 0 does",
+        ) from None
+    if not convention.chosen:
+        _require_background(root, looks)
+    return convention
+
+
+def _quoted(root: Path | str) -> str:
+    return shlex.quote(str(root))
+
+
+def convention_of(
+    root: Path | str, looks: Sequence[Look], label: Label | None = None
+) -> MaskConvention:
+    """Decide what masks mean that have been looked at, see `decide_convention`.
+
+    Raises
+    ------
+    MaskError
+        They hold several labels, or none of them holds `label`.
+    """
     alpha = any(look.alpha == "varies" for look in looks)
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
@@ -311,7 +364,7 @@ def decide_convention(
         if looks and label not in found:
             raise MaskError(
                 root,
-                f"no mask holds the label {describe_code(label)}; they hold "
+                f"no mask holds the label {describe_label(label)}; they hold "
                 f"{_list_codes(found, looks)}",
             )
         return MaskConvention("value", label, alpha, chosen=True)
@@ -324,7 +377,23 @@ def decide_convention(
     if len(depths) == 1 and is_graded(looks):
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
-    raise MaskError(root, _several(root, marks, looks))
+    what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
+    raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
+
+
+def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
+    """Refuse masks of which most pixels are not 0."""
+    pixels = marked = 0
+    for look in looks:
+        size = sum(look.counts.values())
+        pixels += size
+        marked += 0 if look.alpha == "clear" else size - look.counts.get(0, 0)
+    if marked > FULL_SHARE * pixels and pixels > _TINY:
+        raise DatasetError(
+            root,
+            f"its masks mark {marked / pixels:.0%} of all pixels as target; where they are "
+            f"inverted, `synth check {_quoted(root)} --fix --out NEW --label 0` turns them",
+        )
 
 
 def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
@@ -357,35 +426,24 @@ def _full(greatest: int) -> int:
     return 255 if greatest <= 255 else 65535
 
 
-def _several(root: Path | str, marks: Sequence[int], looks: Sequence[Look]) -> str:
-    words = f"its masks hold several labels, {_list_codes(marks, looks)}; "
-    if len(marks) > _LISTED:
-        words = f"its masks hold {len(marks):,} values, {_list_codes(marks, looks)}; "
-    return (
-        f"{words}`synth check {root} --fix --out NEW --label VALUE` writes a set in which VALUE "
-        "marks targets, with --any-label every value but 0"
-    )
-
-
 def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
     """The first codes as words, with the number of masks that hold each and the first of them."""
     words = []
     for code in list(codes)[:_LISTED]:
         holders = [look for look in looks if code in look.counts]
-        where = f" ({len(holders):,} masks, {holders[0].path.name})" if holders else ""
-        words.append(describe_code(code) + where)
+        masks = "1 mask" if len(holders) == 1 else f"{len(holders):,} masks"
+        where = f" ({masks}, {holders[0].path.name})" if holders else ""
+        words.append(describe_label(code) + where)
     rest = len(codes) - len(words)
     if rest:
         return f"{', '.join(words)} and {rest:,} more"
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def look_at_masks(
-    files: Iterable[FileBytes], look: Callable[[FileBytes], Look | None] | None = None
-) -> Iterator[Look | None]:
+def look_at_masks(files: Iterable[FileBytes]) -> Iterator[Look | None]:
     """Look at mask files, several at a time, in order; None for one that cannot be read."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(look or _look_or_none, files)
+        yield from pool.map(_look_or_none, files)
 
 
 def _look_or_none(file: FileBytes) -> Look | None:
@@ -446,7 +504,7 @@ def look_at_values(
         blobs=int(np.count_nonzero(high)),
         blob_values=int(np.count_nonzero(high[pairs >> 16])),
         dim_blobs=int(np.count_nonzero((peaks > 0.4 * full) & (peaks <= 0.6 * full))),
-        faint_blobs=int(np.count_nonzero((peaks > full // 4) & ~high)),
+        faint_blobs=int(np.count_nonzero((peaks > full // _RINGING) & ~high)),
     )
 
 

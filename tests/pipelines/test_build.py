@@ -217,9 +217,7 @@ def test_test_files_are_those_of_the_source(
             assert (tmp_path / "out" / name).read_bytes() == (small_set.root / source).read_bytes()
 
 
-def test_test_masks_of_other_values_become_0_and_255(
-    small_set: SmallSet, tmp_path: Path
-) -> None:
+def test_test_masks_of_other_values_become_0_and_255(small_set: SmallSet, tmp_path: Path) -> None:
     # Else the set would hold masks of two conventions.
     wanted = {}
     for id_ in (*small_set.train, *small_set.test):

@@ -84,9 +84,7 @@ def test_files_are_given_byte_for_byte(small_set: SmallSet) -> None:
         assert files.mask == small_set.mask(pair.id).read_bytes()
 
 
-@pytest.mark.parametrize(
-    ("values", "same"), [((0, 255), True), ((0, 1), False)]
-)
+@pytest.mark.parametrize(("values", "same"), [((0, 255), True), ((0, 1), False)])
 def test_a_training_mask_is_rewritten_when_it_is_not_0_and_255(
     small_set: SmallSet, values: tuple[int, int], same: bool
 ) -> None:

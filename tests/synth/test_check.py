@@ -52,11 +52,6 @@ def grey(made: SmallSet) -> None:
     put(made.mask("001"), np.maximum(cv2.GaussianBlur(mask, (3, 3), 0.5), mask // 4 * 3))
 
 
-def several(made: SmallSet) -> None:
-    mask = cv2.imread(str(made.mask("001")), -1)
-    put(made.mask("001"), np.where(mask > 0, 200, 0).astype(np.uint8))
-
-
 def empty(made: SmallSet) -> None:
     put(made.mask("001"), np.zeros((48, 64), np.uint8))
 
@@ -89,7 +84,6 @@ def constant(made: SmallSet) -> None:
         (twice, "equal images in one split"),
         (unlisted, "image in no split"),
         (grey, "grey mask"),
-        (several, "several labels"),
         (empty, "mask without target"),
         (large, "target larger than small"),
         (colour, "colour image"),

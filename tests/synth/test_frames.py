@@ -28,7 +28,7 @@ from synth.frames import (
     to_luma,
     write_frame,
 )
-from synth.masks import decode_mask, read_mask
+from synth.masks import STANDARD, decode_mask, read_mask
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 frames = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
@@ -67,7 +67,8 @@ def test_a_mask_is_written_as_0_and_255(mask: NDArray[np.bool_]) -> None:
     with Image.open(io.BytesIO(encode_png(mask))) as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), np.where(mask, 255, 0))
-    np.testing.assert_array_equal(decode_mask(encode_png(mask), "x.png"), mask)
+    values = STANDARD.values(encode_png(mask), "x.png")
+    np.testing.assert_array_equal(STANDARD.mask_of(values, "x.png"), mask)
 
 
 @given(frames)
