@@ -14,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.borders import SIDES, border_shares
+from synth.containers import read_header
 from synth.dataset import FEW_TARGETS, Dataset
+from synth.depths import Levels, group_by_depth, measure_levels
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.likeness import difference_hash, nearly_equal
 from synth.looseset import Problem
 from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
+from synth.palettes import find_palette
 from synth.splits import scene_signature
-from synth.targets import find_targets, measure_offsets
+from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
+from synth.tiff import is_tiff, read_layout
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
@@ -40,6 +44,10 @@ _DARK_SHARE, _FEWEST_DARK = 0.1, 3
 # Masks that are drawn by hand lie off to all sides alike. A set has a habit where, of at least so
 # many targets, this share more has its mask on the one side than on the other.
 _FEWEST, _HABIT = 30, 0.2
+
+# Of at least so many targets, more than this share is darker than its surroundings: black-hot.
+# On NUDT-SIRST and NUAA-SIRST the share is under 1%.
+_FEWEST_CONTRASTS, _DARKER_SHARE = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +99,33 @@ FAULTS = (
         "train with augment.keep_offset, make negatives with `synth rotate --keep-offset`",
     ),
     Fault("borders darkened by a filter", False, "train with augment.border"),
+    Fault(
+        "turned by its EXIF tag",
+        False,
+        "nothing, if the mask was drawn on the turned frame: look with `synth preview`",
+    ),
+    Fault("mixed depths", False, "export all frames alike, at the camera's own depth"),
+    Fault(
+        "black-hot frames",
+        False,
+        "invert them, and those for noise: the shipped detector expects bright targets, the noise "
+        "model noise that grows with DN",
+    ),
+    Fault(
+        "pseudocolour image",
+        False,
+        "export the frames as grey, 16-bit where the camera has it; luma is taken",
+    ),
     Fault("colour image", False, "nothing: luma is taken, which --fix writes"),
     Fault("image with alpha", False, "nothing: alpha is dropped; --fix writes grey"),
     Fault("constant image", False, "replace it, or take its id off the list"),
     Fault("clipped image", False, "look: what is cut off tells nothing"),
 )
+_COURSES = {
+    "rises": "luma rises with temperature",
+    "falls": "luma falls as temperature rises",
+    "turns": "luma does not rise with temperature",
+}
 _BY_NAME = {fault.name: fault for fault in FAULTS}
 
 
@@ -104,7 +134,8 @@ class PairFindings:
     """What was seen in one pair: (name of fault, words on it), targets, size, pixel hash.
 
     `offsets` are those of the masks of training targets, see `measure_offsets`; `look` and `scene`
-    tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`.
+    tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`;
+    `contrasts` are those of training targets, see `measure_contrasts`.
     """
 
     id: str
@@ -118,6 +149,8 @@ class PairFindings:
     look: NDArray[np.bool_] | None = None
     scene: NDArray[np.float16] | None = None
     borders: tuple[float | None, ...] = ()
+    levels: Levels | None = None
+    contrasts: tuple[float, ...] = ()
 
 
 @dataclass
@@ -207,6 +240,10 @@ def check_dataset(
         report.add("masks beside their targets", words)
     for words, ids in _describe_borders(findings):
         report.add("borders darkened by a filter", words, ids)
+    for words, ids in _describe_depths(dataset, findings):
+        report.add("mixed depths", words, ids)
+    for words, ids in _describe_polarity(findings):
+        report.add("black-hot frames", words, ids)
     for fault, members in report.ids.items():
         report.splits[fault] = dict(Counter(home[id_] for id_ in members if id_ in home))
     return report
@@ -319,12 +356,66 @@ def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
             )
 
 
+def _describe_depths(
+    dataset: Dataset, findings: Iterable[PairFindings]
+) -> Iterator[tuple[str, list[str]]]:
+    """Name the groups of images that differ in depth, and where each is; ids of the smaller."""
+    frames = [(found, found.levels) for found in findings if found.levels is not None]
+    groups = group_by_depth([levels for _, levels in frames])
+    if len(groups) < 2:
+        return
+    members = [[frames[at][0] for at in group.members] for group in groups]
+    splits = [{found.split for found in own} for own in members]
+    folders = [{_folder(dataset, found.id) for found in own} for own in members]
+    several_types = len({group.bits for group in groups}) > 1
+    parts = []
+    for number, group in enumerate(groups):
+        words = f"{len(group.members):,}"
+        if several_types:
+            words += f" of {group.bits} bits"
+        words += f", {group.low:,} to {group.high:,} DN"
+        if group.step > 1:
+            words += f" in steps of {group.step}"
+        places = [
+            ", ".join(sorted(kinds[number]))
+            for kinds in (splits, folders)
+            if _apart(kinds) and len(kinds[number]) <= 2
+        ]
+        if places:
+            words += f", in {' and '.join(places)}"
+        files = [dataset.image_file(found.id).path.name for found in members[number]]
+        parts.append(f"{words}: {', '.join(files[:2])}{', …' if len(files) > 2 else ''}")
+    yield "; ".join(parts), [found.id for own in members[:-1] for found in own]
+
+
+def _folder(dataset: Dataset, id_: str) -> str:
+    folder = dataset.image_file(id_).path.parent
+    return folder.relative_to(dataset.root).as_posix() if dataset.root in folder.parents else ""
+
+
+def _apart(kinds: Sequence[set[str]]) -> bool:
+    """Whether no two groups share a split, or a folder."""
+    return sum(map(len, kinds)) == len(set().union(*kinds))
+
+
+def _describe_polarity(findings: Iterable[PairFindings]) -> Iterator[tuple[str, list[str]]]:
+    """Say how many targets are darker than their surroundings, where most are."""
+    seen = [(found.id, contrast) for found in findings for contrast in found.contrasts]
+    dark = [id_ for id_, contrast in seen if contrast < 0]
+    if len(seen) >= _FEWEST_CONTRASTS and len(dark) > _DARKER_SHARE * len(seen):
+        share = f"{len(dark) / len(seen):.0%}"
+        words = f"{share} of {len(seen):,} training targets are darker than their surroundings"
+        yield words, list(dict.fromkeys(dark))
+
+
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
     try:
         image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
-        colour = decode_image(image_file.read(), image_file.path)
+        image_data = image_file.read()
+        colour = decode_image(image_data, image_file.path)
         image = to_luma(colour)
+        tag = _read_orientation(image_data, image_file.path)
         data = mask_file.read()
         values = mask_file.convention.values(data, mask_file.path)
         mask = mask_file.convention.mask_of(values, mask_file.path)
@@ -333,20 +424,27 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
+    if tag != 1:
+        faults.append(("turned by its EXIF tag", f"{image_file.path.name}, orientation {tag}"))
     if mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
     jpeg = data.startswith(b"\xff\xd8")
     faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
     faults += _mask_faults(mask, mask_file.path.name)
+    targets = find_targets(mask)
     offsets: list[tuple[float, float]] = []
+    contrasts: list[float] = []
     if split == "train" and mask.shape == image.shape:
-        offsets = [(row, col) for row, col in measure_offsets(image, mask).tolist()]
+        _, labels = label_targets(mask)
+        offsets = [(row, col) for row, col in offsets_of(image, targets, labels).tolist()]
+        if not any(fault == "full mask" for fault, _ in faults):
+            contrasts = measure_contrasts(image, targets, labels).tolist()
     return PairFindings(
         id_,
         split,
         tuple(faults),
-        len(find_targets(mask)),
+        len(targets),
         (image.shape[0], image.shape[1]),
         str(image.dtype),
         hashlib.sha256(f"{image.dtype} {image.shape}".encode() + image.tobytes()).digest(),
@@ -354,7 +452,16 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         difference_hash(image),
         scene_signature(image).astype(np.float16),
         border_shares(image),
+        measure_levels(image),
+        tuple(contrasts),
     )
+
+
+def _read_orientation(data: bytes, path: Path) -> int:
+    """Orientation, 1 to 8, by which `decode_image` turns an image file."""
+    if is_tiff(data):
+        return read_layout(data, path).orientation
+    return read_header(data, path).orientation
 
 
 def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str, str]]:
@@ -363,7 +470,11 @@ def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str,
             yield "image with alpha", name
         blue, green, red = cv2.split(colour)[:3]
         if cv2.norm(blue, green, cv2.NORM_INF) or cv2.norm(blue, red, cv2.NORM_INF):
-            yield "colour image", name
+            palette = find_palette(colour)
+            if palette is None:
+                yield "colour image", name
+            else:
+                yield "pseudocolour image", f"{name}, {palette.name}: {_COURSES[palette.luma]}"
     low, high = int(image.min()), int(image.max())
     if low == high:
         yield "constant image", f"{name}, {low} DN"

@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from synth.errors import FrameError, InvertedError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
-from synth.tiff import is_tiff
+from synth.tiff import is_tiff, read_palette_numbers
 
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""

@@ -252,6 +252,46 @@ def measure_signals(image: Frame, mask: Mask, margin: int = 20) -> list[Signal]:
     return [_measure_signal(image, mask, labels, target, margin) for target in _targets(components)]
 
 
+def measure_contrasts(
+    image: Frame, targets: Sequence[Target], labels: NDArray[np.int32], margin: int = 20
+) -> NDArray[np.float64]:
+    """Measure by how much targets are brighter than their surroundings, those of `local_scr`.
+
+    Parameters
+    ----------
+    image : (H, W) ndarray of uint8 or uint16
+    targets : sequence of Target
+        All targets of the image.
+    labels : (H, W) ndarray of int32
+        As `label_targets` gives them.
+    margin : int
+        Width of the neighbourhood in pixels.
+
+    Returns
+    -------
+    (n,) ndarray of float64
+        Mean of the target minus mean of its background, DN; negative for a target that is darker,
+        NaN where there is no background.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.full((24, 24), 20, np.uint8)
+    >>> image[10:14, 10:13] = 5
+    >>> mask = image < 10
+    >>> measure_contrasts(image, find_targets(mask), label_targets(mask)[1]).tolist()
+    [-15.0]
+    """
+    contrasts = np.full(len(targets), np.nan)
+    for target in targets:
+        window = box_window(target.box, margin)
+        patch, own = image[window], labels[window]
+        background = patch[own == 0]
+        if background.size:
+            contrasts[target.index] = patch[own == target.index + 1].mean() - background.mean()
+    return contrasts
+
+
 def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
     """Measure how far the mask of each target lies from the target that the image shows.
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from small_sets import SmallSet
 
 from synth.check import FAULTS, Report, check_dataset
@@ -160,3 +161,120 @@ def test_a_habit_of_the_masks_is_told(
     assert len(found) == len(words)
     for line, wanted in zip(found, words, strict=True):
         assert wanted in line
+
+
+def test_mixed_depths_are_one_warning_that_names_both_groups_by_split(
+    make_set: Callable[..., SmallSet],
+) -> None:
+    made = make_set(train=5, test=3, dtype=np.uint16)
+    assert "mixed depths" not in check(made).faults
+    for id_ in made.test:
+        frame = cv2.imread(str(made.image(id_)), -1)
+        put(made.image(id_), (frame // 100).astype(np.uint16))
+    report = check(made)
+    assert report.sound
+    (words,) = report.faults["mixed depths"]
+    shallow, deep = words.split("; ")
+    assert shallow.startswith("3, ")
+    assert "in test: 006.png, 007.png" in shallow
+    assert deep.startswith("5, ")
+    assert "in train: 001.png, 002.png" in deep
+    assert report.ids["mixed depths"] == made.test
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mixed_types_are_counted_whatever_the_split(
+    make_set: Callable[..., SmallSet], seed: int
+) -> None:
+    made = make_set(train=6, test=4, seed=seed)
+    rng = np.random.default_rng(seed)
+    wide = sorted(rng.permutation(made.train + made.test)[: int(rng.integers(1, 5))].tolist())
+    for id_ in wide:
+        frame = cv2.imread(str(made.image(id_)), -1)
+        put(made.image(id_), frame.astype(np.uint16) * 64)
+    report = check(made)
+    (words,) = report.faults["mixed depths"]
+    assert words.startswith(f"{len(wide)} of 16 bits, ")
+    assert f"; {10 - len(wide)} of 8 bits, " in words
+    assert sorted(report.ids["mixed depths"]) == wide
+
+
+@pytest.mark.parametrize(
+    ("palette", "words"),
+    [
+        (cv2.COLORMAP_JET, "jet: luma does not rise with temperature"),
+        (cv2.COLORMAP_INFERNO, "inferno: luma rises with temperature"),
+        (cv2.COLORMAP_COOL, "cool: luma falls as temperature rises"),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_pseudocolour_is_told_in_place_of_colour(
+    small_set: SmallSet, palette: int, words: str, suffix: str
+) -> None:
+    rows, cols = np.mgrid[:48, :64]
+    frame = (3 * rows + cols + 20 * np.sin(cols / 7)).clip(0, 255).astype(np.uint8)
+    small_set.image("001").unlink()
+    path = small_set.image("001").with_suffix(suffix)
+    put(path, cv2.applyColorMap(frame, palette))
+    report = check(small_set)
+    assert report.faults["pseudocolour image"] == [f"{path.name}, {words}"]
+    assert "colour image" not in report.faults
+
+
+@pytest.mark.parametrize("train", [4, 8])
+def test_black_hot_frames_are_told_with_their_share(
+    make_set: Callable[..., SmallSet], train: int
+) -> None:
+    made = make_set(train=train)
+    assert "black-hot frames" not in check(made).faults
+    for id_ in made.train:
+        put(made.image(id_), 255 - cv2.imread(str(made.image(id_)), -1))
+    found = check(made).faults.get("black-hot frames", [])
+    # Eight targets are too few to say so, sixteen are enough.
+    count = check(made).targets["train"]
+    expected = [f"100% of {count} training targets are darker than their surroundings"]
+    assert found == (expected if count >= 10 else [])
+
+
+@pytest.mark.parametrize("tag", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+def test_a_turned_image_is_told_with_its_tag(small_set: SmallSet, suffix: str, tag: int) -> None:
+    frame = cv2.imread(str(small_set.image("001")), -1)
+    stored = np.ascontiguousarray(frame.T if tag >= 5 else frame)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    small_set.image("001").unlink()
+    path = small_set.image("001").with_suffix(suffix)
+    Image.fromarray(stored).save(path, exif=exif)
+    cases = check(small_set).faults.get("turned by its EXIF tag", [])
+    assert cases == ([f"{path.name}, orientation {tag}"] if tag != 1 else [])
+
+
+@pytest.mark.slow
+def test_faults_of_look_in_a_set_of_300_files(make_set: Callable[..., SmallSet]) -> None:
+    made = make_set(train=200, test=100, dtype=np.uint16)
+    assert check(made).faults == {}
+    rng = np.random.default_rng(1)
+    ids = rng.permutation(made.train + made.test).tolist()
+    wide, shown, turned = ids[:40], ids[40:80], ids[80:120]
+    for id_ in wide:
+        frame = cv2.imread(str(made.image(id_)), -1)
+        put(made.image(id_), (frame // 100).astype(np.uint16))
+    rows, cols = np.mgrid[:48, :64]
+    for number, id_ in enumerate(shown):
+        frame = (2 * rows + cols * (1 + number / 20) + rng.normal(0, 2, rows.shape)).clip(0, 255)
+        put(made.image(id_), cv2.applyColorMap(frame.astype(np.uint8), cv2.COLORMAP_TURBO))
+    for number, id_ in enumerate(turned):
+        exif = Image.Exif()
+        exif[0x0112] = 2 + number % 3
+        frame = Image.open(made.image(id_))
+        frame.load()
+        frame.save(made.image(id_), exif=exif)
+    report = check(made)
+    assert set(report.ids["pseudocolour image"]) == set(shown)
+    assert set(report.ids["turned by its EXIF tag"]) == set(turned)
+    assert set(report.ids["mixed depths"]) == {*wide, *shown}
+    (words,) = report.faults["mixed depths"]
+    assert [part.split(",")[0] for part in words.split("; ")] == [
+        *("40 of 8 bits", "40 of 16 bits", "220 of 16 bits"),
+    ]
