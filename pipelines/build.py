@@ -53,7 +53,7 @@ from pipelines.store import (
     staging,
     write_file,
 )
-from synth.dataset import SPLITS, Dataset, open_dataset
+from synth.dataset import Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank
@@ -67,6 +67,7 @@ from synth.recipe import (
     plan_transfer,
 )
 from synth.shards import FOLDER as SHARDS
+from synth.split_names import SPLITS
 
 Progress = Callable[[str, int, int], None]
 

@@ -30,7 +30,8 @@ from pipelines.store import IMAGES, MASKS, sha256
 from pipelines.study_config import TEST_SEED
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.errors import DatasetError
-from synth.frames import find_frames, group_by_folder, read_bytes, read_frame
+from synth.folders import find_frames, group_by_folder
+from synth.frames import read_bytes, read_frame
 from synth.seeds import generator
 from synth.shards import FOLDER as SHARDS
 from synth.shards import is_sharded

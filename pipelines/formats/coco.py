@@ -28,9 +28,9 @@ from pipelines.formats.sample import (
     only_known,
     plain_id,
 )
-from pipelines.formats.split_names import split_of
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
+from synth.split_names import split_of
 from synth.targets import label_targets
 
 _CATEGORY = {"id": 1, "name": "target", "supercategory": "target"}

@@ -23,9 +23,9 @@ from pipelines.formats.sample import (
     only_known,
     plain_id,
 )
-from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
 from synth.frames import read_bytes
+from synth.split_names import FOLDERS
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

@@ -29,10 +29,10 @@ from pipelines.formats.sample import (
     loaded,
     plain_id,
 )
-from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import Mask, decode_image, frame_shape, read_bytes
+from synth.split_names import FOLDERS
 from synth.targets import label_targets
 
 # 255 is the border that nobody is judged on.

@@ -25,10 +25,10 @@ from pipelines.formats.sample import (
     loaded,
     plain_id,
 )
-from pipelines.formats.split_names import split_of
 from pipelines.names import parts_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES
+from synth.split_names import split_of
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

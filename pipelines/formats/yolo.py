@@ -26,9 +26,9 @@ from pipelines.formats.sample import (
     images_in,
     loaded,
 )
-from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
+from synth.split_names import FOLDERS
 from synth.targets import label_targets
 
 # Of an image of 10,000 pixels a side, to a ten-thousandth of a pixel.
