@@ -250,7 +250,9 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         assert config.data is not None
         # Workers on other machines have other working directories.
         data = config.data.absolute() if pool.backend == "dask" else config.data
-        source = dataset_source(open_dataset(data))
+        opened = open_dataset(data)
+        opened.filled("train")
+        source = dataset_source(opened)
     surveys = survey(source, pool)
     forbidden = _forbidden(surveys)
     bank = None

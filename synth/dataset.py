@@ -39,6 +39,8 @@ class Dataset:
         Whether lists or folders give the splits; else every image is in ``train``.
     images, masks : mapping of str to ImageFile
         Every image file of the set and its mask, by id; those in no split included.
+    lists : mapping of str to Path
+        The list of each split that has one.
     """
 
     root: Path
@@ -47,6 +49,7 @@ class Dataset:
     listed: bool
     images: Mapping[str, ImageFile] = field(repr=False)
     masks: Mapping[str, ImageFile] = field(repr=False)
+    lists: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Ids of one split, or of all for ``"all"``.
@@ -62,6 +65,15 @@ class Dataset:
             known = ", ".join(self.splits)
             raise DatasetError(self.root, f"has no split {split!r}; it has {known}")
         return self.splits[split]
+
+    def filled(self, split: str) -> tuple[str, ...]:
+        """Ids of one split, see `ids`; `DatasetError` that names its list if there are none."""
+        ids = self.ids(split)
+        if not ids and split in self.lists:
+            raise DatasetError(self.lists[split], f"is empty, so {split} has no image; list some")
+        if not ids:
+            raise DatasetError(self.root, f"has no image in its split {split!r}; add some")
+        return ids
 
     def image_file(self, id_: str) -> ImageFile:
         """File of an image; `DatasetError` for an id that has none."""
@@ -230,6 +242,7 @@ def dataset_of(root: Path, layout: Layout) -> Dataset:
         layout.listed,
         {id_: ImageFile(path) for id_, path in layout.images.items()},
         mask_files(layout.masks),
+        layout.lists,
     )
 
 

@@ -111,7 +111,9 @@ def _leads_up(entry: os.DirEntry[str], note: Note) -> bool:
         return False
     link = Path(entry.path)
     target = link.resolve()
-    if not link.parent.resolve().is_relative_to(target):
+    # The way here may lead through links itself.
+    above = (link.parent.absolute(), *link.parent.absolute().parents)
+    if not any(folder.resolve().is_relative_to(target) for folder in above):
         return False
     note(link, f"is a link to {target}, which it is in itself; it is not followed", False)
     return True

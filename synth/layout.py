@@ -42,6 +42,9 @@ _SHOWN = 6
 _Key = tuple[str | None, tuple[str, ...], str]
 """Split, folders below the one of images or masks, and name: what a pair has in common."""
 
+_Twins = tuple[_Key, Path, Path]
+"""Two files that would have one id, and the key of the first one's image."""
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -85,6 +88,8 @@ class Layout:
         Ids by split; each has an image and a mask.
     listed : bool
         Whether folders or lists give the splits; else every image is in ``train``.
+    lists : mapping of str to Path
+        The list of each split that has one.
     """
 
     places: tuple[Place, ...]
@@ -92,6 +97,7 @@ class Layout:
     masks: Mapping[str, Path]
     splits: Mapping[str, tuple[str, ...]]
     listed: bool
+    lists: Mapping[str, Path]
 
 
 def file_id(path: Path, base: Path) -> str:
@@ -280,7 +286,11 @@ def _places_of_splits(folders: Sequence[Path], trees: Trees) -> tuple[Place, ...
                 "or move it out",
             )
         places.append(Place(split, images, masks))
-    return tuple(places)
+    return _in_order(places)
+
+
+def _in_order(places: Iterable[Place]) -> tuple[Place, ...]:
+    return tuple(sorted(places, key=lambda place: SPLITS.index(place.split or "train")))
 
 
 def _require_one_name(folders: Sequence[Path]) -> None:
@@ -316,7 +326,7 @@ def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...
             masks,
             f"has no folders of splits, as {images} has; put the masks into {', '.join(of_images)}",
         )
-    return tuple(Place(split, of_images[split], of_masks.get(split)) for split in of_images)
+    return _in_order(Place(split, of_images[split], of_masks.get(split)) for split in of_images)
 
 
 def _split_folders(folder: Path, trees: Trees) -> dict[str, Path]:
@@ -369,34 +379,36 @@ def read_layout(
         lists = _found_lists(root, note)
     images: dict[_Key, Path] = {}
     masks: dict[_Key, Path] = {}
+    twins: list[_Twins] = []
     for place in places:
-        images |= _files_of(place.split, trees[place.images], IMAGE_FOLDERS, note)
+        images |= _files_of(place.split, trees[place.images], IMAGE_FOLDERS, twins, note)
         if place.masks == place.images:
             masks |= _take_masks(images)
         elif place.masks is not None:
-            masks |= _files_of(place.split, trees[place.masks], MASK_FOLDERS, note)
-    unlisted = bool(lists) and all(place.split is None for place in places)
-    pairs, renamed = _match(images, masks, unlisted, note)
-    ids = _name(images, note)
+            masks |= _files_of(place.split, trees[place.masks], MASK_FOLDERS, twins, note)
+    by_folder = any(place.split is not None for place in places)
+    pairs, renamed = _match(images, masks, bool(lists) and not by_folder, twins, note)
+    ids = _name(images, twins)
+    for twin in twins:
+        _note_twins(twin, ids, note)
     files = {id_: images[key] for key, id_ in ids.items()}
     found = {id_: pairs[key] for key, id_ in ids.items() if key in pairs}
-    for key, id_ in ids.items():
-        if key in renamed:
-            error = DatasetError(
-                pairs[key], f"is not called as its image, {images[key].name}; rename it"
-            )
-            note(Problem("mask of another name", pairs[key].name, (id_,), error))
     names = _Names(root, ids, images, places)
-    if places and places[0].split is not None:
-        splits = _splits_of_folders(ids, images, places, lists, names, note)
+    if by_folder:
+        splits = _splits_of_folders(root, ids, places, lists, names, note)
     elif lists:
         splits = {split: _read_list(file, split, names, note) for split, file in lists.items()}
     else:
         note(Problem("no list of splits", root.name))
         splits = {"train": tuple(sorted(files, key=natural_key))}
     splits = _only_pairs(splits, files, found, lists, places, note)
-    listed = bool(lists) or any(place.split is not None for place in places)
-    return Layout(tuple(places), files, found, splits, listed)
+    used = {id_ for members in splits.values() for id_ in members}
+    for key in renamed:
+        words = f"is not called as its image, {images[key].name}; rename it"
+        error = DatasetError(pairs[key], words) if ids.get(key) in used else None
+        about = (ids.get(key, key[2]),)
+        note(Problem("mask of another name", _label(key, pairs[key]), about, error))
+    return Layout(tuple(places), files, found, splits, by_folder or bool(lists), lists)
 
 
 def _require_apart(places: Sequence[Place], trees: Trees) -> None:
@@ -414,7 +426,11 @@ def _require_apart(places: Sequence[Place], trees: Trees) -> None:
 
 
 def _files_of(
-    split: str | None, folders: Iterable[Folder], known: Collection[str], note: Note
+    split: str | None,
+    folders: Iterable[Folder],
+    known: Collection[str],
+    twins: list[_Twins],
+    note: Note,
 ) -> dict[_Key, Path]:
     """The pictures of a folder by what their pair has in common with them."""
     found: dict[_Key, Path] = {}
@@ -441,7 +457,7 @@ def _files_of(
             key = (split, parts, _composed(stem))
             other = found.setdefault(key, file)
             if other is not file:
-                _note_twice(other, file, "_".join((*parts, key[2])), note)
+                twins.append((key, other, file))
     return found
 
 
@@ -449,12 +465,19 @@ def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
-def _note_twice(first: Path, second: Path, id_: str, note: Note) -> None:
+def _label(key: _Key, path: Path) -> str:
+    """What a row calls a file: by its name where that tells it from all others."""
+    split, parts, _ = key
+    return path.name if split is None and not parts else str(path)
+
+
+def _note_twins(twins: _Twins, ids: Mapping[_Key, str], note: Note) -> None:
+    key, first, second = twins
     same = first.parent == second.parent
     other = first.name if same else str(first)
     error = DatasetError(second, f"shares its id with {other}; remove or rename one")
     words = f"{first.name} and {second.name}" if same else f"{first} and {second}"
-    note(Problem("id of two files", words, (id_,), error))
+    note(Problem("id of two files", words, (ids.get(key, key[2]),), error))
 
 
 def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[_Key, Path]:
@@ -476,14 +499,18 @@ def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[
 
 
 def _match(
-    images: dict[_Key, Path], masks: Mapping[_Key, Path], unlisted: bool, note: Note
-) -> tuple[dict[_Key, Path], set[_Key]]:
+    images: dict[_Key, Path],
+    masks: Mapping[_Key, Path],
+    unlisted: bool,
+    twins: list[_Twins],
+    note: Note,
+) -> tuple[dict[_Key, Path], list[_Key]]:
     """Masks by the keys of their images, and the keys of those that have another name.
 
     What is no image but a mask among them is taken out of `images`.
     """
     found = {key: path for key, path in masks.items() if key in images}
-    renamed: set[_Key] = set()
+    renamed: list[_Key] = []
     for key, path in masks.items():
         if key in found:
             continue
@@ -497,36 +524,37 @@ def _match(
             None,
         )
         if own is None:
-            note(Problem("mask without image", path.name, (stem,)))
+            note(Problem("mask without image", _label(key, path), (stem,)))
         elif own in found:
-            _note_twice(found[own], path, own[2], note)
+            twins.append((own, found[own], path))
         else:
             found[own] = path
             if own[2] != stem.removesuffix(MASK_SUFFIX):
-                renamed.add(own)
-    for path in _take_masks(images, found).values():
+                renamed.append(own)
+    for key, path in _take_masks(images, found).items():
         words = "is called as the mask of another image; move it to the masks"
         # What no list names does no harm.
         error = None if unlisted else DatasetError(path, words)
-        note(Problem("mask among the images", path.name, (_composed(path.stem),), error))
+        note(Problem("mask among the images", _label(key, path), (key[2],), error))
     return found, renamed
 
 
-def _name(images: Mapping[_Key, Path], note: Note) -> dict[_Key, str]:
-    """The id of each image."""
+def _name(images: Mapping[_Key, Path], twins: list[_Twins]) -> dict[_Key, str]:
+    """The id of each image; of images that would have one id, the first has it."""
     home: dict[tuple[tuple[str, ...], str], str | None] = {}
     told = all(home.setdefault(key[1:], key[0]) == key[0] for key in images)
     ids: dict[_Key, str] = {}
-    first: dict[str, Path] = {}
+    first: dict[str, _Key] = {}
     for key, path in images.items():
         split, parts, stem = key
         id_ = "_".join((*parts, stem))
         if not told:
             id_ = f"{split}_{id_}"
-        if first.setdefault(id_, path) is path:
+        other = first.setdefault(id_, key)
+        if other is key:
             ids[key] = id_
         else:
-            _note_twice(first[id_], path, id_, note)
+            twins.append((other, images[other], path))
     return ids
 
 
@@ -609,8 +637,8 @@ def _without_suffix(name: str) -> str:
 
 
 def _splits_of_folders(
+    root: Path,
     ids: Mapping[_Key, str],
-    images: Mapping[_Key, Path],
     places: Sequence[Place],
     lists: Mapping[str, Path],
     names: _Names,
@@ -622,25 +650,32 @@ def _splits_of_folders(
         if key[0] is not None:
             inside.setdefault(key[0], []).append(id_)
     splits = {split: tuple(sorted(members, key=natural_key)) for split, members in inside.items()}
-    home = {place.split: place.images for place in places}
-    for split, file in lists.items():
+    order: dict[str, tuple[str, ...]] = {}
+    for split, file in [item for found in _every_list(root, lists, note) for item in found.items()]:
         listed = _read_list(file, split, names, note)
-        covered = [split] + (["val"] if _is_trainval(file) else [])
-        members = {id_ for name in covered for id_ in splits.get(name, ())}
-        odd = min(members.symmetric_difference(listed), key=natural_key, default=None)
+        # `trainval` holds `val` already.
+        covered = (split, "val") if _is_trainval(file) else (split,)
+        members = [id_ for name in covered for id_ in splits.get(name, ())]
+        odd = min(set(members).symmetric_difference(listed), key=natural_key, default=None)
         if odd is None:
-            if len(covered) == 1:
-                splits[split] = listed
+            order.setdefault(split, tuple(id_ for id_ in listed if id_ in splits.get(split, ())))
             continue
         path = names.path(odd)
         words = f"names {odd!r:.80} for {split}, but the image is {path}"
         if odd in members:
-            words = f"does not name {path}, which is in the folder of {split}"
-        if split not in home:
-            words += f"; there is no folder of {split}"
+            words = f"does not name {path}, which is in a folder of {split}"
         error = DatasetError(file, f"{words}; correct the list, or remove it")
         note(Problem("list against its folders", f"{file} {words}", (), error))
-    return splits
+    return splits | order
+
+
+def _every_list(root: Path, lists: Mapping[str, Path], note: Note) -> Iterator[Mapping[str, Path]]:
+    """The lists that are given or found first, and all others in the set."""
+    yield lists
+    try:
+        yield from (found for found in _all_lists(root) if lists and found != lists)
+    except DatasetError as error:
+        note(Problem("unreadable list", str(error), error=error))
 
 
 def _only_pairs(
@@ -671,7 +706,9 @@ def _only_pairs(
                 if split in bare:
                     words = "has no folder of masks beside it; add one, or move it out of the set"
                     error = DatasetError(bare[split], words)
-                note(Problem("image without mask", images[id_].name, (id_,), error))
+                flat = len({path.parent for path in images.values()}) == 1
+                words = images[id_].name if flat else str(images[id_])
+                note(Problem("image without mask", words, (id_,), error))
             else:
                 ids.append(id_)
         if split in splits or split != "val":
@@ -688,6 +725,11 @@ def find_lists(root: Path) -> dict[str, Path]:
         ``img_idx`` has several lists of one split, and none of the folder's name, or a folder has
         two of one split.
     """
+    return next(_all_lists(root), {})
+
+
+def _all_lists(root: Path) -> Iterator[dict[str, Path]]:
+    """The lists of each layout that has any, those that count first."""
     folders = child_folders(root, _pass_over)
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
     # Half and half is what every published table uses, so it goes before other ratios.
@@ -695,10 +737,11 @@ def find_lists(root: Path) -> dict[str, Path]:
     for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
         lists = _lists_in(folder)
         if lists:
-            return lists
-    if (root / "img_idx").is_dir():
-        return _named_lists(root / "img_idx", root.resolve().name)
-    return {}
+            yield lists
+    if (root / "img_idx").is_dir() and (
+        lists := _named_lists(root / "img_idx", root.resolve().name)
+    ):
+        yield lists
 
 
 def _found_lists(root: Path, note: Note) -> dict[str, Path]:
