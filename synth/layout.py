@@ -199,7 +199,7 @@ def refuse(root: Path) -> DatasetError:
         named = [child for child in children if child.name.lower() in names]
         if not named:
             return DatasetError(
-                root, f"has no folder of {wanted}; it is looked for as {', '.join(names)}"
+                root, f"has no folder of {wanted}; give it one of the names {', '.join(names)}"
             )
         if not any(map(_holds_picture, named)):
             return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)})")
@@ -847,9 +847,7 @@ def _decode_list(file: Path) -> str:
 def _looks_like(data: bytes) -> str:
     """Whether bytes that are no UTF-8 are Chinese or Western text."""
     try:
-        text = data.decode("gbk")
+        data.decode("gb2312")
     except UnicodeDecodeError:
         return "Latin-1"
-    wide = [char for char in text if not char.isascii()]
-    chinese = sum("\u4e00" <= char <= "\u9fff" for char in wide)
-    return "GBK" if 2 * chinese >= len(wide) else "Latin-1"
+    return "GBK"
