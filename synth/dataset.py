@@ -221,7 +221,7 @@ def open_dataset(
     else:
         for folder in folders:
             if not trees[folder]:
-                raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)})")
+                raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
     return dataset_of(root, read_layout(root, places, trees, _raise, lists))
 

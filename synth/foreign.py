@@ -79,7 +79,7 @@ def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
             kept[suffix] += 1
             yield folder / name
     for child in child_folders(folder, lambda *_: None):
-        if child.name in ("JPEGImages", "SegmentationClass"):
+        if child.name == "JPEGImages":
             yield child
         elif deepest:
             yield from _candidates(child, deepest - 1)

@@ -29,7 +29,7 @@ from synth.errors import DatasetError
 from synth.folders import Folder, child_folders, folder_key, walk_folders
 from synth.foreign import describe_foreign
 from synth.frames import SUFFIXES, natural_key
-from synth.split_names import SPLITS, split_named
+from synth.split_names import SPLITS, split_named, split_told
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
@@ -173,18 +173,31 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     images, masks = (trees.with_pictures(children, names) for names in _KNOWN.values())
     splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
     if not images and not masks:
-        return _places_of_splits(splits, trees)
-    if splits:
-        raise undecided(root, [*images, *masks, *splits])
-    image_folder, mask_folder = _only(root, images, "images"), _only(root, masks, "masks")
-    if image_folder is None or mask_folder is None:
-        return ()
-    return divide_by_split(image_folder, mask_folder, trees)
+        places = _places_of_splits(splits, trees)
+        found = splits
+    else:
+        if splits:
+            raise undecided(root, [*images, *masks, *splits])
+        image_folder, mask_folder = _only(root, images, "images"), _only(root, masks, "masks")
+        if image_folder is None or mask_folder is None:
+            return ()
+        places = divide_by_split(image_folder, mask_folder, trees)
+        found = [image_folder, mask_folder]
+    if places:
+        known = (*IMAGE_FOLDERS, *MASK_FOLDERS)
+        others = [c for c in children if c not in splits and c.name.lower() not in known]
+        if others := list(filter(_is_set, others)):
+            raise undecided(root, [*found, *others])
+    return places
 
 
 def refuse(root: Path) -> DatasetError:
     """What is wrong with a folder in which `find_places` found nothing, and what to do."""
     inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
+    if len(inside) > 1:
+        around = {folder.parent for folder in inside if split_named(folder.name)}
+        if len(around) == 1 and root not in around and len({f.parent for f in inside}) == 1:
+            inside = list(around)
     if len(inside) > 1:
         return undecided(root, inside)
     if inside:
@@ -202,7 +215,7 @@ def refuse(root: Path) -> DatasetError:
                 root, f"has no folder of {wanted}; give it one of the names {', '.join(names)}"
             )
         if not any(map(_holds_picture, named)):
-            return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)})")
+            return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)}); add them")
     return DatasetError(root, "has no folder of images with one of masks beside it; add them")
 
 
@@ -399,6 +412,7 @@ def read_layout(
     elif lists:
         splits = {split: _read_list(file, split, names, note) for split, file in lists.items()}
     else:
+        _require_no_split_told(images)
         note(Problem("no list of splits", root.name))
         splits = {"train": tuple(sorted(files, key=natural_key))}
     splits = _only_pairs(splits, files, found, lists, places, note)
@@ -409,6 +423,19 @@ def read_layout(
         about = (ids.get(key, key[2]),)
         note(Problem("mask of another name", _label(key, pairs[key]), about, error))
     return Layout(tuple(places), files, found, splits, by_folder or bool(lists), lists)
+
+
+def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
+    """Without lists all is training, so no folder may be called as what is held out."""
+    for _, parts, _ in images:
+        for name in parts:
+            if split_told(name) in ("val", "test"):
+                path = next(path for key, path in images.items() if key[1] == parts)
+                raise DatasetError(
+                    path.parent,
+                    f"is called {name}, as a split, but is in no split; call the folders of splits "
+                    "train, val and test, or write lists beside images and masks",
+                )
 
 
 def _require_apart(places: Sequence[Place], trees: Trees) -> None:
@@ -700,9 +727,8 @@ def _only_pairs(
                 error = DatasetError(lists.get(other, images[id_]), words)
                 note(Problem("id in two splits", f"{id_} ({split}, {other})", (id_,), error))
             elif id_ not in masks:
-                error = DatasetError(
-                    images[id_], "has no mask; add one, or take its id off the list"
-                )
+                rid = "take its id off the list" if split in lists else "move it out of the set"
+                error = DatasetError(images[id_], f"has no mask; add one, or {rid}")
                 if split in bare:
                     words = "has no folder of masks beside it; add one, or move it out of the set"
                     error = DatasetError(bare[split], words)

@@ -102,7 +102,7 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     here = root
     for _ in range(_DEEPEST):
         children = [child for child in child_folders(here, trees.note_link) if trees[child]]
-        if len(children) != 1 or _own(here, trees):
+        if len(children) != 1 or _own(here, trees) or _is_known(children[0]):
             break
         # An archive's own folder around all.
         here = children[0]
@@ -131,6 +131,10 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
 
 def _chosen(here: Path, folders: list[Path], names: tuple[str, ...]) -> list[Path]:
     return [folder for folder in folders if folder.name.lower() in names]
+
+
+def _is_known(folder: Path) -> bool:
+    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
 
 
 def _own(folder: Path, trees: Trees) -> bool:

@@ -31,12 +31,13 @@ def split_told(name: str) -> str | None:
 
     Examples
     --------
-    >>> [split_told(name) for name in ("instances_val2017", "img_test", "latest")]
+    >>> [split_told(name) for name in ("instances_val2017", "TestImages", "latest")]
     ['val', 'test', None]
     """
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
     for split, names in FOLDERS.items():
         pattern = f"(^|[^a-z])({'|'.join(names)})([^a-z]|$)"
-        if re.search(pattern, name.lower()):
+        if re.search(pattern, words):
             return split
     return None
 

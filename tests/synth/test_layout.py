@@ -216,6 +216,16 @@ AMBIGUOUS = {
         *(f"train/{s}/1.png" for s in ("images", "masks")),
         *(f"test/rec1/{s}/1.png" for s in ("images", "masks")),
     ],
+    "a pair beside a pair": [f"{c}/{s}/1.png" for c in (".", "cam1") for s in ("images", "masks")],
+    "another pair beside splits": [
+        f"{c}/{s}/1.png" for c in ("train", "dev") for s in ("images", "masks")
+    ],
+    "splits of other names": [
+        f"{s}/{n}/1.png" for s in ("images", "masks") for n in ("train2017", "val2017")
+    ],
+    "splits below another folder": [
+        f"data/{n}/{s}/1.png" for s in ("images", "masks") for n in ("train", "TestSet")
+    ],
     "images of one, masks of the other": ["train/images/1.png", "test/masks/1.png"],
 }
 
