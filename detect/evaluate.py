@@ -211,7 +211,6 @@ def require_ids(dataset: Dataset, split: str) -> tuple[str, ...]:
     ids = dataset.ids(split)
     if not ids:
         filled = [name for name, members in dataset.splits.items() if members]
-        raise DetectError(
-            f"{dataset.root}: its split {split!r} is empty; choose --split {' or '.join(filled)}"
-        )
+        other = f"--split {' or '.join(filled)}" if filled else "another set"
+        raise DetectError(f"{dataset.root}: its split {split!r} is empty; choose {other}")
     return ids

@@ -27,6 +27,7 @@ from detect.matching import (
     false_alarm_pixels,
     find_components,
     find_contacts,
+    hierarchical_iou,
     scan_components,
 )
 from synth.frames import Mask
@@ -102,11 +103,12 @@ class Tally:
             ``iou``: intersection over union of all pixels. ``niou``: mean of the images' IoU;
             images with no target pixel in label and prediction have none. ``pd``: matched over
             all targets. ``fa``: pixels of unmatched components over all pixels. ``hiou``:
-            [TP / (TP + FP + FN)] · [mean IoU of the pairs] over components (Pang et al., NeurIPS
-            2025). ``precision``, ``recall``, ``f1``: of pixels. ``target_precision``,
-            ``target_recall``, ``target_f1``: the same of targets, where a true positive is a
-            target with the component that answers it; the recall is Pd by another name. ``auc``:
-            area under the ROC curve of pixels; None for masks.
+            [TP / (TP + FP + FN)] · [mean IoU of the pairs] over the components of all images
+            (Pang et al., NeurIPS 2025; the pairs are those of
+            `detect.matching.hierarchical_iou`). ``precision``, ``recall``, ``f1``: of pixels.
+            ``target_precision``, ``target_recall``, ``target_f1``: the same of targets, where a
+            true positive is a target with the component that answers it; the recall is Pd by
+            another name. ``auc``: area under the ROC curve of pixels; None for masks.
         """
         union = self.found + self.truth - self.both
         objects = self.targets + self.components - self.pairs
@@ -267,7 +269,7 @@ def _compare(mask: Mask, targets: Components, protocol: Protocol) -> Tally:
     both, positive, label = sum(contacts.shared.values()), found.pixel_count, targets.pixel_count
     union = positive + label - both
     matched = [component for _, component in contacts.match(protocol)]
-    pair_iou = contacts.hierarchical_iou()
+    pair_iou = hierarchical_iou(targets, found, contacts)
     return Tally(
         images=1,
         pixels=mask.size,

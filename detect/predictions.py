@@ -11,9 +11,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.errors import PredictionError
-from synth.frames import SUFFIXES, Mask, read_frame
+from synth.errors import MaskError
+from synth.frames import SUFFIXES, Mask, read_bytes, read_frame
+from synth.masks import (
+    Label,
+    Look,
+    MaskConvention,
+    convention_of,
+    look_at_mask,
+    look_at_values,
+)
 
 ARRAY_SUFFIX = ".npy"
+# Files of more values than this are probabilities, of fewer labels.
+_MOST_LABELS = 16
+
 PREDICTION_SUFFIX = "_Pred"
 """What DNA-Net and its family append to the id of an image, in a folder shared with the labels."""
 
@@ -27,13 +39,13 @@ class Predictions:
     folder : Path
     files : mapping of str to Path
         By the id of the image that they predict.
-    masks : bool
-        Whether they are masks; else probabilities.
+    convention : MaskConvention or None
+        What the values of masks mean; None where they are probabilities.
     """
 
     folder: Path
     files: Mapping[str, Path] = field(repr=False)
-    masks: bool
+    convention: MaskConvention | None
 
     def read(self, id_: str, shape: tuple[int, ...]) -> Mask | NDArray[np.floating]:
         """Read the prediction for an image.
@@ -54,41 +66,44 @@ class Predictions:
         PredictionError
             It is not of that shape.
         """
-        values = _read_values(self.files[id_])
+        path = self.files[id_]
+        values = _read_values(path, self.convention)
         if values.shape != shape:
             raise PredictionError(
-                f"{self.files[id_]}: is {values.shape[0]}x{values.shape[1]} but its label is "
+                f"{path}: is {values.shape[0]}x{values.shape[1]} but its label is "
                 f"{shape[0]}x{shape[1]}; predict at the image's own size"
             )
-        if self.masks:
-            return values > 0
+        if self.convention is not None:
+            return self.convention.mask_of(values, path)
         if np.issubdtype(values.dtype, np.floating):
             return cast(NDArray[np.floating], values)
         return values / float(np.iinfo(values.dtype).max)
 
     def require_probabilities(self) -> None:
         """Raise a `PredictionError` that names the folder where it holds masks."""
-        if self.masks:
+        if self.convention is not None:
             raise PredictionError(
                 f"{self.folder}: holds masks, which have no curve over thresholds; give "
                 "probabilities"
             )
 
 
-def open_predictions(folder: Path, ids: Sequence[str]) -> Predictions:
+def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = None) -> Predictions:
     """Find the predictions for some images, and what their values mean.
 
-    That is decided over all of them: masks where every file holds nothing but 0 and 1, or nothing
-    but 0 and the greatest value of its type (255 or 65535); else probabilities, from 0 to that
-    greatest value, or from 0 to 1 in floating point.
+    That is decided over all of them, by the rules of `synth.masks`: masks where all files hold one
+    value or colour beside 0; else probabilities, from 0 to the greatest value of the file's type,
+    or from 0 to 1 in floating point.
 
     Parameters
     ----------
     folder : Path
         Files named as the ids, with or without `PREDICTION_SUFFIX`: images in any format that
-        frames have, or numpy arrays (``.npy``) of (H, W), of bool, uint8, uint16 or floating point.
+        frames have, or numpy arrays (``.npy``) of (H, W), of bool, whole numbers or floating point.
     ids : sequence of str
         Which images.
+    label : int or "any", optional
+        What marks targets in masks, see `synth.masks.parse_label`.
 
     Returns
     -------
@@ -98,8 +113,8 @@ def open_predictions(folder: Path, ids: Sequence[str]) -> Predictions:
     ------
     PredictionError
         The folder is absent, a prediction is missing, there are two of it, or an array is none
-        that can be understood; or no image of 16 bits holds more than 255, so that it is not clear
-        what counts as 1.
+        that can be understood; the files hold several labels, and `label` is not given; or
+        probabilities of 16 bits hold nothing above 255, so that it is not clear what counts as 1.
     FrameError
         An image cannot be read.
     """
@@ -111,18 +126,39 @@ def open_predictions(folder: Path, ids: Sequence[str]) -> Predictions:
             f"{folder / missing[0]}.png: is missing; there must be a prediction for every "
             f"image{others}"
         )
-    masks, deep = True, 0
-    for id_ in ids:
-        values = _read_values(files[id_])
-        masks = masks and _is_mask(values)
-        if values.dtype == np.uint16:
-            deep = max(deep, int(values.max()))
-    if 1 < deep <= 255:
+    looks = [_look(files[id_]) for id_ in ids]
+    whole = [look for look in looks if look is not None]
+    try:
+        convention = convention_of(folder, whole, label)
+    except MaskError as error:
+        values = set().union(*(look.counts for look in whole))
+        if label is not None or len(values) <= _MOST_LABELS or max(values) > 65535:
+            raise PredictionError(
+                f"{error}; `detect score --predicted VALUE` says which marks targets (any: all); "
+                "save probabilities as floating point (.npy)"
+            ) from None
+        convention = None
+    if label is None and (len(whole) < len(looks) or (convention and convention.kind == "half")):
+        convention = None
+    deep = max((max(look.counts) for look in whole if look.depth > 255), default=0)
+    if convention is None and 1 < deep <= 255:
         raise PredictionError(
             f"{folder}: its 16-bit images hold nothing above 255; save them as 8-bit ones, or "
             "stretch them to 65535"
         )
-    return Predictions(folder, files, masks)
+    return Predictions(folder, files, convention)
+
+
+def _look(path: Path) -> Look | None:
+    """See what a prediction holds; None for probabilities in floating point."""
+    if path.suffix.lower() != ARRAY_SUFFIX:
+        return look_at_mask(read_bytes(path), path)
+    values = _read_array(path)
+    if not np.issubdtype(values.dtype, np.floating):
+        return look_at_values(values, path)
+    if not ((values == 0) | (values == 1)).all():
+        return None
+    return look_at_values(values.astype(np.uint8), path)
 
 
 def _find_files(folder: Path, ids: set[str]) -> dict[str, Path]:
@@ -142,10 +178,17 @@ def _find_files(folder: Path, ids: set[str]) -> dict[str, Path]:
     return files
 
 
-def _read_values(path: Path) -> NDArray[Any]:
-    """Read uint8, uint16, or floating point from 0 to 1; bool becomes uint8."""
-    if path.suffix.lower() != ARRAY_SUFFIX:
-        return read_frame(path)
+def _read_values(path: Path, convention: MaskConvention | None) -> NDArray[Any]:
+    """Read codes for a convention, else uint8, uint16, or floating point from 0 to 1."""
+    if path.suffix.lower() == ARRAY_SUFFIX:
+        values = _read_array(path)
+        floating = np.issubdtype(values.dtype, np.floating)
+        return values.astype(np.uint8) if floating and convention is not None else values
+    return read_frame(path) if convention is None else convention.values(read_bytes(path), path)
+
+
+def _read_array(path: Path) -> NDArray[Any]:
+    """Read uint8, uint16, or floating point from 0 to 1; other whole numbers become these."""
     try:
         # Mapped first, which finds a header that promises more than the file holds.
         values = np.array(np.lib.format.open_memmap(path, mode="r"))
@@ -164,21 +207,15 @@ def _read_values(path: Path) -> NDArray[Any]:
     if values.dtype in (np.uint8, np.uint16):
         return values
     if not np.issubdtype(values.dtype, np.floating):
-        if values.dtype.kind not in "biu" or not ((values == 0) | (values == 1)).all():
+        if values.dtype.kind not in "biu" or values.min() < 0 or values.max() > 65535:
             raise PredictionError(
                 f"{path}: holds {values.dtype} values; save probabilities as floating point, "
                 "uint8 or uint16, masks as bool"
             )
-        return values.astype(np.uint8)
+        return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
     if not (values.min() >= 0 and values.max() <= 1):
         raise PredictionError(
             f"{path}: holds {values.min():g} to {values.max():g}; probabilities lie between 0 and "
             "1 (apply the sigmoid first)"
         )
     return values
-
-
-def _is_mask(values: NDArray[Any]) -> bool:
-    greatest = values.max()
-    whole = 1 if np.issubdtype(values.dtype, np.floating) else np.iinfo(values.dtype).max
-    return greatest in (0, 1, whole) and bool(((values == 0) | (values == greatest)).all())

@@ -43,7 +43,7 @@ from detect.schedule import learning_rate
 from detect.seeds import Purpose, draw_generator
 from detect.teachers import Teachers, Teaching
 from detect.weightsfile import Weights, read_weights, write_weights
-from synth.dataset import Dataset
+from synth.dataset import Dataset, require_targets
 
 _OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,
@@ -135,6 +135,10 @@ def train(
     origins = read_origins(dataset)
     training_ids, validation_ids = hold_out(dataset, origins, recipe.validation, recipe.seed)
     training = read_labelled(dataset, training_ids)
+    marked = sum(len(centres) > 0 for centres in training.centres)
+    note = require_targets(dataset.root, marked, len(training))
+    for line in (*dataset.notes, *([note] if note else [])):
+        log(f"note: {line}")
     validation = read_labelled(dataset, validation_ids)
     stream = make_stream(recipe.sampler, training.ids, origins, recipe.batch, recipe.seed)
     steps = recipe.steps or (recipe.epochs or 1) * stream.pass_steps

@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.card import Contents, code_span, write_card
 from pipelines.cluster import processor, versions
+from pipelines.config import label_of
 from pipelines.errors import StoreError
 from pipelines.hosts import Host, HostImages, gather_hosts, load_host
 from pipelines.noise import gather_noise
@@ -53,7 +54,7 @@ from pipelines.store import (
     staging,
     write_file,
 )
-from synth.dataset import Dataset, open_dataset
+from synth.dataset import Dataset, open_dataset, require_targets
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank
@@ -151,6 +152,8 @@ class Plan:
         The README of the set.
     shards : ShardSize or None
         None for loose files.
+    notes : tuple of str
+        What the user should know of the source.
     """
 
     name: str
@@ -163,6 +166,7 @@ class Plan:
     card: bytes
     shards: ShardSize | None = None
     hosts: Mapping[str, Host] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def outputs(self) -> Iterator[tuple[str, str]]:
         """(id, split) of every output in the order of the manifest."""
@@ -244,16 +248,22 @@ def build(
 
 def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) -> Plan:
     """Decide what a build makes: survey the sources, sample the noise, plan the negatives."""
+    notes: list[str] = []
     if config.simulate is not None:
         source = simulated_source(config.simulate, config.seed)
     else:
         assert config.data is not None
         # Workers on other machines have other working directories.
         data = config.data.absolute() if pool.backend == "dask" else config.data
-        opened = open_dataset(data)
+        opened = open_dataset(data, label=label_of(config.label))
         opened.filled("train")
+        notes += opened.notes
         source = dataset_source(opened)
     surveys = survey(source, pool)
+    if config.data is not None:
+        marked = sum(bool(found.source.targets) for found in surveys["train"])
+        note = require_targets(config.data, marked, len(surveys["train"]))
+        notes += [note] if note else []
     forbidden = _forbidden(surveys)
     bank = None
     if config.noise is not None:
@@ -287,12 +297,13 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
     if shards is None:
         lists = {split: [pair.id for pair in pairs] for split, pairs in source.splits.items()}
         lists["train"] += negatives.ids()
-    configuration = config.model_dump(mode="json", exclude={"data", "name", "noise"})
+    left_out = {"data", "name", "noise"} | ({"label"} if config.label is None else set())
+    configuration = config.model_dump(mode="json", exclude=left_out)
     if config.noise is not None:
         configuration["noise"] = config.noise.model_dump(mode="json", exclude={"sources"})
     if shards is not None:
         configuration["shards"] = asdict(shards)
-    return _plan(
+    plan = _plan(
         "build",
         config.name,
         groups,
@@ -305,6 +316,7 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         shards,
         hosts,
     )
+    return replace(plan, notes=tuple(notes))
 
 
 def _pixel_bytes(source: Source, surveys: dict[str, list[Survey]]) -> dict[str, int]:
@@ -458,7 +470,8 @@ def _forbidden(surveys: dict[str, list[Survey]]) -> frozenset[bytes]:
 
 
 def _split(source: Source, split: str, dataset: Dataset) -> tuple[Pair, ...]:
-    dataset.ids(split)  # an unknown split is named there
+    if not dataset.ids(split):
+        raise DatasetError(dataset.root, f"its split {split!r} is empty; choose another --split")
     return source.splits[split]
 
 
@@ -697,7 +710,7 @@ _Made = tuple[dict[str, Any], OutputFile, OutputFile]
 
 def make_group(task: Task, group: Group) -> Iterator[_Made]:
     """Make the outputs of a group: the record of each, its image and its mask."""
-    # What is held out is only ever copied, a mask of odd values included.
+    # Held-out pairs are only copied; their masks are written as 0 and 255 where they are not.
     if group.split == "test":
         yield _copy(group, group.pair.files())
         return

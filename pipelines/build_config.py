@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.config import StrictModel
+from pipelines.config import LabelText, StrictModel
 from synth.blend import Blend
 from synth.distractors import KINDS, Kind
 from synth.noise.sampling import SamplingRule
@@ -226,6 +226,7 @@ class BuildConfig(StrictModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: Count = 0
     data: Path | None = None
+    label: LabelText = None
     simulate: SimulationSettings | None = None
     noise: NoiseSettings | None = NoiseSettings()
     negatives: NegativeSettings = NegativeSettings()

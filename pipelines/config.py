@@ -8,12 +8,20 @@ from __future__ import annotations
 import difflib
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from pipelines.errors import ConfigError
+from synth.masks import Label, describe_label, parse_label
 
 Model = TypeVar("Model", bound="StrictModel")
 
@@ -31,6 +39,24 @@ class StrictModel(BaseModel):
             if "bool" not in str(field.annotation):
                 raise ValueError(f"{str(value).lower()} is not a value that it can have")
         return value
+
+
+def _label_text(given: Any) -> str | None:
+    return None if given is None else describe_label(parse_label(given))
+
+
+def label_of(text: str | None) -> Label | None:
+    """The label that a configuration's `LabelText` names."""
+    return None if text is None else parse_label(text)
+
+
+def label_text(label: Label | None) -> str | None:
+    """A label as a configuration has it."""
+    return None if label is None else describe_label(label)
+
+
+LabelText = Annotated[str | None, BeforeValidator(_label_text)]
+"""The value that marks targets in masks with several labels, see `synth.masks.parse_label`."""
 
 
 def load_config(

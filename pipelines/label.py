@@ -21,7 +21,7 @@ from pipelines.repair import find_grey_pairs, load_grey
 from pipelines.sources import pixel_digest
 from pipelines.store import sha256
 from synth.dataset import Dataset, is_labelled, open_dataset
-from synth.frames import Frame, ImageFile, decode_image, encode_png, to_luma
+from synth.frames import Frame, ImageFile, decode_image, to_luma
 from synth.seeds import generator
 from synth.targets import find_targets
 
@@ -170,12 +170,12 @@ def label_frames(
         taken.add(id_)
         digests.append(digest)
         targets += len(find_targets(mask))
-        load = partial(load_grey, file, (encode_png(mask), Path(f"{name}.png")))
+        load = partial(load_grey, file, mask)
         found.append(Found(id_, "train", load, {PSEUDO: by}))
     if not found:
         raise ConfigError(
             f"none of {len(frames)} frames is left: the labelled set has {len(known)} of them, and "
-            f"of {len(doubtful)} the detector is not sure; lower --sure, or raise --doubt"
+            f"of {len(doubtful)} the detector is not sure; lower `sure`, or raise `doubt`"
         )
     lists["train"] = [*lists["train"], *(item.id for item in found)]
     configuration = {

@@ -19,6 +19,7 @@ from synth.dataset import is_labelled, open_dataset, require_same_size
 from synth.errors import DatasetError, NoiseError, QualityError
 from synth.folders import find_frames
 from synth.frames import Frame, ImageFile, Mask
+from synth.masks import MaskFile
 from synth.mscn import to_own_range
 from synth.niqe import NiqeModel, fit_niqe, niqe, pristine_features
 from synth.noise.blocks import NoiseBlocks, find_noise_blocks
@@ -59,14 +60,14 @@ class FrameSet:
         What was given.
     split : str or None
         The split that they are; None where there are no splits.
-    images, masks : mapping of str to ImageFile
+    images, masks : mapping of str to ImageFile and to MaskFile
         Files by id; no masks for a plain folder.
     """
 
     root: Path
     split: str | None
     images: Mapping[str, ImageFile]
-    masks: Mapping[str, ImageFile]
+    masks: Mapping[str, MaskFile]
 
     @property
     def name(self) -> str:
@@ -351,7 +352,7 @@ def set_noise(frames: FrameSet, run: Run) -> NoiseBlocks:
 
 
 def _find_noise(
-    root: Path, files: Sequence[tuple[ImageFile, ImageFile | None]], run: Run
+    root: Path, files: Sequence[tuple[ImageFile, MaskFile | None]], run: Run
 ) -> NoiseBlocks:
     try:
         return find_noise_blocks(run(_read_with_mask, files))
@@ -363,7 +364,7 @@ def _evenly(items: Sequence[Item], most: int) -> list[Item]:
     return [items[at] for at in np.unique(np.linspace(0, len(items) - 1, most).astype(int))]
 
 
-def _read_with_mask(files: tuple[ImageFile, ImageFile | None]) -> tuple[Frame, Mask | None]:
+def _read_with_mask(files: tuple[ImageFile, MaskFile | None]) -> tuple[Frame, Mask | None]:
     image, mask = files
     frame = image.frame()
     if mask is None:

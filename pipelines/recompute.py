@@ -17,6 +17,7 @@ import numpy as np
 
 from pipelines.build import Group, Task, fingerprint, make_group, survey
 from pipelines.build_config import SimulationSettings
+from pipelines.config import label_of
 from pipelines.errors import StoreError
 from pipelines.hosts import Host, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
@@ -161,7 +162,7 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
             out, "was not made by synth build, transfer or rotate; nothing can be made again"
         )
     if data is not None:
-        return dataset_source(open_dataset(data))
+        return dataset_source(open_dataset(data, label=label_of(settings.get("label"))))
     if settings.get("simulate") is not None:
         simulation = SimulationSettings.model_validate(settings["simulate"])
         if simulation.train + simulation.test > len(read_manifest(out)):
@@ -208,7 +209,7 @@ def _read(path: Path) -> bytes:
 
 def _compare(dataset: Dataset, id_: str, image: OutputFile, mask: OutputFile) -> Difference | None:
     pixels, largest, size = _difference(dataset.image_file(id_), image)
-    mask_pixels, _, _ = _difference(dataset.mask_file(id_), mask)
+    mask_pixels, _, _ = _difference(dataset.mask_file(id_).file, mask)
     if not pixels and not mask_pixels:
         return None
     few = largest is not None and largest <= MOST_DN and pixels <= MOST_SHARE * size

@@ -13,7 +13,8 @@ from pipelines.formats.sample import Found, Loaded, loaded
 from pipelines.pool import Pool
 from synth.dataset import Dataset
 from synth.errors import DatasetError
-from synth.frames import ImageFile, decode_image, encode_png, to_luma
+from synth.frames import ImageFile, Mask, decode_image, encode_png, to_luma
+from synth.masks import MaskFile
 from synth.repair import Repair
 
 
@@ -65,8 +66,8 @@ def find_grey_pairs(dataset: Dataset, split: str, ids: Iterable[str]) -> Iterato
         yield Found(id_, split, partial(_load, *files))
 
 
-def load_grey(file: ImageFile, mask: tuple[bytes, Path]) -> Loaded:
-    """Load an image as a grey one, with the bytes and the path of its mask."""
+def load_grey(file: ImageFile, mask: Mask | MaskFile) -> Loaded:
+    """Load an image as a grey one, with its mask or the file of that."""
     where = file.path
     data = file.read()
     image = decode_image(data, where)
@@ -75,5 +76,5 @@ def load_grey(file: ImageFile, mask: tuple[bytes, Path]) -> Loaded:
     return loaded(data, where, mask)
 
 
-def _load(image_file: ImageFile, mask_file: ImageFile) -> Loaded:
-    return load_grey(image_file, (mask_file.read(), mask_file.path))
+def _load(image_file: ImageFile, mask_file: MaskFile) -> Loaded:
+    return load_grey(image_file, mask_file)

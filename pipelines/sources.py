@@ -21,11 +21,11 @@ from synth.frames import (
     Frame,
     ImageFile,
     Mask,
-    binarise,
     decode_frame,
     encode_png,
     frame_shape,
 )
+from synth.masks import MaskFile, is_standard
 from synth.noise.sampling import NoiseFrame
 from synth.recipe import LabelledSource
 from synth.scenes import SimulatedFrame, simulate_frame
@@ -82,7 +82,7 @@ class Pair(Protocol):
         """Look at the pair; the pixels of a held-out image are decoded too."""
 
     def files(self) -> PairFiles:
-        """Its files byte for byte, whatever the mask's values."""
+        """Its files as they are written: those of the source, the mask with values 0 and 255."""
 
     def load(self) -> LoadedPair:
         """Its image and mask as arrays, and its files."""
@@ -138,20 +138,20 @@ class FilePair:
 
     id: str
     image: ImageFile
-    mask: ImageFile
+    mask: MaskFile
     kept: _Kept = field(default_factory=_Kept, repr=False, compare=False)
 
     def survey(self, held_out: bool) -> Survey:
         """See `Pair`. Damage to the container is found here, before anything is built."""
-        files = self.files()
+        files = self._read()
         targets: tuple[Target, ...] = ()
         pixels = None
         if held_out:
             image = decode_frame(files.image, self.image.path)
             shape, pixels = (image.shape[0], image.shape[1]), pixel_digest(image)
-            require_same_size(self.mask.path, frame_shape(files.mask, self.mask.path), shape)
+            require_same_size(self.mask.path, self._mask(files).shape, shape)
         elif self.kept.full:
-            mask = binarise(decode_frame(files.mask, self.mask.path))
+            mask = self._mask(files)
             shape = frame_shape(files.image, self.image.path)
             require_same_size(self.mask.path, mask.shape, shape)
             targets = tuple(find_targets(mask))
@@ -165,23 +165,32 @@ class FilePair:
 
     def files(self) -> PairFiles:
         """See `Pair`."""
-        return PairFiles(
-            self.image.read(), self.image.path.suffix, self.mask.read(), self.mask.path.suffix
-        )
+        files = self._read()
+        return self._as_written(files, self._mask(files))
 
     def load(self) -> LoadedPair:
         """See `Pair`."""
         kept = self.kept.take(self.id)
-        return kept if kept is not None else self._decode(self.files())
+        return kept if kept is not None else self._decode(self._read())
+
+    def _read(self) -> PairFiles:
+        return PairFiles(
+            self.image.read(), self.image.path.suffix, self.mask.read(), self.mask.path.suffix
+        )
+
+    def _mask(self, files: PairFiles) -> Mask:
+        return self.mask.convention.read(files.mask, self.mask.path)
+
+    def _as_written(self, files: PairFiles, mask: Mask) -> PairFiles:
+        if is_standard(files.mask, mask):
+            return files
+        return replace(files, mask=encode_png(mask), mask_suffix=".png")
 
     def _decode(self, files: PairFiles) -> LoadedPair:
-        values = decode_frame(files.mask, self.mask.path)
         image = decode_frame(files.image, self.image.path)
-        mask = binarise(values)
+        mask = self._mask(files)
         require_same_size(self.mask.path, mask.shape, image.shape)
-        if not np.array_equal(values, mask.view(np.uint8) * np.uint8(255)):
-            files = replace(files, mask=encode_png(mask), mask_suffix=".png")
-        return LoadedPair(files, image, mask, tuple(find_targets(mask)))
+        return LoadedPair(self._as_written(files, mask), image, mask, tuple(find_targets(mask)))
 
 
 @dataclass(frozen=True, slots=True)

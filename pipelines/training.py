@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from detect.recipe import Augment, Compute, Loss, LossName, Optimiser, Recipe, Sampler, Schedule
-from pipelines.config import StrictModel
+from pipelines.config import LabelText, StrictModel
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -122,6 +122,7 @@ class TrainConfig(StrictModel):
     """One training run: where the data are, where the run goes, and a `detect.recipe.Recipe`."""
 
     data: Path | None = None
+    label: LabelText = None
     out: Path | None = None
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     network: str = "small"

@@ -6,26 +6,26 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.borders import SIDES, border_shares
-from synth.dataset import Dataset
-from synth.errors import FrameError
-from synth.frames import Frame, Mask, binarise, decode_frame, decode_image, to_luma
+from synth.dataset import FEW_TARGETS, Dataset
+from synth.errors import FrameError, MaskError
+from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.layout import Problem
 from synth.likeness import difference_hash, nearly_equal
+from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
 from synth.splits import scene_signature
 from synth.targets import find_targets, measure_offsets
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
 _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
-
-# A mask is on targets. One that covers more than this is turned inside out, or no mask.
-_FULL_SHARE = 0.5
 
 # A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
 # frame's lowest or highest value, and so many times as many as at the three values next to it.
@@ -58,7 +58,10 @@ FAULTS = (
     Fault("mask of another size", True, "cut image and mask to one size, or --fix leaves it out"),
     Fault("image without mask", True, "add one, or --fix leaves it out"),
     Fault("mask among the images", True, "move it to the masks; --fix leaves it out"),
-    Fault("full mask", True, f"covers more than {_FULL_SHARE:.0%}: turned inside out? look"),
+    Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
+    Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
+    Fault("no target in training", True, "wrong masks? look at some"),
+    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: turned inside out? look"),
     Fault("id of two files", True, "remove one; --fix takes the first"),
     Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
     Fault("listed id without image", True, "take it off the list, as --fix does"),
@@ -79,13 +82,16 @@ FAULTS = (
     Fault("folders of other names", False, "call them images and masks, as --fix does"),
     Fault("mask of another name", False, "name it as its image, as --fix does"),
     Fault("lossy mask", False, f"was saved as JPEG: look, {_RELABEL}"),
-    Fault("grey mask", False, f"above half, in {{0, 1}} masks 1, is target; {_RELABEL}"),
+    Fault("grey mask", False, f"above half is target; {_RELABEL}"),
+    Fault("faint label", False, f"not above half, so background: look, {_RELABEL}"),
+    Fault("mask of other values", False, f"nothing, if that is right; {_RELABEL}"),
+    Fault("few images with a target", False, "nothing, if the others have none"),
     Fault("mask without target", False, "nothing, if there is none"),
     Fault("target larger than small", False, f"more than {_LARGE_SHARE:.2%} of the image: look"),
     Fault(
         "masks beside their targets",
         False,
-        "train with augment.keep_offset, make negatives with --keep-offset",
+        "train with augment.keep_offset, make negatives with `synth rotate --keep-offset`",
     ),
     Fault("borders darkened by a filter", False, "train with augment.border"),
     Fault("colour image", False, "nothing: luma is taken, which --fix writes"),
@@ -196,6 +202,8 @@ def check_dataset(
             report.dtypes[found.dtype] = report.dtypes.get(found.dtype, 0) + 1
         for fault, words in found.faults:
             report.add(fault, words, (found.id,))
+    for fault, words in _few_targets(findings):
+        report.add(fault, words)
     _report_equal(findings, report)
     _report_nearly_equal(findings, report)
     for words in _describe_habit([offset for found in findings for offset in found.offsets]):
@@ -205,6 +213,16 @@ def check_dataset(
     for fault, members in report.ids.items():
         report.splits[fault] = dict(Counter(home[id_] for id_ in members if id_ in home))
     return report
+
+
+def _few_targets(findings: Iterable[PairFindings]) -> Iterator[tuple[str, str]]:
+    training = [found for found in findings if found.split == "train"]
+    marked = sum(found.targets > 0 for found in training)
+    words = f"{marked:,} of {len(training):,} training images"
+    if training and not marked:
+        yield "no target in training", words
+    elif marked < FEW_TARGETS * len(training):
+        yield "few images with a target", words
 
 
 def _look_at_unlisted(dataset: Dataset, id_: str) -> tuple[str, str]:
@@ -311,15 +329,19 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         colour = decode_image(image_file.read(), image_file.path)
         image = to_luma(colour)
         data = mask_file.read()
-        values = decode_frame(data, mask_file.path)
+        values = mask_file.convention.values(data, mask_file.path)
+        mask = mask_file.convention.mask_of(values, mask_file.path)
+    except MaskError as error:
+        return PairFindings(id_, split, (("mask that is not understood", str(error)),))
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
-    mask = binarise(values)
     if mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
-    faults += _mask_faults(values, mask, data.startswith(b"\xff\xd8"), mask_file.path.name)
+    jpeg = data.startswith(b"\xff\xd8")
+    faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
+    faults += _mask_faults(mask, mask_file.path.name)
     offsets: list[tuple[float, float]] = []
     if split == "train" and mask.shape == image.shape:
         offsets = [(row, col) for row, col in measure_offsets(image, mask).tolist()]
@@ -362,17 +384,34 @@ def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str,
             yield "clipped image", f"{name}, {count / image.size:.0%} at {value} DN"
 
 
-def _mask_faults(values: Frame, mask: Mask, jpeg: bool, name: str) -> Iterator[tuple[str, str]]:
-    levels = np.unique(values)
-    if not set(levels.tolist()) <= {0, np.iinfo(values.dtype).max}:
-        words = "0 and 1" if levels.max() == 1 else f"{len(levels)} values"
-        near = cv2.dilate(mask.view(np.uint8), np.ones((2 * _FADE + 1,) * 2, np.uint8))
-        ringing = bool(values[near == 0].any()) and len(levels) > 2 and mask.any()
-        yield "lossy mask" if jpeg or ringing else "grey mask", f"{name}, {words}"
+def _value_faults(
+    values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
+) -> Iterator[tuple[str, str]]:
+    """Say where a mask holds more than 0 and 255."""
+    if convention.plain or convention.kind == "any":
+        return
+    look = look_at_values(values, path)
+    levels = sorted(look.counts)
+    if set(levels) <= {0, 255}:
+        return
+    if convention.kind != "half":
+        held = ", ".join(describe_label(level) for level in levels[:4])
+        more = ", …" if len(levels) > 4 else ""
+        yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
+        return
+    near = cv2.dilate(mask.view(np.uint8), np.ones((2 * _FADE + 1,) * 2, np.uint8))
+    ringing = bool(values[near == 0].any()) and len(levels) > 2 and mask.any()
+    words = f"{path.name}, {len(levels)} values"
+    yield "lossy mask" if jpeg or ringing else "grey mask", words
+    if look.faint_blobs:
+        yield "faint label", f"{path.name}, {look.faint_blobs} spots"
+
+
+def _mask_faults(mask: Mask, name: str) -> Iterator[tuple[str, str]]:
     covered = np.count_nonzero(mask)
     if covered == 0:
         yield "mask without target", name
-    elif covered > _FULL_SHARE * mask.size:
+    elif covered > FULL_SHARE * mask.size:
         yield "full mask", f"{name}, {covered / mask.size:.0%}"
     else:
         area = max(target.area for target in find_targets(mask))

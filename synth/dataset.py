@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from synth.errors import DatasetError, SkippedWarning
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask
@@ -19,8 +21,14 @@ from synth.layout import (
     read_layout,
     refuse,
 )
-from synth.shards import is_sharded, manifest_files, read_index
+from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_convention
+from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
 from synth.split_names import SPLITS
+
+FEW_TARGETS = 0.2
+"""Share of training images with a target below which there is a warning."""
+
+File = TypeVar("File", ImageFile, MaskFile)
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,12 @@ class Dataset:
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
         Whether lists or folders give the splits; else every image is in ``train``.
-    images, masks : mapping of str to ImageFile
+    images, masks : mapping of str to ImageFile and to MaskFile
         Every image file of the set and its mask, by id; those in no split included.
     lists : mapping of str to Path
         The list of each split that has one.
+    convention : MaskConvention
+        What the values of its masks mean.
     """
 
     root: Path
@@ -48,7 +58,8 @@ class Dataset:
     splits: Mapping[str, tuple[str, ...]]
     listed: bool
     images: Mapping[str, ImageFile] = field(repr=False)
-    masks: Mapping[str, ImageFile] = field(repr=False)
+    masks: Mapping[str, MaskFile] = field(repr=False)
+    convention: MaskConvention = STANDARD
     lists: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
@@ -79,7 +90,7 @@ class Dataset:
         """File of an image; `DatasetError` for an id that has none."""
         return self._file(self.images, id_, "image")
 
-    def mask_file(self, id_: str) -> ImageFile:
+    def mask_file(self, id_: str) -> MaskFile:
         """File of a mask; `DatasetError` for an id that has none."""
         return self._file(self.masks, id_, "mask")
 
@@ -105,6 +116,17 @@ class Dataset:
         require_same_size(self.mask_path(id_), mask.shape, image.shape)
         return image, mask
 
+    @property
+    def notes(self) -> list[str]:
+        """What a user of its masks should know."""
+        faint = self.convention.faint
+        if not faint:
+            return []
+        return [
+            f"{self.root}: {faint:,} spots in grey masks do not reach half of "
+            f"{self.convention.target} and are background; `synth check` names their masks"
+        ]
+
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
         if is_sharded(self.root):
@@ -112,21 +134,21 @@ class Dataset:
         path = self.root / "manifest.jsonl"
         return [path] if path.is_file() else []
 
-    def _file(self, files: Mapping[str, ImageFile], id_: str, what: str) -> ImageFile:
+    def _file(self, files: Mapping[str, File], id_: str, what: str) -> File:
         try:
             return files[id_]
         except KeyError:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
 
-class _Members(Mapping[str, ImageFile]):
+class _Members(Mapping[str, File], Generic[File]):
     """The files of a set in shards by id; each is looked up when it is asked for."""
 
-    def __init__(self, ids: Collection[str], find: Callable[[str], ImageFile]) -> None:
+    def __init__(self, ids: Collection[str], find: Callable[[str], File]) -> None:
         self._ids = ids
-        self._find = find
+        self._find: Callable[[str], File] = find
 
-    def __getitem__(self, id_: str) -> ImageFile:
+    def __getitem__(self, id_: str) -> File:
         return self._find(id_)
 
     def __iter__(self) -> Iterator[str]:
@@ -148,6 +170,37 @@ def require_same_size(
         )
 
 
+def require_targets(root: Path | str, marked: int, total: int) -> str | None:
+    """Test that training images have targets.
+
+    Parameters
+    ----------
+    root : Path or str
+        The set, for messages.
+    marked, total : int
+        Number of training images with a target, and of all.
+
+    Returns
+    -------
+    str or None
+        A warning where fewer than `FEW_TARGETS` of them have one.
+
+    Raises
+    ------
+    DatasetError
+        There are training images, and none has a target.
+    """
+    if total and not marked:
+        raise DatasetError(
+            root,
+            f"none of its {total:,} training masks marks a target, so there is nothing to learn; "
+            "look at the masks",
+        )
+    if marked < FEW_TARGETS * total:
+        return f"{root}: only {marked:,} of {total:,} training images have a target"
+    return None
+
+
 def is_labelled(path: Path | str) -> bool:
     """Whether a folder is a labelled set, or has some in it; what it holds is not looked at."""
     root = Path(path)
@@ -161,8 +214,11 @@ def open_dataset(
     *,
     folders: tuple[Path, Path] | None = None,
     lists: Mapping[str, Path] | None = None,
+    label: Label | None = None,
 ) -> Dataset:
-    """Find the images, masks and splits of a labelled set; nothing is decoded.
+    """Find the images, masks and splits of a labelled set, and what its masks' values mean.
+
+    All masks are decoded for that, but for a set that this package has built.
 
     Parameters
     ----------
@@ -172,6 +228,8 @@ def open_dataset(
         Where its images and its masks are, in place of looking for them.
     lists : mapping of str to Path, optional
         The list of each split, in place of looking for them; empty for none.
+    label : int or "any", optional
+        What marks targets, see `synth.masks.parse_label`, where masks hold several labels.
 
     Returns
     -------
@@ -183,7 +241,7 @@ def open_dataset(
         The folder, its images or its masks are missing, or several folders could be meant; it is
         a set of another tool, which the error names; a list is no UTF-8 text, or names an image
         that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
-        files share one id.
+        files share one id; masks hold several labels, see `synth.masks.decide_convention`.
 
     Examples
     --------
@@ -211,8 +269,9 @@ def open_dataset(
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
         index = read_index(root)
-        found = _Members(index.rows, index.image), _Members(index.rows, index.mask)
-        return Dataset(root, root.resolve().name, index.splits, True, *found)
+        images: Mapping[str, ImageFile] = _Members(index.rows, index.image)
+        masks: Mapping[str, MaskFile] = _Members(index.rows, index.mask)
+        return Dataset(root, root.resolve().name, index.splits, True, images, masks)
     trees = Trees(_raise)
     if folders is None:
         places = find_places(root, trees)
@@ -223,7 +282,7 @@ def open_dataset(
             if not trees[folder]:
                 raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
-    return dataset_of(root, read_layout(root, places, trees, _raise, lists))
+    return dataset_of(root, read_layout(root, places, trees, _raise, lists), label)
 
 
 def _raise(problem: Problem) -> None:
@@ -233,19 +292,50 @@ def _raise(problem: Problem) -> None:
         warnings.warn(problem.words, SkippedWarning, stacklevel=2)
 
 
-def dataset_of(root: Path, layout: Layout) -> Dataset:
-    """The data set that a layout is."""
+def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None = None) -> Dataset:
+    """The data set that a layout is; see `with_convention` for the rest."""
+    images = {id_: ImageFile(path) for id_, path in layout.images.items()}
+    files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
+    masks, convention = with_convention(root, files, images, label, own)
     return Dataset(
         root,
         root.resolve().name,
         layout.splits,
         layout.listed,
-        {id_: ImageFile(path) for id_, path in layout.images.items()},
-        mask_files(layout.masks),
+        images,
+        masks,
+        convention,
         layout.lists,
     )
 
 
-def mask_files(masks: Mapping[str, Path]) -> dict[str, ImageFile]:
-    """The files of masks by id, from their paths."""
-    return {id_: ImageFile(path) for id_, path in masks.items()}
+def with_convention(
+    root: Path,
+    files: Mapping[str, ImageFile],
+    ids: Collection[str],
+    label: Label | None,
+    own: bool | None = None,
+) -> tuple[dict[str, MaskFile], MaskConvention]:
+    """Give every mask file of a set its convention, which those of `ids` decide.
+
+    What this package builds needs no second look, since each mask is tested when it is read; `own`
+    says whether it did, where that is not to be looked for.
+
+    Raises
+    ------
+    DatasetError
+        See `synth.masks.decide_convention`.
+    """
+    convention = STANDARD
+    if label is not None or not (_is_own(root) if own is None else own):
+        used = [file for id_, file in files.items() if id_ in ids]
+        convention = decide_convention(root, used, label)
+    return {id_: MaskFile(file, convention) for id_, file in files.items()}, convention
+
+
+def _is_own(root: Path) -> bool:
+    """Whether this package wrote a set, as its description says; other tools have the same name."""
+    try:
+        return "sirst-synth" in json.loads((root / DESCRIPTION).read_bytes())["versions"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return False

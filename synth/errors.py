@@ -34,6 +34,10 @@ class DatasetError(FrameError):
     """A data set's folders, lists or pairs do not fit together."""
 
 
+class MaskError(DatasetError):
+    """The values of masks do not say what is target."""
+
+
 class NoiseError(SynthError):
     """Noise cannot be sampled, read, or put on an image of another bit depth."""
 

@@ -69,10 +69,6 @@ class ImageFile:
         """Read it as a frame, see `read_frame`."""
         return decode_frame(self.read(), self.path)
 
-    def mask(self) -> Mask:
-        """Read it as a mask, see `decode_mask`."""
-        return decode_mask(self.read(), self.path)
-
 
 def read_frame(path: Path | str) -> Frame:
     """Read one frame.
@@ -154,56 +150,6 @@ def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
         return png_size(data)
     height, width = decode_image(data, path).shape[:2]
     return height, width
-
-
-def read_mask(path: Path | str) -> Mask:
-    """Read one mask; see `decode_mask`.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> import numpy as np
-    >>> with TemporaryDirectory() as folder:
-    ...     write_frame(f"{folder}/mask.png", np.array([[False, True]]))
-    ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
-    (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
-    """
-    return ImageFile(Path(path)).mask()
-
-
-def decode_mask(data: bytes, path: Path | str) -> Mask:
-    """Decode the bytes of a mask file.
-
-    A value counts as target when it is more than half of its type's span (above 127 of 255);
-    a mask that holds nothing but 0 and 1 is taken at 1.
-
-    Returns
-    -------
-    (H, W) ndarray of bool
-
-    Raises
-    ------
-    FrameError
-        As `read_frame`.
-    """
-    return binarise(decode_frame(data, path))
-
-
-def binarise(values: Frame) -> Mask:
-    """Turn the DN of a mask file into booleans; see `decode_mask`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> binarise(np.array([0, 127, 128, 255], np.uint8)).tolist()
-    [False, False, True, True]
-    >>> binarise(np.array([0, 1], np.uint8)).tolist()
-    [False, True]
-    """
-    half = int(np.iinfo(values.dtype).max) // 2
-    if values.size and int(values.max()) == 1:
-        return values == 1
-    return values > half
 
 
 def to_luma(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Frame:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synth.dataset import Dataset, dataset_of, open_dataset
-from synth.errors import DatasetError
+from synth.errors import DatasetError, MaskError
 from synth.folders import child_folders
 from synth.foreign import describe_foreign
 from synth.frames import SUFFIXES
@@ -28,6 +28,7 @@ from synth.layout import (
     stripped_mask_name,
     undecided,
 )
+from synth.masks import Label
 from synth.shards import is_sharded
 from synth.split_names import split_told
 
@@ -54,12 +55,14 @@ class LooseSet:
     places: tuple[Place, ...] = ()
 
 
-def open_loosely(path: Path | str) -> LooseSet:
+def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     """Find the images, masks and splits of a folder, whatever is wrong with them.
 
     Folders of other names are told apart by words such as ``mask`` and ``gt`` in their names, and
     so are images and masks that are in one folder. A set in shards has no folders, names and lists
-    to be at fault: its index is right, or an error. Nothing is decoded.
+    to be at fault: its index is right, or an error. Where masks hold
+    several labels and none is chosen, all of them count as target. `label` is that of
+    `open_dataset`.
 
     Raises
     ------
@@ -88,7 +91,16 @@ def open_loosely(path: Path | str) -> LooseSet:
         first = places[0]
         words = f"images in {first.images.name}, masks in {(first.masks or first.images).name}"
         problems.append(Problem("folders of other names", words))
-    return LooseSet(dataset_of(root, layout), tuple(problems), layout.places)
+    try:
+        dataset = dataset_of(root, layout, label, own=False)
+    except DatasetError as error:
+        if label is not None:
+            raise
+        # Masks that are turned inside out are found one by one.
+        if isinstance(error, MaskError):
+            problems.append(Problem("several labels", error.problem.partition(";")[0]))
+        dataset = dataset_of(root, layout, "any")
+    return LooseSet(dataset, tuple(problems), layout.places)
 
 
 def _refuse_foreign(root: Path, known: bool) -> None:

@@ -13,6 +13,7 @@ _BROKEN = (
     "unreadable file",
     "mask of another size",
     "mask among the images",
+    "mask that is not understood",
     "full mask",
     "image without mask",
 )

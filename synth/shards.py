@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile
+from synth.masks import MaskFile
 
 FOLDER = "shards"
 DESCRIPTION = "dataset.json"
@@ -115,9 +116,9 @@ class ShardIndex:
         """The file of an image; `KeyError` for an id that is not in the set."""
         return self._member(id_, 1, "")
 
-    def mask(self, id_: str) -> Member:
+    def mask(self, id_: str) -> MaskFile:
         """The file of a mask; `KeyError` for an id that is not in the set."""
-        return self._member(id_, 4, MASK_END)
+        return MaskFile(self._member(id_, 4, MASK_END))
 
     def _member(self, id_: str, column: int, end: str) -> Member:
         place = self.places[self.rows[id_]]

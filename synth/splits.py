@@ -270,7 +270,7 @@ def split_groups(
     if len(groups.members) < len(wanted) + 1:
         raise RecipeError(
             f"has {len(groups.members)} group(s) of images for {len(wanted) + 1} splits; group "
-            "them otherwise (--group, --pattern), or ask for fewer splits"
+            "them by another rule, or ask for fewer splits"
         )
     order = sorted(groups.members)
     generator(seed, "split").shuffle(order)

@@ -66,6 +66,20 @@ def synth() -> Callable[..., Outcome]:
 
 
 @pytest.fixture
+def detect() -> Callable[..., Outcome]:
+    """Run a command of `detect` in this process; a traceback fails the test."""
+    from pipelines.cli.detect import main as detect_main
+
+    def run(*arguments: object) -> Outcome:
+        result = CliRunner().invoke(detect_main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return Outcome(result.exit_code, result.stdout, result.stderr)
+
+    return run
+
+
+@pytest.fixture
 def tree() -> Callable[[Path], dict[str, bytes]]:
     """Read every file below a folder, by its relative path."""
 

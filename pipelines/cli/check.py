@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from pipelines.cli.console import emit_json, fail, json_option, progress_bar
+from pipelines.cli.console import emit_json, fail, json_option, label_options, progress_bar
 from pipelines.export import ExportResult
 from pipelines.pool import Pool
 from pipelines.repair import write_repaired
@@ -20,6 +20,7 @@ from synth.check import FAULTS, PairFindings, Report, check_dataset
 from synth.dataset import Dataset
 from synth.layout import Place
 from synth.looseset import open_loosely
+from synth.masks import Label
 from synth.repair import Repair, plan_repair
 
 _NARROW = 100
@@ -30,8 +31,11 @@ _NARROW = 100
 @click.option("--fix", is_flag=True, help="Write a repaired copy; DATASET is never changed.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the repaired copy.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+@label_options
 @json_option
-def check_command(dataset: Path, fix: bool, out: Path | None, jobs: int, as_json: bool) -> None:
+def check_command(
+    dataset: Path, fix: bool, out: Path | None, jobs: int, label: Label | None, as_json: bool
+) -> None:
     """Look for faults in the images, masks and lists of DATASET, whatever state it is in.
 
     Exit status 1 when there is an error; warnings alone are 0. With --fix a repaired copy is
@@ -46,9 +50,12 @@ def check_command(dataset: Path, fix: bool, out: Path | None, jobs: int, as_json
     """
     if fix != (out is not None):
         raise click.UsageError("--fix and --out go together.")
-    loose = open_loosely(dataset)
+    loose = open_loosely(dataset, label)
     if out is not None:
         require_usable(out)
+        several = [problem for problem in loose.problems if problem.fault == "several labels"]
+        if several:
+            fail(f"{dataset}: {several[0].words}; say which with --label VALUE, or --any-label")
     pool = Pool(jobs)
     report = _check(loose.dataset, pool, loose.problems)
     repair = result = None

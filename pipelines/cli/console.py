@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn, TextIO, TypeVar
@@ -86,7 +87,7 @@ class ToolGroup(click.Group):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(1) from None
         except MemoryError:
-            fail("out of memory; use fewer --jobs, or smaller inputs")
+            fail("out of memory; use fewer workers, or smaller inputs")
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}")
@@ -172,6 +173,43 @@ def stage_bar(desc: str) -> Iterator[Callable[[str, int, int], None]]:
             bar.update(done - bar.n)
 
         yield report
+
+
+class _LabelValue(click.ParamType):
+    """The value that marks targets, a number or a colour; comes as its code."""
+
+    name = "value"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        from synth.masks import parse_label  # loads OpenCV
+
+        try:
+            return parse_label(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def label_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add ``--label`` and ``--any-label``, which come as one `label`."""
+
+    @wraps(command)
+    def run(label: Any, any_label: bool, **given: Any) -> Any:
+        if any_label and label is not None:
+            raise click.UsageError("--label and --any-label exclude each other.")
+        return command(label="any" if any_label else label, **given)
+
+    named = click.option(
+        "--label",
+        type=_LabelValue(),
+        help="The value that marks targets in masks with several labels: 2, or '#ff0000'.",
+    )
+    every = click.option(
+        "--any-label", is_flag=True, help="Every value but 0 marks targets in the masks."
+    )
+    return named(every(run))
+
+
+LABEL_VALUE = _LabelValue()
 
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -19,7 +19,15 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from pipelines.cli.console import ToolGroup, emit_json, json_option, progress, stage_bar
+from pipelines.cli.console import (
+    LABEL_VALUE,
+    ToolGroup,
+    emit_json,
+    json_option,
+    label_options,
+    progress,
+    stage_bar,
+)
 from pipelines.cli.report import run_report
 from pipelines.cli.study import study
 
@@ -28,6 +36,7 @@ if TYPE_CHECKING:
     from detect.evaluate import Case, Verdict
     from detect.metrics import Tally
     from synth.dataset import Dataset
+    from synth.masks import Label
 
 # Torch and what needs it are imported inside the commands, so that help and usage errors are
 # quick.
@@ -231,6 +240,7 @@ main.add_command(run_report)
 @click.option("--seed", type=click.IntRange(0), help="Replaces `seed`.")
 @click.option("--device", help="auto, cpu, cuda, cuda:1, mps; replaces `compute.device`.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Replace any key.")
+@label_options
 @json_option
 def train(
     config: Path,
@@ -243,6 +253,7 @@ def train(
     seed: int | None,
     device: str | None,
     overrides: tuple[str, ...],
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Train a detector on the training split of a data set.
@@ -263,7 +274,7 @@ def train(
     Teachers must not know the images that the run holds out: train them on the same data with the
     same `seed` and `validation`.
     """
-    from pipelines.config import load_config
+    from pipelines.config import label_of, label_text, load_config
     from pipelines.training import TrainConfig
 
     if teaching is not None and not teachers:
@@ -273,7 +284,9 @@ def train(
 
     if device is not None:
         overrides = (*overrides, f"compute.device={device}")
-    settings = load_config(config, TrainConfig, overrides, data=data, out=out, seed=seed)
+    settings = load_config(
+        config, TrainConfig, overrides, data=data, label=label_text(label), out=out, seed=seed
+    )
     for name, value in (("data", settings.data), ("out", settings.out)):
         if value is None:
             raise click.UsageError(f"say where: give --{name}, or set `{name}` in {config}")
@@ -294,7 +307,7 @@ def train(
     try:
         outcome = run(
             settings.recipe(),
-            open_dataset(settings.data),
+            open_dataset(settings.data, label=label_of(settings.label)),
             settings.out,
             init,
             _steps,
@@ -333,6 +346,7 @@ def train(
 @_judging
 @_tta_option
 @_device_option
+@label_options
 @json_option
 def test(
     weights: Path,
@@ -340,6 +354,7 @@ def test(
     judging: _Judging,
     tta: Any,
     device: str,
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Judge trained weights on a split of a data set, at the images' own size.
@@ -355,7 +370,7 @@ def test(
     from detect.predict import load_detector
     from synth.dataset import open_dataset
 
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, label=label)
     ids = require_ids(opened, judging.split)
     detector = load_detector(weights, device, tta=tta)
 
@@ -374,17 +389,26 @@ def test(
 @click.argument("predictions", type=_folder)
 @click.argument("dataset", type=_folder)
 @_judging
+@click.option(
+    "--predicted",
+    type=LABEL_VALUE,
+    help="The value that marks targets in PREDICTIONS with several labels, or any.",
+)
+@label_options
 @json_option
 def score(
     predictions: Path,
     dataset: Path,
     judging: _Judging,
+    predicted: Label | None,
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Judge masks or probability maps that any program made.
 
-    PREDICTIONS holds one file per id, named as the id (or ID_Pred): masks (0 and 1, or 0 and 255),
-    probabilities over the range of an 8- or 16-bit image, or numpy arrays (.npy) of either.
+    PREDICTIONS holds one file per id, named as the id (or ID_Pred): masks (one value or colour
+    beside 0), probabilities over the range of an 8- or 16-bit image, or numpy arrays (.npy) of
+    either.
 
     \b
     Example:
@@ -395,9 +419,9 @@ def score(
     from detect.predictions import open_predictions
     from synth.dataset import open_dataset
 
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, label=label)
     ids = require_ids(opened, judging.split)
-    answers = open_predictions(predictions, ids)
+    answers = open_predictions(predictions, ids, predicted)
     if judging.wants_curve:
         answers.require_probabilities()
 

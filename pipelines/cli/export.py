@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from pipelines.cli.console import emit_json, json_option, stage_bar
+from pipelines.cli.console import emit_json, json_option, label_options, stage_bar
 from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_dataset
 from pipelines.formats import FORMATS
 from pipelines.pool import Pool
 from pipelines.store import require_usable
 from synth.dataset import open_dataset
+from synth.masks import Label
 
 
 def _format_and_out(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -40,9 +41,16 @@ _jobs = click.option("--jobs", type=click.IntRange(min=0), default=0, help="Work
     help=f"Samples in a tar file of webdataset; {SHARD_SIZE} by default.",
 )
 @_jobs
+@label_options
 @json_option
 def export_command(
-    dataset: Path, name: str, out: Path, shard_size: int | None, jobs: int, as_json: bool
+    dataset: Path,
+    name: str,
+    out: Path,
+    shard_size: int | None,
+    jobs: int,
+    label: Label | None,
+    as_json: bool,
 ) -> None:
     """Write DATASET in the format of another ecosystem.
 
@@ -54,7 +62,7 @@ def export_command(
     """
     if shard_size is not None and not FORMATS[name].sharded:
         raise click.UsageError(f"--shard-size is for webdataset; {name} has no shards.")
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, label=label)
     require_usable(out)
     started = time.perf_counter()
     with stage_bar("export") as report:

@@ -27,8 +27,14 @@ from pipelines.build import (
     prepare_turns,
 )
 from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
-from pipelines.cli.console import ToolGroup, emit_json, json_option, progress_bar
-from pipelines.config import load_config
+from pipelines.cli.console import (
+    ToolGroup,
+    emit_json,
+    json_option,
+    label_options,
+    progress_bar,
+)
+from pipelines.config import label_text, load_config
 from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
@@ -40,6 +46,7 @@ from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError, RecipeError
 from synth.folders import find_frames
 from synth.frames import Frame, encode_png, read_frame
+from synth.masks import Label
 from synth.noise.cameras import (
     CameraNoise,
     generate_frames,
@@ -674,6 +681,7 @@ def rotate(
     type=_ShardSize(),
     help="Outputs a tar file, or pixels as 100MB or 1GB, counted before compression; 1000.",
 )
+@label_options
 @_workers_anywhere
 @json_option
 def build(
@@ -685,6 +693,7 @@ def build(
     overrides: tuple[str, ...],
     layout: str,
     shard_size: ShardSize | None,
+    label: Label | None,
     jobs: int,
     backend: Backend,
     scheduler: str | None,
@@ -721,6 +730,7 @@ def build(
         values,
         data=None if data is None else str(data),
         seed=seed,
+        label=label_text(label),
         defaults={"name": config.stem},
     )
     out = out or Path("out") / loaded.name
@@ -990,6 +1000,8 @@ def _evenly(ids: tuple[str, ...], count: int) -> tuple[str, ...]:
 
 def _run(plan: Plan, out: Path, pool: Pool, as_json: bool, started: float | None = None) -> None:
     started = time.perf_counter() if started is None else started
+    for note in plan.notes:
+        click.echo(f"note: {note}", err=True)
     with _bar("build") as report:
         result = execute(plan, out, pool, report)
     _tell(result, time.perf_counter() - started, as_json)

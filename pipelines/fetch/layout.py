@@ -18,6 +18,7 @@ from synth.dataset import Dataset, open_dataset
 from synth.errors import RecipeError
 from synth.frames import SUFFIXES, ImageFile, frame_shape, write_frame
 from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, find_lists
+from synth.masks import MaskFile
 from synth.splits import group_by_likeness, scene_signature, split_groups
 
 SEED = 0
@@ -141,7 +142,7 @@ def refit_masks(dataset: Dataset, public: PublicSet, into: Path) -> tuple[Datase
             values = cv2.resize(
                 mask.view(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST
             )
-            masks[id_] = ImageFile(into / f"{id_}.png")
+            masks[id_] = MaskFile(ImageFile(into / f"{id_}.png"))
             write_frame(masks[id_].path, values.astype(bool))
             changed.append(id_)
     return replace(dataset, masks=masks), changed

@@ -8,20 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipelines.names import link_inside, parts_inside
 from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
     Mask,
-    binarise,
-    decode_image,
     encode_png,
     frame_shape,
-    to_luma,
 )
+from synth.masks import MaskConvention, MaskFile, decode_mask, is_standard
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
@@ -132,21 +128,27 @@ def load_sample(dataset: Dataset, split: str, id_: str) -> Sample:
     """
     image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
     image = image_file.read()
-    mask, mask_png = as_mask(mask_file.read(), mask_file.path)
+    mask, mask_png = as_mask(mask_file.read(), mask_file.path, mask_file.convention)
     require_same_size(mask_file.path, mask.shape, frame_shape(image, image_file.path))
     suffix = image_file.path.suffix.lower()
     return Sample(id_, split, image, suffix, mask, mask_png, tuple(find_targets(mask)))
 
 
-def as_mask(data: bytes, path: Path | str) -> tuple[Mask, bytes]:
-    """Decode a mask's file; its bytes are kept where they are a grey PNG of 0 and 255."""
-    values = decode_image(data, path)
-    mask = binarise(to_luma(values))
-    kept = data.startswith(b"\x89PNG") and np.array_equal(values, mask * np.uint8(255))
-    return mask, data if kept and values.dtype == np.uint8 else encode_png(mask)
+def as_mask(
+    data: bytes, path: Path | str, convention: MaskConvention | None = None
+) -> tuple[Mask, bytes]:
+    """Decode a mask's file; its bytes are kept where they are a grey PNG of 0 and 255.
+
+    Without a convention its values are decided on this file alone.
+    """
+    mask = decode_mask(data, path, convention)
+    grey = data.startswith(b"\x89PNG") and data[24:26] == b"\x08\0"
+    return mask, data if grey and is_standard(data, mask) else encode_png(mask)
 
 
-def loaded(image: bytes, image_path: Path | str, mask: Mask | tuple[bytes, Path | str]) -> Loaded:
+def loaded(
+    image: bytes, image_path: Path | str, mask: Mask | MaskFile | tuple[bytes, Path | str]
+) -> Loaded:
     """Put a pair together that was read back; a mask is given as itself or as its file.
 
     Raises
@@ -156,7 +158,10 @@ def loaded(image: bytes, image_path: Path | str, mask: Mask | tuple[bytes, Path 
     """
     shape = frame_shape(image, image_path)
     where: Path | str
-    if isinstance(mask, tuple):
+    if isinstance(mask, MaskFile):
+        where = mask.path
+        values, data = as_mask(mask.read(), where, mask.convention)
+    elif isinstance(mask, tuple):
         where = mask[1]
         values, data = as_mask(*mask)
     else:

@@ -185,7 +185,7 @@ def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
         if bank.side != first.side:
             raise NoiseError(
                 f"noise patches of side {bank.side} and of side {first.side} cannot be mixed; "
-                "sample the banks with one --patch"
+                "sample all banks with patches of one side"
             )
     kinds, offset = [], 0
     for bank in banks:

@@ -197,8 +197,8 @@ def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
     """
     if bank.side < 16:
         raise NoiseError(
-            f"noise patches of side {bank.side} are too small to tell what their noise is; sample "
-            "them with --patch 16 or more"
+            f"noise patches of side {bank.side} are too small to tell what their noise is; take "
+            "patches of 16 pixels or more"
         )
     values = bank.patches.reshape(len(bank), -1).astype(np.float64)
     names = np.char.add(np.char.add(bank.kind.astype(str), "/"), bank.frame)

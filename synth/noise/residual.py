@@ -209,7 +209,7 @@ def transfer_residual(
     if gain is None and model.depth != 8 * image.dtype.itemsize:
         raise NoiseError(
             f"noise of {model.depth} bits does not fit an image of {image.dtype}; give the gain "
-            "from the noise's DN to the image's (--gain), or noise of the same depth"
+            "from the noise's DN to the image's, or noise of the same depth"
         )
     if not 0 <= frame < len(model):
         raise NoiseError(f"the noise model has {len(model)} frames; there is no frame {frame}")

@@ -173,7 +173,7 @@ def sample_sequences(
         if len(sequence) < 2:
             raise NoiseError(
                 f"{sequence[0].name}: is a sequence of one frame, which nothing can be said of "
-                "over time; give more frames, or sample without --sequence"
+                "over time; give more frames, or take each frame by itself"
             )
         steady = _steady_windows(sequence, rule)[:: rule.step, :: rule.step]
         for source in sequence:
@@ -355,11 +355,12 @@ class _Sample:
         """The bank of what stayed; `NoiseError` when nothing passed."""
         if self._rule.limit is not None and self._count > self._rule.limit:
             self._prune(self._rule.limit)
+        if not self._names:
+            raise NoiseError("there are no frames to sample; give some")
         if not self._kept:
-            first = self._names[0] if self._names else "none"
             raise NoiseError(
                 f"no window of side {self._rule.side} passes in {len(self._names)} frames "
-                f"({first} …); raise --max-var, or take a smaller --patch"
+                f"({self._names[0]} …); allow a greater variance, or take smaller patches"
             )
         depths = {str(found.patches.dtype) for found in self._kept}
         if len(depths) > 1:
@@ -386,5 +387,5 @@ class _Sample:
         if size > MAX_BANK_BYTES:
             raise NoiseError(
                 f"{count:,} windows and more pass, a bank of over {size / 2**30:.1f} GiB; "
-                "keep a sample with --limit, or take a larger --stride"
+                "limit their number, or take a larger stride"
             )

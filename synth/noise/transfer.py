@@ -84,7 +84,7 @@ class Mixer:
         if gain is None and patch.dtype != image.dtype:
             raise NoiseError(
                 f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
-                "from the noise's DN to the image's (--gain), or noise of the same depth"
+                "from the noise's DN to the image's, or noise of the same depth"
             )
         tie, precise = _tie(
             (patch.shape, image.shape),

@@ -93,10 +93,46 @@ def test_probabilities_are_scaled_by_their_depth(
 
 
 def test_one_faint_image_does_not_make_the_others_masks(tmp_path: Path, dataset: Dataset) -> None:
-    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(200))
+    folder = fill(tmp_path / "p", dataset, lambda mask: (ramp(mask) * 200).astype(np.uint8))
     cv2.imwrite(str(folder / f"{dataset.ids('test')[0]}.png"), np.eye(32, dtype=np.uint8))
     first, _ = next(read_pairs(folder, dataset))
     assert first.max() == 1 / 255
+
+
+RED = (0, 0, 255)
+
+
+@pytest.mark.parametrize(
+    ("make", "ending"),
+    [
+        (lambda mask: mask * np.uint8(38), ".png"),
+        (lambda mask: mask * np.uint16(2), ".png"),
+        (lambda mask: mask * np.uint16(255), ".png"),
+        (lambda mask: mask[..., None] * np.array(RED, np.uint8), ".png"),
+        (lambda mask: np.dstack([mask * np.uint8(0)] * 3 + [mask * np.uint8(128)]), ".png"),
+        (lambda mask: mask * np.int64(7), ".npy"),
+    ],
+)
+def test_masks_of_one_value_beside_0_are_masks(
+    tmp_path: Path, dataset: Dataset, make: Callable[[np.ndarray], np.ndarray], ending: str
+) -> None:
+    folder = fill(tmp_path / "p", dataset, make, ending)
+    for found, truth in read_pairs(folder, dataset):
+        np.testing.assert_array_equal(found, truth)
+
+
+def test_several_labels_are_refused_until_one_is_chosen(tmp_path: Path, dataset: Dataset) -> None:
+    values = iter([1, 2, 2])
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(next(values)))
+    ids = dataset.ids("test")
+    with pytest.raises(PredictionError, match=r"1 \(1 mask, .*\) and 2 \(2 masks, .*--predicted"):
+        open_predictions(folder, ids)
+    for label, wanted in ((1, [True, False, False]), ("any", [True, True, True])):
+        chosen = open_predictions(folder, ids, label)
+        found = [chosen.read(id_, (32, 32)).any() for id_ in ids]
+        assert found == wanted
+    with pytest.raises(PredictionError, match="no mask holds the label 3"):
+        open_predictions(folder, ids, 3)
 
 
 def test_masks_of_two_ranges_are_masks(tmp_path: Path, dataset: Dataset) -> None:
@@ -121,17 +157,17 @@ def test_only_masks_are_refused_where_probabilities_are_needed(
     folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(255))
     with pytest.raises(PredictionError, match=rf"{folder}: holds masks"):
         open_predictions(folder, ids).require_probabilities()
-    cv2.imwrite(str(folder / f"{ids[0]}.png"), np.full((32, 32), 7, np.uint8))
+    cv2.imwrite(str(folder / f"{ids[0]}.png"), np.arange(1024, dtype=np.uint16).reshape(32, 32))
     open_predictions(folder, ids).require_probabilities()
 
 
 @pytest.mark.parametrize(
     ("make", "ending", "problem"),
     [
-        (lambda mask: mask * np.uint16(255), ".png", "nothing above 255"),
+        (lambda mask: (ramp(mask) * 255).astype(np.uint16), ".png", "nothing above 255"),
         (lambda mask: mask * 9.0 - 4.5, ".npy", r"\.npy: holds -4.5 to 4.5; .* sigmoid"),
         (lambda mask: mask * np.nan, ".npy", "between 0 and 1"),
-        (lambda mask: mask * np.int64(255), ".npy", "holds int64 values"),
+        (lambda mask: mask * np.int64(-1), ".npy", "holds int64 values"),
         (lambda mask: mask * 1j, ".npy", "holds complex128 values"),
         (lambda mask: np.stack([mask, mask]), ".npy", r"shape \(2, 32, 32\)"),
         (lambda mask: np.zeros((0, 4)), ".npy", "array"),

@@ -232,6 +232,17 @@ def test_a_noise_folder_without_a_usable_patch_is_told(
     assert listing(tmp_path) == before
 
 
+def test_an_empty_training_list_is_told(
+    synth: Synth, config: Path, small_set: SmallSet, tmp_path: Path
+) -> None:
+    (small_set.root / "50_50" / "train.txt").write_text("")
+    before = listing(tmp_path)
+    for command in (("build", config, "--data", small_set.root), ("rotate", small_set.root)):
+        outcome = synth(*command, "--out", tmp_path / "out")
+        assert_one_line(outcome, str(small_set.root), "train", "is empty")
+    assert listing(tmp_path) == before
+
+
 def test_an_output_may_not_lie_where_noise_is_sampled(
     synth: Synth, config: Path, small_set: SmallSet
 ) -> None:

@@ -202,8 +202,8 @@ def test_test_files_are_those_of_the_source(
 ) -> None:
     for id_ in small_set.test:
         image, mask = small_set.image(id_), small_set.mask(id_)
-        # Odd mask values, a type of its own and a suffix of the mask's name.
-        values = (cv2.imread(str(mask), -1) > 0).astype(np.uint8)
+        # A type of its own and a suffix of the mask's name.
+        values = cv2.imread(str(mask), -1)
         frame = cv2.imread(str(image), -1)
         image.unlink(), mask.unlink()
         cv2.imwrite(str(image.with_suffix(suffix)), frame)
@@ -215,6 +215,18 @@ def test_test_files_are_those_of_the_source(
             (f"masks/{id_}{suffix}", f"masks/{id_}_pixels0{suffix}"),
         ):
             assert (tmp_path / "out" / name).read_bytes() == (small_set.root / source).read_bytes()
+
+
+def test_test_masks_of_other_values_become_0_and_255(small_set: SmallSet, tmp_path: Path) -> None:
+    # Else the set would hold masks of two conventions.
+    wanted = {}
+    for id_ in (*small_set.train, *small_set.test):
+        wanted[id_] = cv2.imread(str(small_set.mask(id_)), -1)
+        cv2.imwrite(str(small_set.mask(id_)), wanted[id_] // 255 * 38)
+    build_from(small_set, tmp_path / "out")
+    for id_ in small_set.test:
+        written = cv2.imread(str(tmp_path / "out" / "masks" / f"{id_}.png"), -1)
+        np.testing.assert_array_equal(written, wanted[id_])
 
 
 def test_training_masks_of_0_and_1_become_0_and_255(small_set: SmallSet, tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from small_sets import Outcome, SmallSet
 from pipelines.cli.synth import main
 from pipelines.store import manifest_line
 from synth.dataset import open_dataset
-from synth.frames import read_frame, read_mask
+from synth.frames import read_frame
+from synth.masks import read_mask
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
 from synth.realise import realise

@@ -16,7 +16,8 @@ from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
 from pipelines.store import verify
 from synth.dataset import open_dataset
-from synth.frames import read_frame, read_mask
+from synth.frames import read_frame
+from synth.masks import read_mask
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.model import fit_model

@@ -26,7 +26,7 @@ from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
 from pipelines.errors import StoreError
 from pipelines.pool import Pool
-from pipelines.store import verify
+from pipelines.store import describe, manifest_line, read_description, sha256, verify
 
 Tree = Callable[[Path], dict[str, bytes]]
 Synth = Callable[..., Outcome]
@@ -229,6 +229,37 @@ def test_verify_names_what_is_missing_or_additional(wanted: Path, tmp_path: Path
     assert sorted(line.removeprefix(f"{out}/").split(":")[0] for line in problems(out)) == [
         "notes.txt", "shards/train-000001.tar", "shards/train-000009.tar"
     ]  # fmt: skip
+
+
+def edit_line(out: Path, **changes: Any) -> Path:
+    """Change the first line of a training shard, and all hashes with it."""
+    path = out / "shards" / "train-000000.jsonl"
+    first, *rest = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(manifest_line(json.loads(first) | changes) + b"".join(rest))
+    found = read_description(out)
+    found.pop("sha256")
+    found["files"]["shards/train-000000.jsonl"] = sha256(path.read_bytes())
+    (out / "dataset.json").write_bytes(describe(found))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"split": "test"}, "in the split 'test', and the shard is of 'train'"),
+        ({"split": None}, "in the split None, and the shard is of 'train'"),
+        ({"id": "/etc/passwd"}, "line 1 is not one that a build writes"),
+    ],
+)
+def test_verify_finds_a_line_that_does_not_belong_in_its_shard(
+    wanted: Path, tmp_path: Path, changes: dict[str, Any], problem: str
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(wanted, out)
+    path = edit_line(out, **changes)
+    (found,) = problems(out)
+    assert found.startswith(f"{path}: ")
+    assert problem in found
 
 
 def test_verify_reports_outputs(wanted: Path) -> None:

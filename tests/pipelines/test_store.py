@@ -27,6 +27,7 @@ from pipelines.store import (
     read_description,
     replace_file,
     sha256,
+    split_lists,
     staging,
     verify,
     write_file,
@@ -409,6 +410,63 @@ def test_a_missing_manifest_is_named(tmp_path: Path) -> None:
 def test_a_folder_that_is_no_set_is_told(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match=r"dataset\.json: cannot be read"):
         problems(tmp_path)
+
+
+def rehash(out: Path, name: str, data: bytes) -> None:
+    """Change a file of a set, and its hash with it, as someone does who edits a set by hand."""
+    (out / name).write_bytes(data)
+    found = read_description(out)
+    found.pop("sha256")
+    found["files"][name] = sha256(data)
+    (out / DESCRIPTION).write_bytes(describe(found))
+
+
+def build_splits(out: Path) -> None:
+    """Two training images and a test image, with the lists of both layouts."""
+    with staging(out, description()) as stage:
+        for id_, split in (("a", "train"), ("b", "train"), ("c", "test")):
+            add_output(stage, id_, split)
+        stage.publish(description(), split_lists("out", {"train": ["a", "b"], "test": ["c"]}))
+
+
+@pytest.mark.parametrize("folder", ["50_50/{}.txt", "img_idx/{}_out.txt"])
+@pytest.mark.parametrize(
+    ("split", "text", "wanted"),
+    [
+        ("train", "a\nb\nc\n", "names 'c', which manifest.jsonl has in the split 'test'"),
+        ("test", "c\na\n", "names 'a', which manifest.jsonl has in the split 'train'"),
+        ("train", "a\nb\n/etc/passwd\n", "names '/etc/passwd', which is no output"),
+        ("train", "a\nb\n../masks/c\n", "names '../masks/c', which is no output"),
+        ("train", "a\nb\nb\n", "names 'b', 2 times"),
+        ("train", "a\nb\n\xff\n", "which is no output"),
+        ("train", "a\n", "no list names the output 'b'"),
+        ("test", "", "no list names the output 'c'"),
+    ],
+)
+def test_verify_finds_a_list_that_is_not_the_manifests(
+    tmp_path: Path, folder: str, split: str, text: str, wanted: str
+) -> None:
+    out = tmp_path / "out"
+    build_splits(out)
+    assert problems(out) == []
+    name = folder.format(split)
+    rehash(out, name, text.encode("latin-1"))
+    found = problems(out)
+    assert len(found) == 1
+    assert wanted in found[0]
+    assert found[0].startswith((f"{out / name}: ", f"{(out / name).parent}: "))
+
+
+def test_verify_finds_a_manifest_line_of_another_split(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build_splits(out)
+    changed = (out / MANIFEST).read_bytes().replace(b'"split":"test"', b'"split":"train"')
+    rehash(out, MANIFEST, changed)
+    assert problems(out) == [
+        f"{out / name}: names 'c', which manifest.jsonl has in the split 'train'; "
+        "build the set again"
+        for name in ("50_50/test.txt", "img_idx/test_out.txt")
+    ]
 
 
 def test_verify_reports_progress_to_the_end(tmp_path: Path) -> None:

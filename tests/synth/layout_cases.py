@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
+import numpy as np
+
 IMAGES = ("images", "image", "imgs", "img", "IRSTD1k_Img")
 MASKS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "IRSTD1k_Label")
 SPLITS = {
@@ -16,6 +19,10 @@ SPLITS = {
     "test": ("test", "testing"),
 }
 SUFFIXES = (".png", ".bmp", ".tif", ".jpg", ".PNG")
+
+
+PICTURE = cv2.imencode(".png", np.diag([255, 0, 0, 0, 0]).astype(np.uint8))[1].tobytes()
+"""A file that can be an image or a mask; its bytes tell its type, whatever the suffix."""
 
 
 @dataclass
@@ -119,7 +126,7 @@ class _Maker:
                         place.symlink_to(target)
                     folder.mkdir(parents=True, exist_ok=True)
                     file = folder / unicodedata.normalize(form, name)
-                    file.touch()
+                    file.write_bytes(PICTURE)
                     files.append(file)
                 self.pairs.append((split, parts, stem, files[0], files[1]))
 
@@ -177,12 +184,12 @@ class _Maker:
         for images, masks in self.folders.values():
             for folder in (images, masks):
                 (folder / ".DS_Store").touch()
-                (folder / "._0001.png").touch()
+                (folder / "._0001.png").write_bytes(PICTURE)
                 (folder / "Thumbs.db").touch()
                 (folder / "@eaDir" / "0001.png").mkdir(parents=True)
-                (folder / "@eaDir" / "0001.png" / "SYNOPHOTO_THUMB_M.jpg").touch()
+                (folder / "@eaDir" / "0001.png" / "SYNOPHOTO_THUMB_M.jpg").write_bytes(PICTURE)
         (self.root / "__MACOSX" / "images").mkdir(parents=True)
-        (self.root / "__MACOSX" / "images" / "._1.png").touch()
+        (self.root / "__MACOSX" / "images" / "._1.png").write_bytes(PICTURE)
 
     def strays(self) -> None:
         """Files and folders that are not part of the set."""
@@ -190,7 +197,7 @@ class _Maker:
         (self.root / "README.md").touch()
         if "visual" not in taken:
             (self.root / "visual").mkdir()
-            (self.root / "visual" / "0001.png").touch()
+            (self.root / "visual" / "0001.png").write_bytes(PICTURE)
         empty = next(n for n in ("labels", "label", "gt") if n not in taken)
         (self.root / empty).mkdir()
         (self.root / empty / "0001.txt").write_text("0 0.5 0.5 0.1 0.1\n")
@@ -208,7 +215,7 @@ def more_images(maker: _Maker) -> bool:
     taken = {child.name.lower() for child in place.iterdir()}
     name = next(n for n in IMAGES if n.lower() not in taken)
     (place / name).mkdir()
-    (place / name / "x.png").touch()
+    (place / name / "x.png").write_bytes(PICTURE)
     return True
 
 
@@ -219,7 +226,7 @@ def more_masks(maker: _Maker) -> bool:
     name = next(n for n in MASKS if n.lower() not in taken)
     (place / name).mkdir()
     stem = maker.pairs[0][2]
-    (place / name / f"{stem}.png").touch()
+    (place / name / f"{stem}.png").write_bytes(PICTURE)
     return True
 
 
@@ -229,7 +236,7 @@ def set_beside_splits(maker: _Maker) -> bool:
         return False
     for name in ("images", "masks"):
         (place / name).mkdir(parents=True)
-        (place / name / "0000.png").touch()
+        (place / name / "0000.png").write_bytes(PICTURE)
     return True
 
 
@@ -255,7 +262,7 @@ def one_id_twice(maker: _Maker) -> bool:
     other = image.with_suffix(".jpeg")
     if other.exists():
         return False
-    other.touch()
+    other.write_bytes(PICTURE)
     maker.case.truth.pop(image.resolve())
     return True
 
@@ -292,14 +299,14 @@ def split_twice(maker: _Maker) -> bool:
     for folder in (images, masks):
         own = maker.root / name / folder.name if len(where) == 1 else folder.parent / name
         own.mkdir(parents=True)
-        (own / "extra.png").touch()
+        (own / "extra.png").write_bytes(PICTURE)
     return True
 
 
 def split_below_recording(maker: _Maker) -> bool:
     for folder in next(iter(maker.folders.values())):
         (folder / "rec9" / "test").mkdir(parents=True)
-        (folder / "rec9" / "test" / "1.png").touch()
+        (folder / "rec9" / "test" / "1.png").write_bytes(PICTURE)
     return True
 
 
@@ -307,7 +314,7 @@ def mask_of_two_names(maker: _Maker) -> bool:
     *_, stem, image, mask = maker.rng.choice(maker.pairs)
     stem = unicodedata.normalize("NFC", mask.stem.removesuffix("_pixels0"))
     name = f"{stem}.png" if mask.stem.endswith("_pixels0") else f"{stem}_pixels0.png"
-    (mask.parent / name).touch()
+    (mask.parent / name).write_bytes(PICTURE)
     maker.case.truth.pop(image.resolve())
     return True
 

@@ -18,8 +18,9 @@ from synth.blend import BLENDS, blend_mask, blend_patch
 from synth.borders import border_shares
 from synth.distractors import KINDS, add_distractor
 from synth.errors import NoiseError, QualityError
-from synth.frames import Frame, Mask, decode_frame, decode_mask, encode_png, frame_shape, to_luma
+from synth.frames import Frame, Mask, decode_frame, encode_png, frame_shape, to_luma
 from synth.likeness import difference_hash
+from synth.masks import STANDARD
 from synth.moves import Mover
 from synth.mscn import normalise, to_own_range
 from synth.negatives import turn_patch
@@ -123,7 +124,10 @@ def middle_box(frame: Frame) -> tuple[int, int, int, int]:
 
 # Of each: frames or masks of the size that was given, in their type.
 KEEPING: dict[str, Callable[[Frame, Mask], list[Array]]] = {
-    "png": lambda f, m: [decode_frame(encode_png(f), "f"), decode_mask(encode_png(m), "m")],
+    "png": lambda f, m: [
+        decode_frame(encode_png(f), "f"),
+        STANDARD.mask_of(STANDARD.values(encode_png(m), "m"), "m"),
+    ],
     "luma": lambda f, m: [to_luma(np.dstack([f, f, f])), to_luma(np.dstack([f, f[::-1], f, f]))],
     "turn_patch": lambda f, m: list(turn_patch(f, m, middle_box(f), 3, True)),
     "blend": lambda f, m: [blend_patch(f, f[::-1], blend) for blend in BLENDS],

@@ -15,7 +15,8 @@ import pytest
 
 from synth.containers import MOST_BYTES, MOST_PIXELS
 from synth.errors import FrameError, NoiseError, QualityError
-from synth.frames import decode_frame, decode_mask, encode_png, frame_shape, read_frame
+from synth.frames import decode_frame, encode_png, frame_shape, read_frame
+from synth.masks import decode_mask
 from synth.niqe import load_niqe
 from synth.noise.bank import load_bank, make_bank
 from synth.noise.cameras import load_noise

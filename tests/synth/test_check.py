@@ -48,7 +48,7 @@ def unlisted(made: SmallSet) -> None:
 
 def grey(made: SmallSet) -> None:
     mask = cv2.imread(str(made.mask("001")), -1)
-    put(made.mask("001"), np.where(mask > 0, 200, 0).astype(np.uint8))
+    put(made.mask("001"), np.maximum(cv2.GaussianBlur(mask, (3, 3), 0.5), mask // 4 * 3))
 
 
 def empty(made: SmallSet) -> None:

@@ -20,15 +20,14 @@ from synth.errors import FrameError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import (
     decode_frame,
-    decode_mask,
     encode_png,
     frame_shape,
     natural_key,
     read_frame,
-    read_mask,
     to_luma,
     write_frame,
 )
+from synth.masks import STANDARD, decode_mask, read_mask
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 frames = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, shapes))
@@ -67,7 +66,8 @@ def test_a_mask_is_written_as_0_and_255(mask: NDArray[np.bool_]) -> None:
     with Image.open(io.BytesIO(encode_png(mask))) as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.asarray(image), np.where(mask, 255, 0))
-    np.testing.assert_array_equal(decode_mask(encode_png(mask), "x.png"), mask)
+    values = STANDARD.values(encode_png(mask), "x.png")
+    np.testing.assert_array_equal(STANDARD.mask_of(values, "x.png"), mask)
 
 
 @given(frames)
@@ -159,18 +159,6 @@ def test_palette_is_looked_up(kind: str) -> None:
 def test_one_bit_masks_are_read(kind: str) -> None:
     mask = np.random.default_rng(3).random((9, 13)) > 0.5
     np.testing.assert_array_equal(decode_mask(encoded(Image.fromarray(mask), kind), "x"), mask)
-
-
-@given(hnp.arrays(np.uint8, shapes))
-@settings(max_examples=40, deadline=None)
-def test_a_mask_is_taken_above_half(values: NDArray[np.uint8]) -> None:
-    wanted = values == 1 if values.max() == 1 else values > 127
-    np.testing.assert_array_equal(decode_mask(encode_png(values), "x.png"), wanted)
-
-
-def test_half_of_16_bit_is_half_of_65535() -> None:
-    values = np.array([[0, 255, 32767, 32768, 65535]], np.uint16)
-    assert decode_mask(encode_png(values), "x.png").tolist() == [[False] * 3 + [True] * 2]
 
 
 FORMATS = [

@@ -10,12 +10,13 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from layout_cases import make_case
+from layout_cases import PICTURE, make_case
 from small_sets import Outcome, SmallSet
 
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.errors import DatasetError, FrameError, SkippedWarning
 from synth.folders import find_frames
+from synth.frames import SUFFIXES
 from synth.layout import file_id
 from synth.looseset import open_loosely
 
@@ -41,10 +42,11 @@ WAYS_OUT = (
 
 
 def write(root: Path, *names: str) -> Path:
-    """Make empty files; opening a set decodes none."""
+    """Make pictures, and files of other suffixes without anything in them."""
     for name in names:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).touch()
+        picture = Path(name).suffix.lower() in SUFFIXES
+        (root / name).write_bytes(PICTURE if picture else b"")
     return root
 
 
@@ -582,7 +584,8 @@ def test_a_set_of_another_tool_is_named_with_the_way_out(
     wanted, files = FOREIGN[tool]
     for name, text in files.items():
         write(tmp_path, name)
-        (tmp_path / name).write_text(text)
+        if text:
+            (tmp_path / name).write_text(text)
     words = refusal(tmp_path)
     place = tmp_path / "VOC2012" if "VOC2012" in str(files) else tmp_path
     if wanted:

@@ -297,7 +297,7 @@ def test_frames_smaller_than_a_window_are_passed_over() -> None:
 def test_a_bank_beyond_the_memory_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth.noise.sampling.MAX_BANK_BYTES", 100)
     frames = [as_frame(np.full((20, 20), 9, np.uint8))]
-    with pytest.raises(NoiseError, match="--limit"):
+    with pytest.raises(NoiseError, match="limit their number"):
         sample_noise(frames, SamplingRule(4, stride=1))
     assert len(sample_noise(frames, SamplingRule(4, stride=1, limit=5))) == 5
 

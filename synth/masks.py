@@ -1,0 +1,637 @@
+"""What the values of mask files mean, decided over all masks of a set.
+
+Tools write the same mask as 0 and 255, 0 and 1, 0 and 38, red on black, a palette's numbers or an
+alpha channel. One file cannot tell a label's value from a grey edge, so all masks of a set are
+looked at first, and one `MaskConvention` comes out of it:
+
+- one value, or one colour, beside 0 (black): it marks the targets;
+- values that fade from 0 to the greatest one, as a JPEG or a smoothed mask has them: targets are
+  above half;
+- several labels: an error that lists them, unless the user says which of them marks targets.
+
+A mask that holds other values than its set's convention knows, or non-zero pixels and no target, is
+an error.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import shlex
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol, cast
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from synth.errors import DatasetError, FrameError, MaskError
+from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
+
+Label = int | Literal["any"]
+"""What marks targets: a code of `parse_label`, or every value but 0."""
+
+# A colour's code is its red, green and blue, with a bit that greys do not have: of eight bits each,
+# or of sixteen. A grey's code is its value.
+_COLOUR, _DEEP_COLOUR = 1 << 48, 1 << 49
+
+# Blobs of a smoothed mask hold several values each, those of labels one, or two where they touch.
+_VALUES_OF_A_BLOB = 2.5
+
+# Share of a JPEG's blobs that may have their peak near half of the greatest value.
+_MOST_DIM = 0.2
+
+FULL_SHARE = 0.5
+"""Share of an image's pixels beyond which a mask is inverted, or no mask."""
+
+# A cut-out of fewer pixels may be a target's own.
+_TINY = 400
+
+# What a JPEG leaves around a target stays below this part of the greatest value.
+_RINGING = 16
+
+# Values that an error lists.
+_LISTED = 8
+
+Kind = Literal["value", "half", "any"]
+
+
+class FileBytes(Protocol):
+    """A file by its path and its bytes."""
+
+    @property
+    def path(self) -> Path:
+        """Names the file in messages."""
+
+    def read(self) -> bytes:
+        """Its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskConvention:
+    """What the values of a set's masks mean.
+
+    Attributes
+    ----------
+    kind : {"value", "half", "any"}
+        Targets are where the value is `target`; above half of `target`; or other than 0.
+    target : int
+        The code of the value or colour that marks targets, see `parse_label`.
+    alpha : bool
+        Whether a transparent pixel is background, whatever its colour.
+    chosen : bool
+        Whether the user chose it; other values are background then, and no error.
+    ones : bool
+        Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
+        255.
+    faint : int
+        With ``half``, number of blobs in all masks that do not reach above half of `target`, but
+        above a JPEG's ringing: they are background, though a label may be meant.
+    """
+
+    kind: Kind = "value"
+    target: int = 255
+    alpha: bool = False
+    chosen: bool = False
+    ones: bool = False
+    faint: int = 0
+
+    def read(self, data: bytes, path: Path | str) -> Mask:
+        """Decode a mask's file.
+
+        Parameters
+        ----------
+        data : bytes
+            An image file, whole.
+        path : Path or str
+            For messages.
+
+        Returns
+        -------
+        (H, W) ndarray of bool
+
+        Raises
+        ------
+        FrameError
+            The file is damaged.
+        MaskError
+            It holds a value that this convention does not know, non-zero pixels and no target, or
+            marks more than `FULL_SHARE` of its pixels.
+        """
+        mask = self.mask_of(self.values(data, path), path)
+        marked = np.count_nonzero(mask)
+        if marked > FULL_SHARE * mask.size and mask.size > _TINY:
+            raise MaskError(
+                path,
+                f"marks {marked / mask.size:.0%} of its pixels as target: inverted? no mask? "
+                "write it with few pixels marked, or take its id off the list",
+            )
+        return mask
+
+    def values(self, data: bytes, path: Path | str) -> NDArray[Any]:
+        """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
+        image = _decode(data, path)
+        if image.ndim == 2 and image.dtype == np.uint8:
+            return image
+        state = _alpha_state(image)
+        if self.alpha and state == "clear":
+            return np.zeros(image.shape[:2], np.uint8)
+        return _codes(image, self.alpha and state == "varies")
+
+    def mask_of(self, values: NDArray[Any], path: Path | str) -> Mask:
+        """Where codes are targets, see `read`."""
+        if self.kind == "any":
+            return values != 0
+        mask: Mask
+        if self.kind == "half":
+            mask = values > self.target // 2
+            if not mask.any() and values.any():
+                raise MaskError(
+                    path,
+                    f"holds no value above half of {self.target}, but values up to "
+                    f"{values.max()}: its label is too faint; write it as 0 and 255",
+                )
+            return mask
+        mask = values == self.target
+        if self.ones and not mask.any():
+            mask = values == 1
+        if not self.chosen and np.count_nonzero(values) != np.count_nonzero(mask):
+            others = sorted({int(value) for value in np.unique(values)} - {0, self.target})
+            raise MaskError(
+                path,
+                f"holds {_list_codes(others)} where the set's masks hold 0 and "
+                f"{describe_label(self.target)}; write it with these values",
+            )
+        return mask
+
+    @property
+    def plain(self) -> bool:
+        """Whether masks hold nothing but 0 and 255."""
+        return self == STANDARD
+
+    def __str__(self) -> str:
+        if self.kind == "any":
+            return "every value but 0 is target"
+        if self.kind == "half":
+            return f"above half of {self.target} is target"
+        return f"{'1 or ' if self.ones else ''}{describe_label(self.target)} is target"
+
+
+STANDARD = MaskConvention()
+"""0 and 255, as this package writes masks."""
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFile:
+    """The file of a mask, and what its values mean.
+
+    Attributes
+    ----------
+    file : ImageFile
+    convention : MaskConvention
+        Of the set that it belongs to.
+    """
+
+    file: ImageFile
+    convention: MaskConvention = STANDARD
+
+    @property
+    def path(self) -> Path:
+        """Path of the file, see `ImageFile`."""
+        return self.file.path
+
+    def read(self) -> bytes:
+        """Read its bytes; `FrameError` where that cannot be done."""
+        return self.file.read()
+
+    def mask(self) -> Mask:
+        """Read it as a mask, see `MaskConvention.read`."""
+        return self.convention.read(self.read(), self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one mask file holds.
+
+    Attributes
+    ----------
+    path : Path
+    counts : dict of int to int
+        Number of pixels by code.
+    depth : int
+        Greatest value of the file's type, 255 or 65535.
+    alpha : {"none", "clear", "opaque", "varies"}
+        The alpha channel: absent, 0 everywhere, one other value everywhere, or several values.
+    jpeg : bool
+        Whether it is a JPEG file, whose values are never exact.
+    blobs, blob_values : int
+        Connected blobs of non-zero pixels that reach above half of the greatest value, and the sum
+        of the numbers of values in each.
+    dim_blobs, faint_blobs : int
+        Blobs with their peak near half of it, and those with a peak that is not above half.
+    """
+
+    path: Path
+    counts: dict[int, int] = field(repr=False)
+    depth: int
+    alpha: Literal["none", "clear", "opaque", "varies"]
+    jpeg: bool
+    blobs: int = 0
+    blob_values: int = 0
+    dim_blobs: int = 0
+    faint_blobs: int = 0
+
+
+def parse_label(text: str | int) -> Label:
+    """Read the value that marks targets as a user gives it.
+
+    Parameters
+    ----------
+    text : str or int
+        A number from 0 to 65535, a colour as ``#ff0000`` (or ``#ffff00000000`` of 16 bits), or
+        ``any``.
+
+    Returns
+    -------
+    int or "any"
+        The value's code: a grey's own value; equal channels are grey.
+
+    Raises
+    ------
+    ValueError
+        It is none of these.
+
+    Examples
+    --------
+    >>> parse_label("38"), describe_label(parse_label("#ff0000")), parse_label("any")
+    (38, '#ff0000', 'any')
+    """
+    words = str(text).strip().lower()
+    if words == "any":
+        return "any"
+    if re.fullmatch(r"[0-9]{1,5}", words) and int(words) <= 65535:
+        return int(words)
+    if re.fullmatch(r"#[0-9a-f]{6}|#[0-9a-f]{12}", words):
+        digits = (len(words) - 1) // 3
+        parts = [words[1 + i * digits : 1 + (i + 1) * digits] for i in range(3)]
+        red, green, blue = (np.array(int(part, 16), np.uint64) for part in parts)
+        return int(_colour_codes(red, green, blue, digits == 4))
+    raise ValueError(
+        f"{str(text)!r:.40} is no label; give a value from 0 to 65535, a colour as '#ff0000', or "
+        "any"
+    )
+
+
+def describe_label(code: Label) -> str:
+    """Write a label as `parse_label` reads it."""
+    if code == "any":
+        return code
+    if code & _DEEP_COLOUR:
+        return f"#{code & (_COLOUR - 1):012x}"
+    if code & _COLOUR:
+        rgb = code & (_COLOUR - 1)
+        return f"#{rgb >> 32 & 255:02x}{rgb >> 16 & 255:02x}{rgb & 255:02x}"
+    return str(code)
+
+
+def decide_convention(
+    root: Path | str, files: Iterable[FileBytes], label: Label | None = None
+) -> MaskConvention:
+    """Decide what the values of a set's masks mean.
+
+    Parameters
+    ----------
+    root : Path or str
+        The set, for messages.
+    files : iterable of FileBytes
+        All of its masks; those that cannot be read are passed over, since reading them later is an
+        error.
+    label : int or "any", optional
+        What marks targets, from `parse_label`, where the user says so.
+
+    Returns
+    -------
+    MaskConvention
+
+    Raises
+    ------
+    MaskError
+        The masks hold several labels, and `label` is not given, or no mask holds it.
+    DatasetError
+        They mark more than `FULL_SHARE` of all pixels.
+    """
+    looks = [look for look in look_at_masks(files) if look is not None]
+    try:
+        convention = convention_of(root, looks, label)
+    except MaskError as error:
+        if label is not None:
+            raise
+        raise MaskError(
+            root,
+            f"{error.problem}; {_fix(root, 'VALUE')} writes a set in which VALUE marks targets, "
+            "with --any-label every value but 0",
+        ) from None
+    if not convention.chosen:
+        _require_background(root, looks)
+    return convention
+
+
+def _fix(root: Path | str, label: str) -> str:
+    return f"`synth check {shlex.quote(str(root))} --fix --out NEW --label {label}`"
+
+
+def convention_of(
+    root: Path | str, looks: Sequence[Look], label: Label | None = None
+) -> MaskConvention:
+    """Decide what masks mean that have been looked at, see `decide_convention`.
+
+    Raises
+    ------
+    MaskError
+        They hold several labels, or none of them holds `label`.
+    """
+    alpha = any(look.alpha == "varies" for look in looks)
+    if label == "any":
+        return MaskConvention("any", alpha=alpha, chosen=True)
+    found = codes_of(looks, alpha)
+    if label is not None:
+        if looks and label not in found:
+            raise MaskError(
+                root,
+                f"no mask holds the label {describe_label(label)}; they hold "
+                f"{_list_codes(found, looks)}",
+            )
+        return MaskConvention("value", label, alpha, chosen=True)
+    marks = [code for code in found if code != 0]
+    if len(marks) <= 1:
+        return MaskConvention("value", marks[0] if marks else 255, alpha)
+    if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
+        return MaskConvention("value", 255, alpha, ones=True)
+    depths = {look.depth for look in looks if set(look.counts) - {0}}
+    if len(depths) == 1 and is_graded(looks):
+        faint = sum(look.faint_blobs for look in looks)
+        return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
+    what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
+    raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
+
+
+def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
+    """Refuse masks of which most pixels are not 0."""
+    pixels = marked = 0
+    for look in looks:
+        size = sum(look.counts.values())
+        pixels += size
+        marked += 0 if look.alpha == "clear" else size - look.counts.get(0, 0)
+    if marked > FULL_SHARE * pixels and pixels > _TINY:
+        raise DatasetError(
+            root,
+            f"its masks mark {marked / pixels:.0%} of all pixels as target; where they are "
+            f"inverted, {_fix(root, '0')} turns them",
+        )
+
+
+def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
+    """Codes that masks hold, in order."""
+    codes: set[int] = set()
+    for look in looks:
+        codes.update({0} if alpha and look.alpha == "clear" else look.counts)
+    return sorted(codes)
+
+
+def is_graded(looks: Sequence[Look]) -> bool:
+    """Whether values fade into one another, as those of a JPEG or a smoothed mask.
+
+    A label's blob holds one value. A smoothed one holds several, and its set reaches (nearly) the
+    greatest value that its type, or an 8-bit mask stored in 16 bits, can have.
+    """
+    greatest = max((max(look.counts) for look in looks), default=0)
+    if greatest & (_COLOUR | _DEEP_COLOUR) or greatest <= 3 * _full(greatest) // 4:
+        return False
+    several = [look for look in looks if len(set(look.counts) - {0}) > 1]
+    blobs = sum(look.blobs for look in several)
+    if several and all(look.jpeg for look in several):
+        # A JPEG's labels fade too; a label of half the greatest value keeps its middle.
+        return sum(look.dim_blobs for look in several) <= _MOST_DIM * blobs
+    return sum(look.blob_values for look in several) >= _VALUES_OF_A_BLOB * blobs > 0
+
+
+def _full(greatest: int) -> int:
+    """What a mask's greatest value is out of: 16-bit files may hold 8-bit values."""
+    return 255 if greatest <= 255 else 65535
+
+
+def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
+    """The first codes as words, with the number of masks that hold each and the first of them."""
+    words = []
+    for code in list(codes)[:_LISTED]:
+        holders = [look for look in looks if code in look.counts]
+        masks = "1 mask" if len(holders) == 1 else f"{len(holders):,} masks"
+        where = f" ({masks}, {holders[0].path.name})" if holders else ""
+        words.append(describe_label(code) + where)
+    rest = len(codes) - len(words)
+    if rest:
+        return f"{', '.join(words)} and {rest:,} more"
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def look_at_masks(files: Iterable[FileBytes]) -> Iterator[Look | None]:
+    """Look at mask files, several at a time, in order; None for one that cannot be read."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        yield from pool.map(_look_or_none, files)
+
+
+def _look_or_none(file: FileBytes) -> Look | None:
+    try:
+        return look_at_mask(file.read(), file.path)
+    except FrameError:
+        return None
+
+
+def look_at_mask(data: bytes, path: Path) -> Look:
+    """See what one mask file holds.
+
+    Raises
+    ------
+    FrameError
+        It is damaged.
+    """
+    image = _decode(data, path)
+    if image.ndim == 2 and image.dtype == np.uint8:
+        # Nearly all masks hold 0 and 255, which is quickly seen.
+        marked = cv2.countNonZero(image)
+        if marked == np.count_nonzero(image == 255):
+            counts = {0: image.size - marked, 255: marked}
+            kept = {code: count for code, count in counts.items() if count}
+            return Look(path, kept, 255, "none", _is_jpeg(data))
+    alpha = _alpha_state(image)
+    return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=_is_jpeg(data))
+
+
+def look_at_values(
+    values: NDArray[Any],
+    path: Path,
+    *,
+    alpha: Literal["none", "clear", "opaque", "varies"] = "none",
+    jpeg: bool = False,
+) -> Look:
+    """See what the values of a mask are; (H, W) ndarray of unsigned integers."""
+    codes, counts = np.unique(values, return_counts=True)
+    depth = 65535 if values.dtype.itemsize > 1 else 255
+    held = dict(zip(codes.tolist(), counts.tolist(), strict=True))
+    greatest = int(codes[-1])
+    if len(codes) <= 2 or greatest & (_COLOUR | _DEEP_COLOUR):
+        return Look(path, held, depth, alpha, jpeg)
+    full = _full(greatest)
+    marked = values > 0
+    number, labels = cv2.connectedComponents(marked.view(np.uint8), connectivity=8)
+    peaks = np.zeros(number, np.int64)
+    owners, held_there = labels[marked].astype(np.int64), values[marked].astype(np.int64)
+    np.maximum.at(peaks, owners, held_there)
+    high = peaks > full // 2
+    pairs = np.unique(owners << 16 | held_there)
+    return Look(
+        path,
+        held,
+        depth,
+        alpha,
+        jpeg,
+        blobs=int(np.count_nonzero(high)),
+        blob_values=int(np.count_nonzero(high[pairs >> 16])),
+        dim_blobs=int(np.count_nonzero((peaks > 0.4 * full) & (peaks <= 0.6 * full))),
+        faint_blobs=int(np.count_nonzero((peaks > full // _RINGING) & ~high)),
+    )
+
+
+def decode_mask(data: bytes, path: Path | str, convention: MaskConvention | None = None) -> Mask:
+    """Decode a mask's file; without a convention that is decided on this file alone.
+
+    Raises
+    ------
+    FrameError
+        The file is damaged, or see `MaskConvention.read` and `decide_convention`.
+    """
+    if convention is None:
+        convention = decide_convention(path, [_Bytes(Path(path), data)])
+    return convention.read(data, path)
+
+
+def read_mask(path: Path | str, label: Label | None = None) -> Mask:
+    """Read one mask, whose values are decided on this file alone, see `decide_convention`.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> import numpy as np
+    >>> from synth.frames import read_frame, write_frame
+    >>> with TemporaryDirectory() as folder:
+    ...     write_frame(f"{folder}/mask.png", np.array([[False, True]]))
+    ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
+    (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
+    """
+    file = ImageFile(Path(path))
+    data = file.read()
+    return decide_convention(path, [_Bytes(file.path, data)], label).read(data, path)
+
+
+def is_standard(data: bytes, mask: Mask) -> bool:
+    """Whether any reader finds 0 and 255 in a mask's file, where `mask` is what it reads as."""
+    values = to_luma(decode_image(data, "mask"))
+    return values.dtype == np.uint8 and np.array_equal(values, mask.view(np.uint8) * np.uint8(255))
+
+
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    path: Path
+    data: bytes
+
+    def read(self) -> bytes:
+        return self.data
+
+
+def _is_jpeg(data: bytes) -> bool:
+    return data.startswith(b"\xff\xd8")
+
+
+def _decode(data: bytes, path: Path | str) -> Frame:
+    """Decode a mask's file; a palette whose colours do not tell its numbers apart gives numbers."""
+    image = decode_image(data, path)
+    numbers = _palette_numbers(data) if _has_palette(data) else None
+    if numbers is None or numbers.shape != image.shape[:2]:
+        return image
+    colours = image.reshape(*image.shape[:2], -1).astype(np.uint64)
+    codes = np.zeros(numbers.shape, np.uint64)
+    for channel in range(colours.shape[2]):
+        codes = codes << np.uint64(8) | colours[:, :, channel]
+    used = np.unique(numbers)
+    return numbers if len(np.unique(codes)) < len(used) else image
+
+
+def _has_palette(data: bytes) -> bool:
+    if data.startswith(b"\x89PNG"):
+        return data[25] == 3
+    if data.startswith(b"BM"):
+        return int.from_bytes(data[28:30], "little") <= 8
+    return data.startswith((b"II", b"MM"))
+
+
+def _palette_numbers(data: bytes) -> NDArray[np.uint8] | None:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return np.asarray(image, np.uint8) if image.mode == "P" else None
+    except Exception:  # Pillow raises many types on files that OpenCV reads
+        return None
+
+
+def _alpha_state(image: Frame) -> Literal["none", "clear", "opaque", "varies"]:
+    if image.ndim == 2 or image.shape[2] != 4:
+        return "none"
+    low, high = int(image[:, :, 3].min()), int(image[:, :, 3].max())
+    if low != high:
+        return "varies"
+    return "clear" if high == 0 else "opaque"
+
+
+def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
+    """The code of every pixel: uint8 or uint16 for greys, else uint64."""
+    if image.ndim == 2:
+        return _narrow(image)
+    channels = cv2.split(image)
+    if len(channels) < 3:
+        return _narrow(cast(Frame, channels[0]))
+    blue, green, red = channels[:3]
+    if alpha:
+        shown = channels[3] > 0
+        if all(len(np.unique(channel[shown])) == 1 for channel in (blue, green, red)):
+            return _narrow(cast(Frame, channels[3]))
+        blue, green, red = (np.where(shown, channel, 0) for channel in (blue, green, red))
+    if np.array_equal(blue, green) and np.array_equal(blue, red):
+        return _narrow(cast(Frame, blue))
+    deep = image.dtype == np.uint16 and any(
+        bool((channel % 257).any()) for channel in (red, green, blue)
+    )
+    if image.dtype == np.uint16 and not deep:
+        red, green, blue = (channel // 257 for channel in (red, green, blue))
+    red, green, blue = (channel.astype(np.uint64) for channel in (red, green, blue))
+    return _colour_codes(red, green, blue, deep)
+
+
+def _colour_codes(
+    red: NDArray[np.uint64], green: NDArray[np.uint64], blue: NDArray[np.uint64], deep: bool
+) -> NDArray[np.uint64]:
+    flag = np.uint64(_DEEP_COLOUR if deep else _COLOUR)
+    codes = red << np.uint64(32) | green << np.uint64(16) | blue | flag
+    return np.where((red == green) & (red == blue), red, codes)
+
+
+def _narrow(values: Frame) -> Frame:
+    """16-bit values that are 0 or the greatest one are those of 8 bits."""
+    if values.dtype == np.uint16:
+        marked = values == 65535
+        if np.count_nonzero(values) == np.count_nonzero(marked):
+            return marked.view(np.uint8) * np.uint8(255)
+    return values
