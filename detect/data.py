@@ -114,7 +114,8 @@ def hold_out(
     """
     ids = dataset.ids("train")
     if not ids:
-        raise TrainingError(f"{dataset.root}: its training split is empty; there is nothing to do")
+        where = dataset.lists.get("train", dataset.root)
+        raise TrainingError(f"{where}: the training split is empty; list images in it")
     if not share:
         return ids, ()
     if dataset.splits.get("val"):

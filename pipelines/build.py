@@ -54,7 +54,7 @@ from pipelines.store import (
     staging,
     write_file,
 )
-from synth.dataset import SPLITS, Dataset, open_dataset, require_targets
+from synth.dataset import Dataset, open_dataset, require_targets
 from synth.errors import DatasetError, NoiseError
 from synth.frames import encode_png
 from synth.noise.bank import NoiseBank
@@ -68,6 +68,7 @@ from synth.recipe import (
     plan_transfer,
 )
 from synth.shards import FOLDER as SHARDS
+from synth.split_names import SPLITS
 
 Progress = Callable[[str, int, int], None]
 
@@ -255,6 +256,7 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         # Workers on other machines have other working directories.
         data = config.data.absolute() if pool.backend == "dask" else config.data
         opened = open_dataset(data, label=label_of(config.label))
+        opened.filled("train")
         notes += opened.notes
         source = dataset_source(opened)
     surveys = survey(source, pool)
@@ -264,8 +266,6 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         notes += [note] if note else []
     forbidden = _forbidden(surveys)
     bank = None
-    if config.data is not None and not surveys["train"]:
-        raise DatasetError(config.data, "its split 'train' is empty; list the training images")
     if config.noise is not None:
         bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
     hosts = gather_hosts(config, source, surveys["train"], forbidden, pool.jobs)

@@ -42,8 +42,9 @@ from pipelines.store import (
     write_file,
 )
 from synth import __version__
-from synth.dataset import SPLITS, Dataset
+from synth.dataset import Dataset
 from synth.errors import DatasetError
+from synth.split_names import SPLITS
 from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]

@@ -16,7 +16,8 @@ from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, Survey, pixel_digest
 from pipelines.store import sha256
 from synth.errors import DatasetError, NoiseError
-from synth.frames import Frame, Mask, find_frames, read_frame
+from synth.folders import find_frames
+from synth.frames import Frame, Mask, read_frame
 from synth.noise.sampling import NoiseFrame
 from synth.recipe import Hosts
 

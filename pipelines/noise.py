@@ -13,7 +13,8 @@ from pipelines.build_config import NoiseSettings
 from pipelines.pool import Pool
 from pipelines.sources import Source, pixel_digest
 from synth.errors import DatasetError, NoiseError
-from synth.frames import Frame, Mask, find_frames, group_by_folder, read_frame
+from synth.folders import find_frames, group_by_folder
+from synth.frames import Frame, Mask, read_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from synth.dataset import is_labelled, open_dataset, require_same_size
 from synth.errors import DatasetError, NoiseError, QualityError
-from synth.frames import Frame, ImageFile, Mask, find_frames
+from synth.folders import find_frames
+from synth.frames import Frame, ImageFile, Mask
 from synth.masks import MaskFile
 from synth.mscn import to_own_range
 from synth.niqe import NiqeModel, fit_niqe, niqe, pristine_features

@@ -30,7 +30,8 @@ from pipelines.store import IMAGES, MASKS, sha256
 from pipelines.study_config import TEST_SEED
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.errors import DatasetError
-from synth.frames import find_frames, group_by_folder, read_bytes, read_frame
+from synth.folders import find_frames, group_by_folder
+from synth.frames import read_bytes, read_frame
 from synth.seeds import generator
 from synth.shards import FOLDER as SHARDS
 from synth.shards import is_sharded
@@ -189,7 +190,7 @@ def link_set(place: Path, dataset: Dataset, parts: Parts) -> None:
             (IMAGES, dataset.image_path(id_)),
             (MASKS, dataset.mask_path(id_)),
         ):
-            files[f"{folder}/{path.name}"] = path
+            files[f"{folder}/{id_}{path.suffix}"] = path
     texts = {f"50_50/{name}.txt": "".join(f"{i}\n" for i in ids) for name, ids in lists.items()}
     _link(place, files, texts)
 
@@ -251,7 +252,7 @@ def open_noise(path: Path, forbidden: Mapping[bytes, str], pool: Pool) -> NoiseS
         _require_loose(path)
         dataset = open_dataset(path)
         files = [dataset.image_path(id_) for id_ in dataset.ids("train")]
-        base = files[0].parent if files else path
+        base = Path(os.path.commonpath([file.parent for file in files])) if files else path
     else:
         files = find_frames([path])
         base = path if path.is_dir() else path.parent

@@ -19,8 +19,8 @@ from synth.dataset import FEW_TARGETS, Dataset
 from synth.depths import Levels, group_by_depth, measure_levels
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
+from synth.layout import Problem
 from synth.likeness import difference_hash, nearly_equal
-from synth.looseset import Problem
 from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
 from synth.palettes import find_palette
 from synth.splits import scene_signature
@@ -77,6 +77,9 @@ FAULTS = (
     Fault("id listed twice", True, "remove one of the lines, as --fix does"),
     Fault("id in two splits", True, "keep it in one; --fix keeps it in the test split"),
     Fault("unreadable list", True, "write it as text, an id a line"),
+    Fault("list against its folders", True, "correct or remove it; --fix goes by the folders"),
+    Fault("broken link", True, "mend or remove it; --fix goes without"),
+    Fault("folder linked twice", False, "nothing: it is read once"),
     Fault("equal image in train and test", True, "take it off one; --fix keeps the test image"),
     Fault("nearly equal images in two splits", False, "--fix takes them out of training"),
     Fault("equal images in one split", False, "keep one of them"),

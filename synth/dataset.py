@@ -1,36 +1,30 @@
-"""Labelled sets on disk: find images, masks and splits in every public layout.
-
-Read without any setting:
-
-- ``images/`` and ``masks/`` (or one of the other names in `IMAGE_FOLDERS`, `MASK_FOLDERS`, as
-  ``IRSTD1k_Img`` and ``IRSTD1k_Label``), masks named as their image or with the suffix
-  ``_pixels0``, PNG, BMP, JPEG or TIFF;
-- splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>`` folder),
-  ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and ``test.txt``
-  beside the folders or in a subfolder that starts with ``idx``; no list at all means that every
-  image is for training;
-- sets in shards, see `synth.shards`.
-"""
+"""A labelled set: its images, masks and splits; `synth.layout` finds them."""
 
 from __future__ import annotations
 
 import json
-import re
 import shlex
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from synth.errors import DatasetError, InvertedError, MaskError
-from synth.frames import SUFFIXES, Frame, ImageFile, Mask, natural_key
+from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
+from synth.frames import SUFFIXES, Frame, ImageFile, Mask
+from synth.layout import (
+    Layout,
+    Problem,
+    Trees,
+    divide_by_split,
+    find_places,
+    has_places,
+    read_layout,
+    refuse,
+)
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_convention
 from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
-
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
-MASK_SUFFIX = "_pixels0"
-SPLITS = ("train", "val", "test")
+from synth.split_names import SPLITS
 
 FEW_TARGETS = 0.2
 """Share of training images with a target below which there is a warning."""
@@ -40,7 +34,7 @@ File = TypeVar("File", ImageFile, MaskFile)
 
 @dataclass(frozen=True)
 class Dataset:
-    """A labelled set: where its images and masks lie, and which ids are for what.
+    """A labelled set: where its images and masks are, and which ids are for what.
 
     Attributes
     ----------
@@ -51,9 +45,11 @@ class Dataset:
     splits : mapping of str to tuple of str
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
-        Whether a split list was found; without one every image is in ``train``.
+        Whether lists or folders give the splits; else every image is in ``train``.
     images, masks : mapping of str to ImageFile and to MaskFile
-        Every image and mask file of the set, by id; those in no split included.
+        Every image file of the set and its mask, by id; those in no split included.
+    lists : mapping of str to Path
+        The list of each split that has one.
     convention : MaskConvention
         What the values of its masks mean.
     """
@@ -65,6 +61,7 @@ class Dataset:
     images: Mapping[str, ImageFile] = field(repr=False)
     masks: Mapping[str, MaskFile] = field(repr=False)
     convention: MaskConvention = STANDARD
+    lists: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
         """Ids of one split, or of all for ``"all"``.
@@ -80,6 +77,15 @@ class Dataset:
             known = ", ".join(self.splits)
             raise DatasetError(self.root, f"has no split {split!r}; it has {known}")
         return self.splits[split]
+
+    def filled(self, split: str) -> tuple[str, ...]:
+        """Ids of one split, see `ids`; `DatasetError` that names its list if there are none."""
+        ids = self.ids(split)
+        if not ids and split in self.lists:
+            raise DatasetError(self.lists[split], f"is empty, so {split} has no image; list some")
+        if not ids:
+            raise DatasetError(self.root, f"has no image in its split {split!r}; add some")
+        return ids
 
     def image_file(self, id_: str) -> ImageFile:
         """File of an image; `DatasetError` for an id that has none."""
@@ -197,14 +203,11 @@ def require_targets(root: Path | str, marked: int, total: int) -> str | None:
 
 
 def is_labelled(path: Path | str) -> bool:
-    """Whether a folder has a folder of images and one of masks in it, or is a set in shards."""
+    """Whether a folder is a labelled set, or has some in it; what it holds is not looked at."""
     root = Path(path)
     if not root.is_dir():
         return False
-    if is_sharded(root):
-        return True
-    inside = {child.name.lower() for child in root.iterdir() if child.is_dir()}
-    return bool(inside & set(IMAGE_FOLDERS)) and bool(inside & set(MASK_FOLDERS))
+    return is_sharded(root) or has_places(root)
 
 
 def open_dataset(
@@ -221,9 +224,9 @@ def open_dataset(
     Parameters
     ----------
     path : Path or str
-        The set's folder, in one of the layouts of this module.
+        The set's folder, in one of the layouts of `synth.layout`, or in shards.
     folders : (Path, Path), optional
-        Where its images and its masks lie, in place of looking for them.
+        Where its images and its masks are, in place of looking for them.
     lists : mapping of str to Path, optional
         The list of each split, in place of looking for them; empty for none.
     label : int or "any", optional
@@ -236,9 +239,10 @@ def open_dataset(
     Raises
     ------
     DatasetError
-        The folder, its images or its masks are missing; a list names an id that is absent, that
-        has no mask, twice, in two splits, or with a path in it; two files share one id; masks hold
-        several labels, see `synth.masks.decide_convention`.
+        The folder, its images or its masks are missing, or several folders could be meant; it is
+        a set of another tool, which the error names; a list is no UTF-8 text, or names an image
+        that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
+        files share one id; masks hold several labels, see `synth.masks.decide_convention`.
 
     Examples
     --------
@@ -269,32 +273,41 @@ def open_dataset(
         images: Mapping[str, ImageFile] = _Members(index.rows, index.image)
         masks: Mapping[str, MaskFile] = _Members(index.rows, index.mask)
         return Dataset(root, root.resolve().name, index.splits, True, images, masks)
-    image_folder, mask_folder = folders or (
-        _subfolder(root, IMAGE_FOLDERS, "images"),
-        _subfolder(root, MASK_FOLDERS, "masks"),
-    )
-    images = _by_id(image_folder)
-    found = {
-        id_.removesuffix(MASK_SUFFIX) if id_.removesuffix(MASK_SUFFIX) in images else id_: file
-        for id_, file in _by_id(mask_folder).items()
-    }
-    if lists is None:
-        lists = find_lists(root)
-    splits: dict[str, tuple[str, ...]]
-    if lists:
-        splits = {name: _read_list(file, images) for name, file in lists.items()}
-        splits = {name: splits.get(name, ()) for name in SPLITS if name in splits or name != "val"}
-        _require_disjoint(splits, lists)
+    trees = Trees(_raise)
+    if folders is None:
+        places = find_places(root, trees)
+        if not places:
+            raise refuse(root)
     else:
-        splits = {"train": tuple(sorted(images, key=natural_key)), "test": ()}
-    for ids in splits.values():
-        for id_ in ids:
-            if id_ not in found:
-                raise DatasetError(
-                    images[id_].path, "has no mask; add one, or take its id off the list"
-                )
-    masks, convention = with_convention(root, found, images, label)
-    return Dataset(root, root.resolve().name, splits, bool(lists), images, masks, convention)
+        for folder in folders:
+            if not trees[folder]:
+                raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
+        places = divide_by_split(*folders, trees)
+    return dataset_of(root, read_layout(root, places, trees, _raise, lists), label)
+
+
+def _raise(problem: Problem) -> None:
+    if problem.error is not None:
+        raise problem.error
+    if problem.fault == "folder linked twice":
+        warnings.warn(problem.words, SkippedWarning, stacklevel=2)
+
+
+def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None = None) -> Dataset:
+    """The data set that a layout is; see `with_convention` for the rest."""
+    images = {id_: ImageFile(path) for id_, path in layout.images.items()}
+    files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
+    masks, convention = with_convention(root, files, images, label, own)
+    return Dataset(
+        root,
+        root.resolve().name,
+        layout.splits,
+        layout.listed,
+        images,
+        masks,
+        convention,
+        layout.lists,
+    )
 
 
 def with_convention(
@@ -344,116 +357,3 @@ def _is_own(root: Path) -> bool:
         return "sirst-synth" in json.loads((root / DESCRIPTION).read_bytes())["versions"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return False
-
-
-def _subfolder(root: Path, names: Sequence[str], wanted: str) -> Path:
-    inside = {child.name.lower(): child for child in sorted(root.iterdir()) if child.is_dir()}
-    for name in names:
-        if name in inside:
-            return inside[name]
-    raise DatasetError(root, f"has no folder of {wanted}; it is looked for as {', '.join(names)}")
-
-
-def _by_id(folder: Path) -> dict[str, ImageFile]:
-    found: dict[str, ImageFile] = {}
-    for file in sorted(folder.iterdir()):
-        if file.suffix.lower() not in SUFFIXES or file.name.startswith("."):
-            continue
-        if not file.stem.isprintable() or file.stem != file.stem.strip():
-            raise DatasetError(
-                folder, f"has a file called {file.name!a}, which no list can name; rename it"
-            )
-        if file.stem in found:
-            raise DatasetError(file, f"shares its id with {found[file.stem].path.name}; remove one")
-        found[file.stem] = ImageFile(file)
-    if not found:
-        raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)})")
-    return found
-
-
-def find_lists(root: Path) -> dict[str, Path]:
-    """Find the list file of each split in the first layout that has any.
-
-    Raises
-    ------
-    DatasetError
-        ``img_idx`` has several lists of one split, and none of the folder's name.
-    """
-    folders = [child for child in sorted(root.iterdir()) if child.is_dir()]
-    ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
-    # Half and half is what every published table uses, so it goes before other ratios.
-    ratios.sort(key=lambda child: child.name != "50_50")
-    for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
-        lists = _lists_in(folder)
-        if lists:
-            return lists
-    if (root / "img_idx").is_dir():
-        return _named_lists(root / "img_idx", root.resolve().name)
-    return {}
-
-
-def _lists_in(folder: Path) -> dict[str, Path]:
-    names = {"train": ("train.txt", "trainval.txt"), "val": ("val.txt",), "test": ("test.txt",)}
-    lists = {
-        split: folder / name
-        for split, options in names.items()
-        for name in reversed(options)
-        if (folder / name).is_file()
-    }
-    # `trainval` holds `val` already.
-    if lists.get("train", folder).name == "trainval.txt":
-        lists.pop("val", None)
-    return lists
-
-
-def _named_lists(folder: Path, name: str) -> dict[str, Path]:
-    lists: dict[str, Path] = {}
-    for split in SPLITS:
-        files = sorted(folder.glob(f"{split}_*.txt"))
-        own = [file for file in files if file.stem == f"{split}_{name}"]
-        if len(files) > 1 and not own:
-            raise DatasetError(
-                folder,
-                f"has {len(files)} {split} lists and none is called {split}_{name}.txt; "
-                "keep one, or name the folder as the list",
-            )
-        if files:
-            lists[split] = (own or files)[0]
-    return lists
-
-
-def _read_list(file: Path, images: Mapping[str, ImageFile]) -> tuple[str, ...]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(file, f"cannot be read as a list of ids ({error})") from None
-    ids: list[str] = []
-    seen: set[str] = set()
-    for line in text.splitlines():
-        entry = line.strip()
-        if not entry:
-            continue
-        # An id may itself end as a file does.
-        bare = entry not in images and Path(entry).suffix.lower() in SUFFIXES
-        id_ = Path(entry).stem if bare else entry
-        if "/" in entry or "\\" in entry or id_ in (".", ".."):
-            raise DatasetError(file, f"names {entry!r:.80}; an id is a plain name without folders")
-        if id_ not in images:
-            raise DatasetError(file, f"names id {id_!r:.80}, which has no image")
-        if id_ in seen:
-            raise DatasetError(file, f"names id {id_!r:.80} twice; remove one of the lines")
-        seen.add(id_)
-        ids.append(id_)
-    return tuple(ids)
-
-
-def _require_disjoint(splits: Mapping[str, Sequence[str]], lists: Mapping[str, Path]) -> None:
-    home: dict[str, str] = {}
-    for name, ids in splits.items():
-        for id_ in ids:
-            if id_ in home:
-                raise DatasetError(
-                    lists[name],
-                    f"names id {id_!r}, which is in {home[id_]} too; keep it in one",
-                )
-            home[id_] = name

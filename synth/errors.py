@@ -52,3 +52,7 @@ class RecipeError(SynthError):
 
 class QualityError(SynthError):
     """A quality model cannot be fitted or read, or a frame cannot be scored with it."""
+
+
+class SkippedWarning(UserWarning):
+    """A link was not followed: it leads nowhere, in a circle, or to what is read anyway."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -303,41 +303,6 @@ def read_bytes(path: Path) -> bytes:
     return data
 
 
-def find_frames(paths: Iterable[Path | str]) -> list[Path]:
-    """List the frame files among `paths`: files as given, folders searched recursively.
-
-    Returns
-    -------
-    list of Path
-        In the order of `paths`; within a folder in natural order (``S2_9`` before ``S2_10``).
-
-    Raises
-    ------
-    FrameError
-        A path does not exist, or a folder holds no frame.
-    """
-    found: list[Path] = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(_walk(path), key=lambda p: natural_key(p.relative_to(path).as_posix()))
-            if not inside:
-                raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
-            raise FrameError(path, "no such file or folder")
-    return found
-
-
-def group_by_folder(paths: Sequence[Path]) -> list[list[Path]]:
-    """Group frame files by the folder that they lie in, folders in order of first appearance."""
-    groups: dict[Path, list[Path]] = {}
-    for path in paths:
-        groups.setdefault(path.parent, []).append(path)
-    return list(groups.values())
-
-
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sort key that orders runs of digits by value: ``a2`` before ``a10``.
 
@@ -351,9 +316,3 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
         for part in re.split(r"([0-9]+)", name)
         if part
     )
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for path in folder.rglob("*"):
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not path.name.startswith("."):
-            yield path

@@ -18,6 +18,7 @@ from pipelines.repair import write_repaired
 from pipelines.store import require_usable
 from synth.check import FAULTS, PairFindings, Report, check_dataset
 from synth.dataset import Dataset
+from synth.layout import Place
 from synth.looseset import open_loosely
 from synth.masks import Label
 from synth.repair import Repair, plan_repair
@@ -68,9 +69,9 @@ def check_command(
 
             result = write_repaired(loose.dataset, repair, out, pool, progress=tell)
     if as_json:
-        emit_json(_as_json(dataset, report) | _fix_json(repair, result))
+        emit_json(_as_json(dataset, loose.places, report) | _fix_json(repair, result))
     else:
-        _print(dataset, report)
+        _print(loose.places, report)
         if repair is not None and result is not None:
             _print_fix(repair, result)
     if result is None and not report.sound:
@@ -95,10 +96,18 @@ def _check(dataset: Dataset, pool: Pool, problems: Iterable[Any]) -> Report:
         return check_dataset(dataset, run, tuple(problems))
 
 
-def _as_json(dataset: Path, report: Report) -> dict[str, Any]:
+def _as_json(dataset: Path, places: Iterable[Place], report: Report) -> dict[str, Any]:
     return {
         "dataset": str(dataset),
         "sound": report.sound,
+        "folders": [
+            {
+                "split": place.split,
+                "images": str(place.images),
+                "masks": None if place.masks is None else str(place.masks),
+            }
+            for place in places
+        ],
         "images": report.images,
         "targets": report.targets,
         "shapes": report.shapes,
@@ -131,7 +140,10 @@ def _fix_json(repair: Repair | None, result: ExportResult | None) -> dict[str, A
     }
 
 
-def _print(dataset: Path, report: Report) -> None:
+def _print(places: Iterable[Place], report: Report) -> None:
+    for place in places:
+        masks = "no masks" if place.masks is None else f"masks from {place.masks}"
+        click.echo(f"{place.split or 'set':6} images from {place.images}, {masks}")
     for split, count in report.images.items():
         click.echo(f"{split:6} {count:7,} images {report.targets[split]:7,} targets")
     common = sorted(report.shapes.items(), key=lambda item: -item[1])

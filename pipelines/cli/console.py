@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TextIO, TypeVar
 
 import click
 from tqdm import tqdm
 
 from detect.errors import DetectError
 from pipelines.errors import PipelineError
-from synth.errors import SynthError
+from synth.errors import SkippedWarning, SynthError
 
 Item = TypeVar("Item")
 
@@ -60,7 +61,8 @@ class ToolGroup(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
-            code = super().main(args, prog_name, standalone_mode=False, **extra)
+            with notes_on_stderr():
+                code = super().main(args, prog_name, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
             raise SystemExit(2) from None
@@ -89,6 +91,30 @@ class ToolGroup(click.Group):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}")
+
+
+@contextmanager
+def notes_on_stderr() -> Iterator[None]:
+    """Print each `SkippedWarning` as one line on stderr, once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default", SkippedWarning)
+        show = warnings.showwarning
+
+        def note(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if issubclass(category, SkippedWarning):
+                click.echo(f"note: {message}", err=True)
+            else:
+                show(message, category, filename, lineno, file, line)
+
+        warnings.showwarning = note
+        yield
 
 
 def fail(message: str, status: int = 1, program: str | None = None) -> NoReturn:

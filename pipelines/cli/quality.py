@@ -35,8 +35,8 @@ from pipelines.quality import (
 )
 from pipelines.seams import SeamScores, measure_seams
 from pipelines.store import replace_file
-from synth.dataset import SPLITS
 from synth.niqe import SIDE, NiqeModel, load_niqe
+from synth.split_names import SPLITS
 
 _DISTANCES = {
     "wasserstein": "marginal W1, DN",

@@ -44,7 +44,8 @@ from synth import __version__
 from synth.blend import BLENDS
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError, RecipeError
-from synth.frames import Frame, encode_png, find_frames, read_frame
+from synth.folders import find_frames
+from synth.frames import Frame, encode_png, read_frame
 from synth.masks import Label
 from synth.noise.cameras import (
     CameraNoise,

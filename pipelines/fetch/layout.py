@@ -14,9 +14,10 @@ import numpy as np
 from pipelines.errors import FetchError
 from pipelines.fetch.sets import PublicSet
 from pipelines.pool import Pool
-from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, Dataset, find_lists, open_dataset
+from synth.dataset import Dataset, open_dataset
 from synth.errors import RecipeError
 from synth.frames import SUFFIXES, ImageFile, frame_shape, write_frame
+from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, find_lists
 from synth.masks import MaskFile
 from synth.splits import group_by_likeness, scene_signature, split_groups
 

@@ -35,9 +35,9 @@ from pipelines.formats.sample import (
     to_numbers,
 )
 from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
-from pipelines.formats.split_names import find_split
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
+from synth.split_names import split_told
 from synth.targets import label_targets
 
 _CATEGORY = {"id": 1, "name": "target", "supercategory": "target"}
@@ -117,7 +117,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     lists = _lists(root, notes)
     for file, whole in lists:
         inside = file.relative_to(root)
-        split = find_split(f"{inside.parent.name} {inside.stem}")
+        split = split_told(f"{inside.parent.name} {inside.stem}")
         if split is None and len(lists) > 1:
             raise DatasetError(
                 file, "tells no split, as others do; name it instances_train, _val or _test.json"

@@ -27,10 +27,10 @@ from pipelines.formats.sample import (
     plain_id,
     set_convention,
 )
-from pipelines.formats.split_names import FOLDERS
 from synth.errors import DatasetError
 from synth.frames import ImageFile, read_bytes
 from synth.masks import MaskFile
+from synth.split_names import FOLDERS
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

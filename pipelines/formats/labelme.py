@@ -43,9 +43,9 @@ from pipelines.formats.shapes import (
     draw_polygon,
     join_pieces,
 )
-from pipelines.formats.split_names import find_split
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
+from synth.split_names import split_told
 
 # What labelme's own tools take for pixels that are no object.
 _NO_OBJECTS = ("__ignore__", "_background_")
@@ -146,7 +146,7 @@ def _decode(text: object, file: Path) -> bytes:
 
 def _split(path: Path) -> str:
     """The split whose name a folder of the path has; training where none has."""
-    return next(filter(None, map(find_split, path.parts[:-1])), "train")
+    return next(filter(None, map(split_told, path.parts[:-1])), "train")
 
 
 def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:

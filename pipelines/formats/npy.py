@@ -28,10 +28,11 @@ from pipelines.formats.sample import (
     plain_id,
     read_list,
 )
-from pipelines.formats.split_names import find_split
-from synth.dataset import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists, require_same_size
+from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import frame_shape, read_bytes
+from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists
+from synth.split_names import split_told
 
 # Values that an error lists.
 _LISTED = 8
@@ -49,7 +50,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     places = [
         (split, place)
         for place in (sorted(root.iterdir()) if root.is_dir() else [])
-        if (split := find_split(place.name)) and _subfolder(place, IMAGE_FOLDERS)
+        if (split := split_told(place.name)) and _subfolder(place, IMAGE_FOLDERS)
     ]
     used: set[Path] = set()
     for split, place in places or [("train", root)]:

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.formats.drawing import Drawing
-from pipelines.formats.split_names import FOLDERS
 from pipelines.names import link_inside, parts_inside
-from synth.dataset import IMAGE_FOLDERS, Dataset, require_same_size
+from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
@@ -24,7 +23,9 @@ from synth.frames import (
     natural_key,
     plain_file,
 )
+from synth.layout import IMAGE_FOLDERS
 from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
+from synth.split_names import FOLDERS
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200

@@ -37,11 +37,11 @@ from pipelines.formats.sample import (
     to_numbers,
 )
 from pipelines.formats.shapes import Piece, cut_piece, draw_box
-from pipelines.formats.split_names import FOLDERS
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
 from synth.masks import MaskConvention, describe_label, palette_numbers, parse_label
+from synth.split_names import FOLDERS
 from synth.targets import label_targets
 
 _MOST = 254

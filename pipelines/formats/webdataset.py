@@ -29,11 +29,11 @@ from pipelines.formats.sample import (
     plain_id,
     set_convention,
 )
-from pipelines.formats.split_names import split_of
 from pipelines.names import parts_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile
+from synth.split_names import split_of
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

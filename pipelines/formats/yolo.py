@@ -35,9 +35,9 @@ from pipelines.formats.sample import (
     name_key,
 )
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
-from pipelines.formats.split_names import FOLDERS, find_split
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
+from synth.split_names import FOLDERS, split_told
 from synth.targets import label_targets
 
 # Of an image of 10,000 pixels a side, to a ten-thousandth of a pixel.
@@ -245,10 +245,10 @@ def _find_places(root: Path, whole: Mapping[str, Any]) -> dict[Path, str]:
     """Folders of images and their splits."""
     found: dict[Path, str] = {}
     for folder in _folders(root / "images"):
-        if split := find_split(folder.name):
+        if split := split_told(folder.name):
             found[folder] = split
     for folder in _folders(root):
-        if (folder / "images").is_dir() and (split := find_split(folder.name)):
+        if (folder / "images").is_dir() and (split := split_told(folder.name)):
             found[folder / "images"] = split
     # Training goes last, as others may stand in for a split that is not there.
     for split in ("val", "test", "train"):

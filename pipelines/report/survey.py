@@ -30,7 +30,8 @@ from pipelines.quality import (
 from pipelines.store import DESCRIPTION, MANIFEST, NOISE, read_description, read_manifest
 from synth.dataset import Dataset
 from synth.errors import NoiseError
-from synth.frames import Frame, find_frames, group_by_folder
+from synth.folders import find_frames, group_by_folder
+from synth.frames import Frame
 from synth.noise.bank import NoiseBank
 from synth.noise.blocks import NoiseBlocks, bank_blocks, find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise

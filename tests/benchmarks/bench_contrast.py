@@ -15,7 +15,8 @@ import click
 import numpy as np
 
 from synth.dataset import open_dataset
-from synth.frames import find_frames, group_by_folder, read_frame
+from synth.folders import find_frames, group_by_folder
+from synth.frames import read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model
 from synth.noise.realisation import NoiseGenerator, realisation_seed

@@ -19,7 +19,8 @@ from pathlib import Path
 import numpy as np
 
 from synth.errors import NoiseError
-from synth.frames import Frame, find_frames, group_by_folder, read_frame
+from synth.folders import find_frames, group_by_folder
+from synth.frames import Frame, read_frame
 from synth.noise.bank import make_bank
 from synth.noise.blocks import SIDE, NoiseBlocks, bank_blocks, find_noise_blocks
 from synth.noise.cameras import CameraNoise, generate_frames

@@ -17,7 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from synth.frames import Frame, find_frames, read_frame
+from synth.folders import find_frames
+from synth.frames import Frame, read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model
 from synth.noise.realisation import NoiseGenerator

@@ -11,7 +11,8 @@ import click
 import cv2
 
 from pipelines.noise import sample_files
-from synth.frames import find_frames, read_frame, write_frame
+from synth.folders import find_frames
+from synth.frames import read_frame, write_frame
 from synth.noise.sampling import SamplingRule
 from synth.scenes import simulate_frame
 from synth.seeds import generator

@@ -15,10 +15,10 @@ from pycocotools import mask as coco_mask
 from pipelines.formats.outlines import MIDDLE, REACH, fill, outline
 from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import Sample, plain_id
-from pipelines.formats.split_names import split_of
 from pipelines.formats.yolo import annotate_boxes, annotate_outlines, held
 from synth.errors import DatasetError
 from synth.frames import Mask, encode_png
+from synth.split_names import split_of
 from synth.targets import find_targets, label_targets
 
 masks = array_shapes(min_dims=2, max_dims=2, max_side=16).flatmap(

@@ -10,7 +10,8 @@ import pytest
 from real_data import real_data
 
 from synth.errors import NoiseError
-from synth.frames import find_frames, read_frame
+from synth.folders import find_frames
+from synth.frames import read_frame
 from synth.noise.cameras import load_noise
 from synth.noise.components import (
     COMPONENTS,

@@ -198,7 +198,7 @@ def test_an_image_off_the_lists_needs_no_mask(tmp_path: Path) -> None:
 def test_a_list_that_is_no_text_is_told_by_name(tmp_path: Path) -> None:
     root = write_pairs(tmp_path, ["a"])
     (root / "train.txt").write_bytes(b"\xff\xfe\x00a")
-    with pytest.raises(DatasetError, match=r"train\.txt: cannot be read"):
+    with pytest.raises(DatasetError, match=r"train\.txt: is not UTF-8 text"):
         open_dataset(root)
 
 

@@ -23,13 +23,12 @@ from PIL import Image, ImageOps
 from real_data import real_data
 
 from synth.errors import FrameError
+from synth.folders import find_frames, group_by_folder
 from synth.frames import (
     decode_frame,
     decode_image,
     encode_png,
-    find_frames,
     frame_shape,
-    group_by_folder,
     is_plain,
     natural_key,
     read_frame,

@@ -41,7 +41,7 @@ def in_both(made: SmallSet) -> None:
 
 
 def with_folders(made: SmallSet) -> None:
-    write_list(made, "images/001.png", *made.train[1:])
+    write_list(made, "other/001.png", *made.train[1:])
 
 
 def no_text(made: SmallSet) -> None:

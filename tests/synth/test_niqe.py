@@ -12,7 +12,8 @@ from real_data import real_data
 from scipy import stats
 
 from synth.errors import QualityError
-from synth.frames import find_frames, read_frame
+from synth.folders import find_frames
+from synth.frames import read_frame
 from synth.niqe import (
     FEATURES,
     NiqeModel,

@@ -1,0 +1,174 @@
+"""Sets of other tools: which format a folder holds, and which command reads it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from synth.folders import child_folders
+from synth.split_names import split_told
+
+_DEEPEST = 3
+_HEAD = 1 << 16
+
+_INSIDE = ("annotations", "labels", "images", "masks", "jpegimages", "segmentationclass", "ann")
+
+# Format by what the command calls it, or the tool's name and what to export there instead.
+_IMPORTS = {
+    "coco": "COCO annotations",
+    "labelme": "labelme annotations",
+    "yolo": "YOLO labels",
+    "voc": "Pascal VOC annotations",
+    "imagefolder": "ImageFolder metadata",
+    "webdataset": "WebDataset shards",
+    "npy": "numpy masks",
+}
+_OTHERS = {
+    "VIA": "a project of VIA",
+    "Label Studio": "an export of Label Studio as JSON",
+    "CVAT": "an export of CVAT for images",
+    "Supervisely": "a project of Supervisely",
+    "unknown": "annotations in JSON that no importer reads",
+}
+
+
+def describe_foreign(root: Path) -> str | None:
+    """Say which tool wrote what is in a folder without images and masks, and how to read it.
+
+    Names tell what to look at; the first bytes of a file tell what it is.
+
+    Returns
+    -------
+    str or None
+        An error's words; None where nothing of another tool is there.
+    """
+    for file in sorted(_candidates(root, _DEEPEST), key=_rank):
+        name = _TESTS[file.suffix.lower()](file) if file.suffix else "voc"
+        if name in _IMPORTS:
+            return (
+                f"holds {_IMPORTS[name]} ({file.relative_to(root)}), not images and masks; read "
+                f"them with `synth import {_set_of(file, root)} --format {name} --out NEW`"
+            )
+        if name in _OTHERS:
+            return (
+                f"holds {_OTHERS[name]} ({file.relative_to(root)}), not images and masks; export "
+                "it as COCO there, and read that with `synth import DIR --format coco --out NEW`"
+            )
+    return None
+
+
+def _set_of(file: Path, root: Path) -> Path:
+    """The folder of the set that a file is of: above the folders that formats have inside."""
+    folder = file.parent
+    while folder != root and (folder.name.lower() in _INSIDE or split_told(folder.name)):
+        folder = folder.parent
+    return folder
+
+
+def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
+    """Files of each kind in a folder and below; of many alike, the first few are enough."""
+    kept: dict[str, int] = {}
+    try:
+        names = sorted(child.name for child in folder.iterdir() if child.name[0] != ".")
+    except OSError:
+        return
+    for name in names:
+        suffix = Path(name).suffix.lower()
+        if suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
+            kept[suffix] += 1
+            yield folder / name
+    for child in child_folders(folder, lambda *_: None):
+        if child.name == "JPEGImages":
+            yield child
+        elif deepest:
+            yield from _candidates(child, deepest - 1)
+
+
+def _rank(file: Path) -> tuple[int, int, Path]:
+    """Those that tell most come first."""
+    order = (".xml", "", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".tar", ".npy")
+    return order.index(file.suffix.lower()), len(file.parts), file
+
+
+def _head(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            return opened.read(_HEAD).decode("utf-8-sig", "replace").lstrip()
+    except OSError:
+        return ""
+
+
+def _json(file: Path) -> str | None:
+    head = _head(file)
+    keys = set(re.findall(r'"([A-Za-z_ ]+)"\s*:', head))
+    if file.name == "dataset.json" or not keys:
+        return None
+    if "shapes" in keys and keys & {"imagePath", "imageHeight", "version", "flags"}:
+        return "labelme"
+    if any(key.startswith("_via") for key in keys) or {"regions", "shape_attributes"} & keys:
+        return "VIA"
+    if {"classTitle", "classId", "projectType"} & keys or file.parent.name.lower() == "ann":
+        return "Supervisely"
+    if head.startswith("[") and keys & {"annotations", "completions", "annotation_id", "data"}:
+        return "Label Studio"
+    if len(keys & {"images", "annotations", "categories"}) >= 2 or _ends_as_coco(file, keys):
+        return "coco"
+    return "unknown" if keys & {"annotations", "objects", "labels", "polygon", "bbox"} else None
+
+
+def _ends_as_coco(file: Path, keys: set[str]) -> bool:
+    """Long lists may put the other keys far behind the first one."""
+    own = {"images", "annotations", "categories", "bbox", "segmentation", "file_name", "image_id"}
+    return bool(keys & {"images", "annotations", "categories"}) and len(keys & own) >= 2
+
+
+def _xml(file: Path) -> str | None:
+    head = _head(file)
+    if "<annotations" in head:
+        return "CVAT"
+    return "voc" if "<annotation" in head else None
+
+
+def _yaml(file: Path) -> str | None:
+    head = _head(file)
+    wanted = (r"^\s*names\s*:", r"^\s*(train|val|path)\s*:")
+    return "yolo" if all(re.search(key, head, re.MULTILINE) for key in wanted) else None
+
+
+def _txt(file: Path) -> str | None:
+    """A line of YOLO is a class and shares of the image's sides."""
+    lines = [line.split() for line in _head(file).splitlines() if line.strip()]
+    return "yolo" if lines and all(map(_is_box, lines[:20])) else None
+
+
+def _is_box(words: list[str]) -> bool:
+    try:
+        shares = [float(word) for word in words[1:]]
+    except ValueError:
+        return False
+    return words[0].isdigit() and len(shares) >= 4 and all(0 <= share <= 1 for share in shares)
+
+
+def _jsonl(file: Path) -> str | None:
+    return "imagefolder" if file.name == "metadata.jsonl" else None
+
+
+def _tar(file: Path) -> str | None:
+    return "webdataset"
+
+
+def _npy(file: Path) -> str | None:
+    return "npy"
+
+
+_TESTS: dict[str, Callable[[Path], str | None]] = {
+    ".json": _json,
+    ".xml": _xml,
+    ".yaml": _yaml,
+    ".yml": _yaml,
+    ".txt": _txt,
+    ".jsonl": _jsonl,
+    ".tar": _tar,
+    ".npy": _npy,
+}

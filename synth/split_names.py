@@ -1,0 +1,53 @@
+"""What folders, files and lists of a split are called, here and by other tools."""
+
+from __future__ import annotations
+
+import re
+
+SPLITS = ("train", "val", "test")
+FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
+"""Names of the folders of a split, ours first."""
+
+_SPLIT_OF = {name: split for split, names in FOLDERS.items() for name in names}
+
+
+def split_named(name: str) -> str | None:
+    """The split that a folder or a list is called after, in any letter case; None for other names.
+
+    Examples
+    --------
+    >>> [split_named(name) for name in ("Train", "valid", "rec1")]
+    ['train', 'val', None]
+    """
+    return _SPLIT_OF.get(name.lower())
+
+
+def split_told(name: str) -> str | None:
+    """The split that a word in a name tells, None where there is none.
+
+    Examples
+    --------
+    >>> [split_told(name) for name in ("instances_val2017", "TestImages", "latest")]
+    ['val', 'test', None]
+    """
+    words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
+    for split, names in FOLDERS.items():
+        pattern = f"(^|[^a-z])({'|'.join(names)})([^a-z]|$)"
+        if re.search(pattern, words):
+            return split
+    return None
+
+
+def split_of(name: str) -> str:
+    """The split that a file's name tells, as ``instances_val2017``; training where it tells none.
+
+    Examples
+    --------
+    >>> [split_of(name) for name in ("instances_val2017", "valid", "shard-000001")]
+    ['val', 'val', 'train']
+    """
+    return split_told(name) or "train"
