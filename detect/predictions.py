@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from detect.errors import PredictionError
 from synth.errors import MaskError
 from synth.frames import SUFFIXES, Mask, read_bytes, read_frame
+from synth.layout import file_id
 from synth.masks import (
     Label,
     Look,
@@ -98,7 +99,8 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
     Parameters
     ----------
     folder : Path
-        Files named as the ids, with or without `PREDICTION_SUFFIX`: images in any format that
+        Files named as the ids, or in folders as the images of the set are (``rec1/0001.png`` for
+        ``rec1_0001``), with or without `PREDICTION_SUFFIX`: images in any format that
         frames have, or numpy arrays (``.npy``) of (H, W), of bool, whole numbers or floating point.
     ids : sequence of str
         Which images.
@@ -165,13 +167,14 @@ def _find_files(folder: Path, ids: set[str]) -> dict[str, Path]:
     if not folder.is_dir():
         raise PredictionError(f"{folder}: no such folder; give the one that holds the predictions")
     files: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in (*SUFFIXES, ARRAY_SUFFIX):
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() not in (*SUFFIXES, ARRAY_SUFFIX) or path.name.startswith("."):
             continue
-        id_ = path.stem if path.stem in ids else path.stem.removesuffix(PREDICTION_SUFFIX)
+        name = file_id(path, folder)
+        id_ = name if name in ids else name.removesuffix(PREDICTION_SUFFIX)
         if id_ in files:
             raise PredictionError(
-                f"{path}: predicts the same image as {files[id_].name}; remove one"
+                f"{path}: predicts the same image as {files[id_].relative_to(folder)}; remove one"
             )
         if id_ in ids:
             files[id_] = path

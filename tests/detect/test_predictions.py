@@ -1,5 +1,7 @@
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -231,3 +233,15 @@ def test_an_empty_split_is_named(tmp_path: Path, write_set: Callable[..., Path])
     dataset = open_dataset(write_set(tmp_path / "s", test=0))
     with pytest.raises(DetectError, match="'test' is empty; choose --split train"):
         require_ids(dataset, "test")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_predictions_in_folders_and_in_other_forms_of_unicode_are_found(
+    tmp_path: Path, form: Literal["NFC", "NFD"]
+) -> None:
+    folder = tmp_path / "p" / "rec1"
+    folder.mkdir(parents=True)
+    mask = np.eye(8, dtype=np.uint8)
+    cv2.imwrite(str(folder / f"{unicodedata.normalize(form, 'é1')}.png"), mask)
+    found = open_predictions(tmp_path / "p", ["rec1_é1"]).read("rec1_é1", (8, 8))
+    np.testing.assert_array_equal(found, mask == 1)
