@@ -149,7 +149,8 @@ def _print(places: Iterable[Place], report: Report) -> None:
     common = sorted(report.shapes.items(), key=lambda item: -item[1])
     sizes = ", ".join(f"{size} ({count:,})" for size, count in common[:3])
     more = f" and {len(common) - 3} other sizes" if len(common) > 3 else ""
-    click.echo(f"sizes  {sizes}{more}; {', '.join(report.dtypes)}")
+    if common:
+        click.echo(f"sizes  {sizes}{more}; {', '.join(report.dtypes)}")
     rows = [
         (
             "error" if fault.error else "warning",
