@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.errors import PredictionError
+from detect.evaluate import Case
 from synth.errors import MaskError
 from synth.frames import SUFFIXES, Mask, read_bytes, read_frame
 from synth.layout import file_id
 from synth.masks import (
+    FULL_SHARE,
     Label,
     Look,
     MaskConvention,
@@ -217,8 +219,45 @@ def _read_array(path: Path) -> NDArray[Any]:
             )
         return values.astype(np.uint8 if values.max() <= 255 else np.uint16)
     if not (values.min() >= 0 and values.max() <= 1):
+        what = "apply the sigmoid" if values.min() < 0 else "divide by what stands for 1"
         raise PredictionError(
-            f"{path}: holds {values.min():g} to {values.max():g}; probabilities lie between 0 and "
-            "1 (apply the sigmoid first)"
+            f"{path}: holds {values.min():g} to {values.max():g}; probabilities are between 0 and "
+            f"1 ({what} first)"
         )
     return values
+
+
+@dataclass
+class Extent:
+    """How much predictions mark, to say where that is hardly meant."""
+
+    pixels: int = 0
+    marked: int = 0
+    greatest: float = 0.0
+    masks: bool = False
+
+    def watch(self, cases: Iterable[Case]) -> Iterator[Case]:
+        """Pass cases on, and look at their predictions."""
+        for case in cases:
+            found = case.prediction
+            self.pixels += found.size
+            if found.dtype == np.bool_:
+                self.masks = True
+                self.marked += int(np.count_nonzero(found))
+            else:
+                self.greatest = max(self.greatest, float(found.max()))
+            yield case
+
+    def notes(self, threshold: float) -> list[str]:
+        """Say what is unusual about all predictions."""
+        if not self.pixels:
+            return []
+        if self.marked > FULL_SHARE * self.pixels:
+            share = self.marked / self.pixels
+            return [f"the masks mark {share:.0%} of all pixels: inverted? then give --predicted 0"]
+        if not self.masks and self.greatest <= threshold:
+            return [
+                f"no probability is above the threshold of {threshold:g}, the greatest is "
+                f"{self.greatest:.3g}: a lower --threshold finds more"
+            ]
+        return []

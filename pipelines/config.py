@@ -252,8 +252,12 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     location = [str(part) for part in problem["loc"]]
     key = ".".join(location)
     if problem["type"] == "extra_forbidden":
-        known = _fields_at(model, location[:-1])
-        close = difflib.get_close_matches(location[-1], known, n=1)
+        *outer, last = location
+        known = _fields_at(model, outer)
+        close = difflib.get_close_matches(last, known, n=1)
+        # A key of an inner part, given without that part.
+        inside = [name for name in known if last in _fields_at(model, [*outer, name])]
+        close = close or [f"{name}.{last}" for name in inside]
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
     message = problem["msg"].removeprefix("Value error, ")

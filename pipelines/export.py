@@ -255,8 +255,12 @@ def write_set(
                 done += 1
                 report("write", done, len(ordered))
         contents = _contents(stage, lists)
-        files = split_lists(out.name, lists)
-        layout = "`images`, `masks` (0 and 255), lists of ids in `50_50` and `img_idx`"
+        # Where all is for training nothing is split yet: no list stands in the way of new ones.
+        divided = any(ids for split, ids in lists.items() if split != "train")
+        files = split_lists(out.name, lists) if divided else {}
+        layout = "`images`, `masks` (0 and 255)"
+        if divided:
+            layout += ", lists of ids in `50_50` and `img_idx`"
         facts = _facts(stage, notes or {})
         told = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
         origin = [*origin, *(f"{plain_text(line)}." for line in told)]

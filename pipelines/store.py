@@ -27,6 +27,7 @@ from pipelines.lock import alone_in
 from pipelines.names import link_inside, parts_inside
 from synth.errors import DatasetError
 from synth.shards import is_sharded, manifest_files, read_index
+from synth.split_names import SPLITS
 
 MANIFEST = "manifest.jsonl"
 DESCRIPTION = "dataset.json"
@@ -534,6 +535,9 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         other = _shard_problems(out, shards) if sound.issuperset(files) else iter(())
     for problem in other:
         yield len(lines) or total, len(lines) or total, problem
+    if "shards" not in description and not any(map(_LIST.fullmatch, files)):
+        # A set that was imported undivided may have been divided since.
+        expected |= {f"{split}.txt" for split in SPLITS}
     folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
     for folder in sorted(folders):
         link = link_inside(out, parts_inside(folder))

@@ -9,6 +9,7 @@ import logging
 import math
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -304,10 +305,11 @@ def train(
         share = 0.5 if teaching is None else teaching
         taught = Teaching(teachers, share, teacher_tta or 1)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    opened = open_dataset(settings.data, label=label_of(settings.label))
     try:
         outcome = run(
             settings.recipe(),
-            open_dataset(settings.data, label=label_of(settings.label)),
+            opened,
             settings.out,
             init,
             _steps,
@@ -337,7 +339,14 @@ def train(
         )
         return
     click.echo(f"{outcome.weights}: after {outcome.steps} steps")
-    click.echo(f"judge it: detect test {outcome.weights} {settings.data}")
+    given = "" if settings.label is None else f" --label {shlex.quote(settings.label)}"
+    if settings.label == "any":
+        given = " --any-label"
+    if opened.splits.get("test"):
+        where = shlex.quote(str(settings.data))
+        click.echo(f"evaluate it: detect test {outcome.weights} {where}{given}")
+    else:
+        click.echo("the set has no test split to evaluate it on; `synth split` makes one")
 
 
 @main.command()
@@ -416,7 +425,7 @@ def score(
       detect score results/maps data/NUDT-SIRST --csv curve.csv --images images.csv --by area
     """
     from detect.evaluate import Case, require_ids
-    from detect.predictions import open_predictions
+    from detect.predictions import Extent, open_predictions
     from synth.dataset import open_dataset
 
     opened = open_dataset(dataset, label=label)
@@ -432,9 +441,16 @@ def score(
             )
             yield Case(id_, answers.read(id_, truth.shape), truth, frame)
 
-    scores = _judge(progress(cases(), len(ids), "score"), judging)
+    seen = Extent()
+    scores = _judge(progress(seen.watch(cases()), len(ids), "score"), judging)
+    for note in seen.notes(judging.threshold):
+        click.echo(f"note: {note}", err=True)
     origin = {"predictions": str(predictions), "dataset": str(dataset), "split": judging.split}
-    _show_scores(scores | origin, f"{predictions} on {opened.name} {judging.split}", as_json)
+    read_as = "probabilities"
+    if answers.convention is not None:
+        read_as = f"masks, {answers.convention}"
+    title = f"{predictions} ({read_as}) on {opened.name} {judging.split}"
+    _show_scores(scores | origin | {"read_as": read_as}, title, as_json)
 
 
 def _judge(cases: Iterable[Case], judging: _Judging) -> dict[str, Any]:
@@ -913,6 +929,7 @@ def models(in_channels: int, side: int, as_json: bool) -> None:
 @_split_option
 @click.option("--out", type=_folder, help="Write the masks into this folder.")
 @click.option("--jobs", type=click.IntRange(min=0), default=0, help="Workers; 0 for all.")
+@label_options
 @json_option
 def baseline(
     name: str,
@@ -923,6 +940,7 @@ def baseline(
     split: str,
     out: Path | None,
     jobs: int,
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Judge a detector that needs no training, at the images' own size.
@@ -947,7 +965,7 @@ def baseline(
     from pipelines.pool import Pool
     from synth.dataset import open_dataset
 
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, label=label)
     ids = require_ids(opened, split)
     if out is not None:
         if out.resolve().is_relative_to(dataset.resolve()):

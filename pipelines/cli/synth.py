@@ -39,7 +39,13 @@ from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.recompute import Difference, recompute
-from pipelines.store import new_folder, replace_file, require_usable, verify
+from pipelines.store import (
+    new_folder,
+    read_description,
+    replace_file,
+    require_usable,
+    verify,
+)
 from synth import __version__
 from synth.blend import BLENDS
 from synth.dataset import open_dataset
@@ -847,6 +853,14 @@ def _recomputed_words(result: dict[str, Any]) -> str:
     )
 
 
+def _is_copy(root: Path) -> bool:
+    """Whether a set was imported or repaired, so that no image was made from another one."""
+    try:
+        return read_description(root)["configuration"].get("command") in ("import", "check")
+    except (StoreError, KeyError, AttributeError):
+        return False
+
+
 @main.command("split")
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the lists; DATASET itself.")
@@ -866,6 +880,7 @@ def _recomputed_words(result: dict[str, Any]) -> str:
     help="Correlation above which two images are alike; 0.7 by default.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@label_options
 @json_option
 def split_command(
     dataset: Path,
@@ -876,6 +891,7 @@ def split_command(
     pattern: str | None,
     above: float | None,
     seed: int,
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Divide the images of DATASET among training, validation and testing.
@@ -902,8 +918,8 @@ def split_command(
         raise click.UsageError("--test and --val leave nothing for training; give less than 1.")
     if pattern is not None and group != "auto":
         raise click.UsageError("give --pattern or --group, not both.")
-    opened = open_dataset(dataset)
-    if opened.manifests():
+    opened = open_dataset(dataset, label=label)
+    if opened.manifests() and not _is_copy(dataset):
         raise DatasetError(
             dataset,
             "is a built set; divide the labelled set that it was built from, and build it again",
@@ -957,6 +973,7 @@ def split_command(
     "--cell", type=click.IntRange(32, 1024), default=192, show_default=True, help="Pixels a side."
 )
 @click.option("--ids", help="Ids to show, separated by commas, in place of an even selection.")
+@label_options
 @json_option
 def preview(
     dataset: Path,
@@ -966,6 +983,7 @@ def preview(
     columns: int,
     cell: int,
     ids: str | None,
+    label: Label | None,
     as_json: bool,
 ) -> None:
     """Draw a contact sheet of DATASET with its targets outlined.
@@ -978,7 +996,7 @@ def preview(
 
     if out.suffix.lower() != ".png":
         raise click.BadParameter(f"{out} must end in .png", param_hint="--out")
-    opened = open_dataset(dataset)
+    opened = open_dataset(dataset, label=label)
     shown = tuple(ids.split(",")) if ids else _evenly(opened.ids(split), count)
     if not shown:
         raise DatasetError(dataset, f"has no image in its split {split!r}; choose another --split")

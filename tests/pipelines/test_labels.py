@@ -145,3 +145,52 @@ def test_few_training_images_with_a_target_are_a_warning(
         assert done.status == 0, done.err
         assert "only 1 of 6 training images have a target" in done.err
     assert "few images with a target" in synth("check", root).out
+
+
+def test_a_repaired_set_can_be_divided(small_set: SmallSet, tmp_path: Path, synth: Command) -> None:
+    for file in small_set.root.glob("50_50/*.txt"):
+        file.unlink()
+    (small_set.root / "50_50").rmdir()
+    fixed = str(tmp_path / "fixed")
+    assert synth("check", str(small_set.root), "--fix", "--out", fixed).status == 0
+    assert "no list of splits" in synth("check", fixed).out
+    assert synth("split", fixed, "--test", "0.4", "--val", "0", "--group", "none").status == 0
+    assert synth("verify", fixed).status == 0
+    found = json.loads(synth("check", fixed, "--json").out)
+    assert found["images"] == {"train": 4, "test": 2}
+    assert "has lists already" in synth("split", fixed, "--test", "0.4").err
+
+
+def test_a_set_with_negatives_is_not_divided(
+    small_set: SmallSet, tmp_path: Path, synth: Command
+) -> None:
+    out = str(tmp_path / "out")
+    synth("build", build_config(tmp_path), "--data", str(small_set.root), "--out", out)
+    assert "is a built set" in synth("split", out, "--test", "0.4").err
+
+
+def test_a_score_says_how_predictions_were_read(
+    small_set: SmallSet, tmp_path: Path, detect: Command
+) -> None:
+    root = str(small_set.root)
+    for name, make in (
+        ("masks", lambda mask: mask // 255 * 38),
+        ("inverted", lambda mask: 255 - mask),
+        ("weak", lambda mask: np.where(mask, 60, np.arange(64, dtype=np.uint8) // 2)),
+    ):
+        (tmp_path / name).mkdir()
+        for id_ in small_set.test:
+            mask = cv2.imread(str(small_set.mask(id_)), -1)
+            cv2.imwrite(str(tmp_path / name / f"{id_}.png"), make(mask).astype(np.uint8))
+    done = detect("score", str(tmp_path / "masks"), root)
+    assert "(masks, 38 is target)" in done.out
+    assert not done.err
+    done = detect("score", str(tmp_path / "inverted"), root)
+    assert "inverted? then give --predicted 0" in done.err
+    done = detect("score", str(tmp_path / "inverted"), root, "--predicted", "0", "--json")
+    assert json.loads(done.out)["iou"] == 1
+    done = detect("score", str(tmp_path / "weak"), root)
+    assert "(probabilities)" in done.out
+    assert "no probability is above the threshold of 0.5, the greatest is 0.235" in done.err
+    done = detect("score", str(tmp_path / "weak"), root, "--threshold", "0.2", "--json")
+    assert json.loads(done.out)["iou"] == 1
