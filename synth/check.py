@@ -25,7 +25,7 @@ from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_valu
 from synth.palettes import find_palette
 from synth.splits import scene_signature
 from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
-from synth.tiff import is_tiff, read_layout
+from synth.tiff import is_tiff, read_layout, turn
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
@@ -34,6 +34,9 @@ _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
 # A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
 # frame's lowest or highest value, and so many times as many as at the three values next to it.
 _CLIPPED_SHARE, _SPIKE = 0.05, 3
+
+# How many times greater the targets' contrast is where a mask was drawn on an unturned frame.
+_BETTER_FIT = 2
 
 # Blurred masks fade within some pixels; what is not 0 farther from the target is a JPEG's ringing.
 _FADE = 3
@@ -64,6 +67,11 @@ _RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
 FAULTS = (
     Fault("unreadable file", True, "replace it, or leave it out with --fix"),
     Fault("mask of another size", True, "cut image and mask to one size, or --fix leaves it out"),
+    Fault(
+        "mask of the unturned frame",
+        True,
+        "save the frame as it is stored, without its EXIF tag; --fix leaves it out",
+    ),
     Fault("image without mask", True, "add one, or --fix leaves it out"),
     Fault("mask among the images", True, "move it to the masks; --fix leaves it out"),
     Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
@@ -429,7 +437,10 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
     if tag != 1:
         faults.append(("turned by its EXIF tag", f"{image_file.path.name}, orientation {tag}"))
-    if mask.shape != image.shape:
+    unturned = tag != 1 and _fits_unturned(image, mask, tag)
+    if unturned:
+        faults.append(("mask of the unturned frame", f"{mask_file.path.name}, orientation {tag}"))
+    elif mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
     jpeg = data.startswith(b"\xff\xd8")
@@ -438,7 +449,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     targets = find_targets(mask)
     offsets: list[tuple[float, float]] = []
     contrasts: list[float] = []
-    if split == "train" and mask.shape == image.shape:
+    if split == "train" and mask.shape == image.shape and not unturned:
         _, labels = label_targets(mask)
         offsets = [(row, col) for row, col in offsets_of(image, targets, labels).tolist()]
         if not any(fault == "full mask" for fault, _ in faults):
@@ -458,6 +469,22 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         measure_levels(image),
         tuple(contrasts),
     )
+
+
+def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
+    """Whether a mask was drawn on the pixels as stored, before their tag turned them."""
+    # A quarter turn is undone by the opposite one, all else by itself.
+    stored = turn(image, {6: 8, 8: 6}.get(orientation, orientation))
+    if stored.shape != mask.shape or image.shape != mask.shape:
+        return stored.shape == mask.shape
+    targets, (_, labels) = find_targets(mask), label_targets(mask)
+    if not targets:
+        return False
+    as_stored, turned = (
+        float(np.median(np.abs(measure_contrasts(frame, targets, labels))))
+        for frame in (stored, image)
+    )
+    return as_stored > _BETTER_FIT * turned
 
 
 def _read_orientation(data: bytes, path: Path) -> int:

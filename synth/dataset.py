@@ -164,10 +164,13 @@ def require_same_size(
 ) -> None:
     """Raise a `DatasetError` that names the mask when it is not of its image's size."""
     if mask_shape != image_shape:
+        advice = "every mask must have its image's size"
+        if mask_shape == image_shape[::-1]:
+            advice += ", and the image may be turned by its EXIF tag: save it without the tag"
         raise DatasetError(
             path,
             f"is {mask_shape[0]}x{mask_shape[1]} but its image is "
-            f"{image_shape[0]}x{image_shape[1]}; every mask must have its image's size",
+            f"{image_shape[0]}x{image_shape[1]}; {advice}",
         )
 
 

@@ -12,6 +12,7 @@ from synth.dataset import Dataset
 _BROKEN = (
     "unreadable file",
     "mask of another size",
+    "mask of the unturned frame",
     "mask among the images",
     "mask that is not understood",
     "full mask",

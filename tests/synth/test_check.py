@@ -14,6 +14,7 @@ from small_sets import SmallSet
 from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import open_dataset
 from synth.targets import find_targets
+from synth.tiff import turn
 
 
 def check(made: SmallSet) -> Report:
@@ -248,6 +249,26 @@ def test_a_turned_image_is_told_with_its_tag(small_set: SmallSet, suffix: str, t
     Image.fromarray(stored).save(path, exif=exif)
     cases = check(small_set).faults.get("turned by its EXIF tag", [])
     assert cases == ([f"{path.name}, orientation {tag}"] if tag != 1 else [])
+
+
+@pytest.mark.parametrize("tag", range(2, 9))
+@pytest.mark.parametrize("drawn_turned", [False, True])
+def test_a_mask_of_the_unturned_frame_is_an_error(
+    make_set: Callable[..., SmallSet], tag: int, drawn_turned: bool
+) -> None:
+    made = make_set(shapes=((47, 64),), seed=tag)
+    stored = cv2.imread(str(made.image("001")), -1)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(stored).save(made.image("001"), exif=exif)
+    if drawn_turned:
+        mask = cv2.imread(str(made.mask("001")), -1)
+        put(made.mask("001"), np.ascontiguousarray(turn(mask, tag)))
+    report = check(made)
+    named = report.ids.get("mask of the unturned frame", [])
+    assert named == ([] if drawn_turned else ["001"])
+    assert "mask of another size" not in report.faults
+    assert "black-hot frames" not in report.faults
 
 
 @pytest.mark.slow
