@@ -105,7 +105,7 @@ FAULTS = (
     Fault(
         "turned by its EXIF tag",
         False,
-        "nothing, if the mask was drawn on the turned frame: look with `synth preview`",
+        "nothing, if mask and frame agree when turned: look with `synth preview`",
     ),
     Fault("mixed depths", False, "export all frames alike, at the camera's own depth"),
     Fault(
@@ -420,6 +420,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         image = to_luma(colour)
         tag = _read_orientation(image_data, image_file.path)
         data = mask_file.read()
+        mask_tag = _read_orientation(data, mask_file.path)
         values = mask_file.convention.values(data, mask_file.path)
         mask = mask_file.convention.mask_of(values, mask_file.path)
     except MaskError as error:
@@ -427,8 +428,9 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
-    if tag != 1:
-        faults.append(("turned by its EXIF tag", f"{image_file.path.name}, orientation {tag}"))
+    for path, own in ((image_file.path, tag), (mask_file.path, mask_tag)):
+        if own != 1:
+            faults.append(("turned by its EXIF tag", f"{path.name}, orientation {own}"))
     if mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
