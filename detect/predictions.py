@@ -26,8 +26,9 @@ from synth.masks import (
 )
 
 ARRAY_SUFFIX = ".npy"
-# Files of more values than this are probabilities, of fewer labels.
-_MOST_LABELS = 16
+# Probabilities fade: the files hold more values than this, and less than this share of the pixels
+# that are neither 0 nor full scale is in blobs of one or two values, as labels' blobs are.
+_FEW_VALUES, _FLAT_SHARE = 6, 0.75
 
 PREDICTION_SUFFIX = "_Pred"
 """What DNA-Net and its family append to the id of an image, in a folder shared with the labels."""
@@ -117,8 +118,11 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
     ------
     PredictionError
         The folder is absent, a prediction is missing, there are two of it, or an array is none
-        that can be understood; the files hold several labels, and `label` is not given; or
-        probabilities of 16 bits hold nothing above 255, so that it is not clear what counts as 1.
+        that can be understood; the files hold several labels, and `label` is not given;
+        `label` is given, and some hold floating-point probabilities; or it is not clear which
+        value of a probability counts as 1: images of 16 bits hold nothing above 255, images have
+        colour or transparency, arrays are of other whole numbers than uint8 and uint16, or one
+        holds a single value other than full scale beside floating-point ones.
     FrameError
         An image cannot be read.
     """
@@ -135,15 +139,22 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
     try:
         convention = convention_of(folder, whole, label)
     except MaskError as error:
-        values = set().union(*(look.counts for look in whole))
-        if label is not None or len(values) <= _MOST_LABELS or max(values) > 65535:
+        if label is not None or not _fades(whole):
             raise PredictionError(
                 f"{error}; `detect score --predicted VALUE` says which marks targets (any: all); "
                 "save probabilities as floating point (.npy)"
             ) from None
         convention = None
-    if label is None and (len(whole) < len(looks) or (convention and convention.kind == "half")):
+    floating = next((files[id_] for id_, look in zip(ids, looks, strict=True) if not look), None)
+    if floating is not None and label is not None:
+        raise PredictionError(
+            f"{floating}: holds probabilities, which have no label; leave out --predicted"
+        )
+    if floating is not None or (convention and label is None and convention.kind == "half"):
         convention = None
+    if convention is None:
+        for look in whole:
+            _require_scale(look, floating is not None)
     deep = max((max(look.counts) for look in whole if look.depth > 255), default=0)
     if convention is None and 1 < deep <= 255:
         raise PredictionError(
@@ -151,6 +162,35 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
             "stretch them to 65535"
         )
     return Predictions(folder, files, convention)
+
+
+def _fades(looks: Sequence[Look]) -> bool:
+    """Whether values fade as probabilities do; numbers of instances and labels do not."""
+    values = set().union(*(look.counts for look in looks))
+    flat, between = sum(look.flat for look in looks), sum(look.between for look in looks)
+    return len(values) > _FEW_VALUES and max(values) <= 65535 and flat < _FLAT_SHARE * between
+
+
+def _require_scale(look: Look, beside_floating: bool) -> None:
+    """Refuse a file that is read as probabilities but does not say which value counts as 1."""
+    marks = set(look.counts) - {0}
+    kind = np.dtype(np.uint8)
+    if look.path.suffix.lower() == ARRAY_SUFFIX:
+        kind = np.lib.format.open_memmap(look.path, mode="r").dtype
+    if not marks or kind.kind in "bf":
+        return
+    problem = None
+    if look.alpha == "varies" or max(marks) > 65535:
+        problem = "has colour or transparency"
+    elif kind not in (np.uint8, np.uint16):
+        problem = f"holds {kind} values, whose full scale is not known"
+    elif beside_floating and len(marks) == 1 and not marks <= {255, 65535}:
+        problem = f"holds nothing but 0 and {max(marks)}"
+    if problem:
+        raise PredictionError(
+            f"{look.path}: {problem}, and the predictions are probabilities; save all as floating "
+            "point from 0 to 1, or all as masks"
+        )
 
 
 def _look(path: Path) -> Look | None:
@@ -193,7 +233,7 @@ def _read_values(path: Path, convention: MaskConvention | None) -> NDArray[Any]:
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """Read uint8, uint16, or floating point from 0 to 1; other whole numbers become these."""
+    """Read uint8, uint16, or floating point from 0 to 1; bool and other numbers become these."""
     try:
         # Mapped first, which finds a header that promises more than the file holds.
         values = np.array(np.lib.format.open_memmap(path, mode="r"))
@@ -211,8 +251,10 @@ def _read_array(path: Path) -> NDArray[Any]:
         )
     if values.dtype in (np.uint8, np.uint16):
         return values
+    if values.dtype == np.bool_:
+        return values.astype(np.float32)
     if not np.issubdtype(values.dtype, np.floating):
-        if values.dtype.kind not in "biu" or values.min() < 0 or values.max() > 65535:
+        if values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 65535:
             raise PredictionError(
                 f"{path}: holds {values.dtype} values; save probabilities as floating point, "
                 "uint8 or uint16, masks as bool"

@@ -113,7 +113,7 @@ FAULTS = (
     Fault(
         "turned by its EXIF tag",
         False,
-        "nothing, if the mask was drawn on the turned frame: look with `synth preview`",
+        "nothing, if mask and frame agree when turned: look with `synth preview`",
     ),
     Fault("mixed depths", False, "export all frames alike, at the camera's own depth"),
     Fault(
@@ -428,6 +428,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         image = to_luma(colour)
         tag = _read_orientation(image_data, image_file.path)
         data = mask_file.read()
+        mask_tag = _read_orientation(data, mask_file.path)
         values = mask_file.convention.values(data, mask_file.path)
         mask = mask_file.convention.mask_of(values, mask_file.path)
     except MaskError as error:
@@ -435,8 +436,9 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     except FrameError as error:
         return PairFindings(id_, split, (("unreadable file", str(error)),))
     faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
-    if tag != 1:
-        faults.append(("turned by its EXIF tag", f"{image_file.path.name}, orientation {tag}"))
+    for path, own in ((image_file.path, tag), (mask_file.path, mask_tag)):
+        if own != 1:
+            faults.append(("turned by its EXIF tag", f"{path.name}, orientation {own}"))
     unturned = tag != 1 and _fits_unturned(image, mask, tag)
     if unturned:
         faults.append(("mask of the unturned frame", f"{mask_file.path.name}, orientation {tag}"))

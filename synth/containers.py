@@ -277,9 +277,7 @@ def _png_header(
 
 
 def _read_jpeg(data: bytes, path: Path | str) -> Header:
-    if b"\xff\xd9" not in data[-64:]:
-        raise FrameError(path, f"is truncated: the JPEG file has no end; {REPLACE}")
-    orientation = None
+    orientation = header = None
     for marker, at in _jpeg_segments(data):
         if marker == 0xE1 and orientation is None and data[at : at + 6] == b"Exif\0\0":
             (length,) = struct.unpack_from(">H", data, at - 2)
@@ -291,12 +289,17 @@ def _read_jpeg(data: bytes, path: Path | str) -> Header:
             require_size(height, width, max(depth, 8) * max(channels, 1), path)
             _refuse_odd_jpeg(marker - 0xC0, depth, channels, path)
             orientation = orientation or 1
-            return Header(height, width, orientation, plain=orientation == 1)
-    raise FrameError(path, f"is damaged: the JPEG file has no header; {REPLACE}")
+            header = Header(height, width, orientation, plain=orientation == 1)
+        # A thumbnail before the pixels has an end too; cameras append data after the end.
+        if marker == 0xDA and header is not None and data.find(b"\xff\xd9", at) >= 0:
+            return header
+    if header is None and b"\xff\xd9" in data:
+        raise FrameError(path, f"is damaged: the JPEG file has no header; {REPLACE}")
+    raise FrameError(path, f"is truncated: the JPEG file has no end; {REPLACE}")
 
 
 def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
-    """Marker, and the place behind the length, of the segments before the pixels."""
+    """Marker, and the place behind the length, of the segments up to the first pixels."""
     at = 2
     while 0 <= at <= len(data) - 4:
         at = data.find(b"\xff", at)
@@ -307,10 +310,12 @@ def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int]]:
             at += 1
         elif marker == 0 or 0xD0 <= marker <= 0xD8 or marker == 1:
             at += 2
-        elif marker in (0xD9, 0xDA) or at + 4 > len(data):
+        elif marker == 0xD9 or at + 4 > len(data):
             return
         else:
             yield marker, at + 4
+            if marker == 0xDA:
+                return
             at += 2 + max(struct.unpack_from(">H", data, at + 2)[0], 2)
 
 

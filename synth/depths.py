@@ -17,6 +17,9 @@ from synth.frames import Frame
 # bits hold beside one that needs more than 14.
 _APART = ((255, 1023), (4095, 16383))
 
+# A program that stretches frames to 16 bits uses the whole range, beside frames of up to 14 bits.
+_WHOLE, _FOURTEEN = (0, 65535), 16383
+
 # Scenes of one camera fill what is between; of frames of two depths, at most so many are there for
 # one of the smaller group.
 _BETWEEN = 0.1
@@ -91,7 +94,8 @@ def group_by_depth(frames: Sequence[Levels]) -> list[DepthGroup]:
     """Part the frames of a set by their depths.
 
     Types part them, and within 16-bit files ranges that stand apart, or steps: frames whose values
-    are all multiples of 4 DN or more beside frames whose values are not.
+    are all multiples of 4 DN or more beside frames whose values are not, or frames stretched to all
+    of 16 bits beside frames of up to 14.
 
     Parameters
     ----------
@@ -125,6 +129,14 @@ def _part_deep(frames: Sequence[Levels], deep: list[int]) -> list[list[int]]:
         between = len(deep) - len(small) - len(large)
         if small and large and between <= _BETWEEN * min(len(small), len(large)):
             return [small, [at for at in deep if frames[at].high > below]]
+    whole = [
+        at
+        for at in deep
+        if (frames[at].low, frames[at].high) == _WHOLE and frames[at].top > _FOURTEEN
+    ]
+    rest = [at for at in deep if frames[at].high <= _FOURTEEN]
+    if whole and rest and len(whole) + len(rest) == len(deep):
+        return [whole, rest]
     coarse = [at for at in deep if frames[at].step >= _COARSE]
     fine = [at for at in deep if 0 < frames[at].step < _COARSE]
     if coarse and fine:

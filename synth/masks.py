@@ -141,7 +141,14 @@ class MaskConvention:
         state = _alpha_state(image)
         if self.alpha and state == "clear":
             return np.zeros(image.shape[:2], np.uint8)
-        return _codes(image, self.alpha and state == "varies")
+        codes = _codes(image, self.alpha and state == "varies")
+        if state == "varies" and not self.alpha and not np.array_equal(codes, _codes(image, True)):
+            raise MaskError(
+                path,
+                "shows other targets with its transparency than without, and the set's masks have "
+                "none; write it as 0 and 255",
+            )
+        return codes
 
     def mask_of(self, values: NDArray[Any], path: Path | str) -> Mask:
         """Where codes are targets, see `read`."""
@@ -234,6 +241,8 @@ class Look:
         of the numbers of values in each.
     dim_blobs, faint_blobs : int
         Blobs with their peak near half of it, and those with a peak that is not above half.
+    flat, between : int
+        Pixels that are neither 0 nor full scale in blobs of one or two values, and in all blobs.
     """
 
     path: Path
@@ -245,6 +254,8 @@ class Look:
     blob_values: int = 0
     dim_blobs: int = 0
     faint_blobs: int = 0
+    flat: int = 0
+    between: int = 0
 
 
 def parse_label(text: str | int) -> Label:
@@ -355,11 +366,18 @@ def convention_of(
             )
         return MaskConvention("value", label, alpha, chosen=True)
     marks = [code for code in found if code != 0]
+    marked = [look for look in looks if set(look.counts) - {0}]
+    if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):
+        raise MaskError(
+            root,
+            f"its JPEG masks hold nothing above {max(marks)}, and the compression changes values "
+            "by as much, so targets may be lost; write the masks anew as PNG",
+        )
     if len(marks) <= 1:
         return MaskConvention("value", marks[0] if marks else 255, alpha)
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
         return MaskConvention("value", 255, alpha, ones=True)
-    depths = {look.depth for look in looks if set(look.counts) - {0}}
+    depths = {look.depth for look in marked}
     if len(depths) == 1 and is_graded(looks):
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
@@ -470,9 +488,10 @@ def look_at_values(
     depth = 65535 if values.dtype.itemsize > 1 else 255
     held = dict(zip(codes.tolist(), counts.tolist(), strict=True))
     greatest = int(codes[-1])
-    if len(codes) <= 2 or greatest & (_COLOUR | _DEEP_COLOUR):
-        return Look(path, held, depth, alpha, jpeg)
     full = _full(greatest)
+    between = sum(count for code, count in held.items() if code not in (0, full))
+    if len(codes) <= 2 or greatest & (_COLOUR | _DEEP_COLOUR):
+        return Look(path, held, depth, alpha, jpeg, flat=between, between=between)
     marked = values > 0
     number, labels = cv2.connectedComponents(marked.view(np.uint8), connectivity=8)
     peaks = np.zeros(number, np.int64)
@@ -480,6 +499,7 @@ def look_at_values(
     np.maximum.at(peaks, owners, held_there)
     high = peaks > full // 2
     pairs = np.unique(owners << 16 | held_there)
+    few = np.bincount(pairs >> 16, minlength=number) <= 2
     return Look(
         path,
         held,
@@ -490,6 +510,8 @@ def look_at_values(
         blob_values=int(np.count_nonzero(high[pairs >> 16])),
         dim_blobs=int(np.count_nonzero((peaks > 0.4 * full) & (peaks <= 0.6 * full))),
         faint_blobs=int(np.count_nonzero((peaks > full // _RINGING) & ~high)),
+        flat=int(np.count_nonzero(few[owners] & (held_there != full))),
+        between=between,
     )
 
 
@@ -605,8 +627,15 @@ def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
     blue, green, red = channels[:3]
     if alpha:
         shown = channels[3] > 0
-        if all(len(np.unique(channel[shown])) == 1 for channel in (blue, green, red)):
+        tint = {int(value) for channel in (blue, green, red) for value in np.unique(channel[shown])}
+        full = np.iinfo(image.dtype).max
+        if tint <= {0} or tint <= {full}:
             return _narrow(cast(Frame, channels[3]))
+        if _is_one_colour(shown, blue, green, red) and len(np.unique(channels[3])) > 2:
+            # An edge that fades out: a colour's code cannot fade, so half of it marks the target.
+            shown = channels[3] > full // 2
+            if not shown.any():
+                return _narrow(cast(Frame, channels[3]))
         blue, green, red = (np.where(shown, channel, 0) for channel in (blue, green, red))
     if np.array_equal(blue, green) and np.array_equal(blue, red):
         return _narrow(cast(Frame, blue))
@@ -617,6 +646,10 @@ def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
         red, green, blue = (channel // 257 for channel in (red, green, blue))
     red, green, blue = (channel.astype(np.uint64) for channel in (red, green, blue))
     return _colour_codes(red, green, blue, deep)
+
+
+def _is_one_colour(shown: Mask, *channels: NDArray[Any]) -> bool:
+    return all(len(np.unique(channel[shown])) == 1 for channel in channels)
 
 
 def _colour_codes(

@@ -93,6 +93,8 @@ class Layout:
         Whether each sample has its own segments.
     premultiplied : bool
         Whether colour is stored multiplied by alpha.
+    alpha : bool
+        Whether a second grey channel is alpha.
     tile : (int, int) or None
         Size (H, W) of a tile; None where there are strips.
     rows : int
@@ -118,6 +120,7 @@ class Layout:
     orientation: int
     planar: bool
     premultiplied: bool
+    alpha: bool
     tile: tuple[int, int] | None
     rows: int
     offsets: NDArray[np.int64]
@@ -261,7 +264,8 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
         raise FrameError(path, "holds several pages; write them as single frames into a folder")
     height, width = _first(fields, _HEIGHT, 0), _first(fields, _WIDTH, 0)
     bits, samples = int(fields.get(_BITS, np.ones(1)).max()), _first(fields, _SAMPLES, 1)
-    memory = max(bits, 8) * max(samples, 1)
+    # Grey with alpha becomes four channels.
+    memory = max(bits, 8) * (4 if samples == 2 else max(samples, 1))
     photometric = _first(fields, _PHOTOMETRIC, -1)
     require_size(height, width, max(memory, 24) if photometric == _PALETTE else memory, path)
     tile = None
@@ -298,6 +302,7 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
         orientation=orientation if 1 <= orientation <= 8 else 1,
         planar=planar and samples > 1,
         premultiplied=samples in (2, 4) and _first(fields, _EXTRA, 0) == 1,
+        alpha=samples == 2 and _first(fields, _EXTRA, 0) == 2,
         tile=tile,
         rows=min(_first(fields, _ROWS, height), height),
         offsets=fields.get(_TILE_OFFSETS if tile else _OFFSETS, np.zeros(0, np.int64)),
@@ -399,7 +404,7 @@ def decode_tiff(data: bytes, layout: Layout, path: Path | str) -> Image:
 
     Samples of 9 to 15 bits keep their own values; those of 1, 2 and 4 bits are scaled to 8 bits,
     as in PNG. WhiteIsZero is inverted within the bits of a sample. A second grey channel is
-    dropped.
+    dropped unless it is marked as alpha.
 
     Parameters
     ----------
@@ -461,6 +466,8 @@ def _as_shown(stored: Image, layout: Layout) -> Image:
         grey = cast(Image, np.subtract(most, grey, dtype=grey.dtype))
     if layout.bits < 8:
         grey = cast(Image, np.multiply(grey, 255 // most, dtype=grey.dtype))
+    if layout.alpha and layout.bits in (8, 16):
+        return cast(Image, np.dstack([grey, grey, grey, stored[..., 1]]))
     return grey
 
 

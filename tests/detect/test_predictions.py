@@ -245,3 +245,86 @@ def test_predictions_in_folders_and_in_other_forms_of_unicode_are_found(
     cv2.imwrite(str(folder / f"{unicodedata.normalize(form, 'é1')}.png"), mask)
     found = open_predictions(tmp_path / "p", ["rec1_é1"]).read("rec1_é1", (8, 8))
     np.testing.assert_array_equal(found, mask == 1)
+
+
+def number_instances(mask: np.ndarray, number: int) -> np.ndarray:
+    """So many instances of 2 x 2 pixels, numbered from 1."""
+    found = np.zeros_like(mask, np.uint8)
+    for at in range(number):
+        row, col = divmod(at, mask.shape[1] // 3)
+        found[3 * row : 3 * row + 2, 3 * col : 3 * col + 2] = at + 1
+    return found
+
+
+@pytest.mark.parametrize("number", [3, 17, 60])
+@pytest.mark.parametrize(
+    ("dtype", "ending"),
+    [(np.uint8, ".png"), (np.uint16, ".png"), (np.int32, ".npy"), (np.uint8, ".npy")],
+)
+def test_numbers_of_instances_are_no_probabilities(
+    tmp_path: Path, dataset: Dataset, number: int, dtype: type, ending: str
+) -> None:
+    folder = fill(
+        tmp_path / "p", dataset, lambda mask: number_instances(mask, number).astype(dtype), ending
+    )
+    ids = dataset.ids("test")
+    with pytest.raises(PredictionError, match="--predicted"):
+        open_predictions(folder, ids)
+    found = open_predictions(folder, ids, "any").read(ids[0], (32, 32))
+    np.testing.assert_array_equal(found, number_instances(np.zeros((32, 32)), number) > 0)
+
+
+def test_faint_probabilities_of_few_values_are_read(tmp_path: Path, dataset: Dataset) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: (ramp(mask) * 10).astype(np.uint8))
+    for found, _ in read_pairs(folder, dataset):
+        assert found.max() == 10 / 255
+
+
+@pytest.mark.parametrize(
+    ("odd", "ending"),
+    [
+        (lambda mask: mask.astype(np.uint8), ".npy"),
+        (lambda mask: mask.astype(np.uint8), ".png"),
+        (lambda mask: mask * np.uint8(38), ".png"),
+        (lambda mask: mask.astype(np.int64), ".npy"),
+        (lambda mask: mask[..., None] * np.array([0, 0, 255], np.uint8), ".png"),
+        (lambda mask: (ramp(mask) * 65535).astype(np.int32), ".npy"),
+        (lambda mask: (ramp(mask) * 200).astype(np.int32), ".npy"),
+        (lambda mask: np.dstack([mask * np.uint8(255)] * 2 + [mask * np.uint8(255)] * 2), ".png"),
+    ],
+)
+def test_a_file_without_a_scale_among_probabilities_is_named(
+    tmp_path: Path,
+    dataset: Dataset,
+    odd: Callable[[np.ndarray], np.ndarray],
+    ending: str,
+) -> None:
+    folder = fill(tmp_path / "p", dataset, ramp, ".npy")
+    first = dataset.ids("test")[0]
+    (folder / f"{first}.npy").unlink()
+    mask = np.eye(32, dtype=bool)
+    if ending == ".npy":
+        np.save(folder / f"{first}.npy", odd(mask))
+    else:
+        cv2.imwrite(str(folder / f"{first}.png"), odd(mask))
+    with pytest.raises(PredictionError, match=rf"{first}\{ending}: h.* are probabilities"):
+        open_predictions(folder, dataset.ids("test"))
+
+
+@pytest.mark.parametrize("ending", [".npy", ".png"])
+def test_bool_arrays_beside_probabilities_are_0_and_1(
+    tmp_path: Path, dataset: Dataset, ending: str
+) -> None:
+    make = ramp if ending == ".npy" else lambda mask: (ramp(mask) * 255).astype(np.uint8)
+    folder = fill(tmp_path / "p", dataset, make, ending)
+    first = dataset.ids("test")[0]
+    (folder / f"{first}{ending}").unlink()
+    np.save(folder / f"{first}.npy", np.eye(32, dtype=bool))
+    found = open_predictions(folder, dataset.ids("test")).read(first, (32, 32))
+    np.testing.assert_array_equal(found, np.eye(32))
+
+
+def test_probabilities_have_no_label(tmp_path: Path, dataset: Dataset) -> None:
+    folder = fill(tmp_path / "p", dataset, ramp, ".npy")
+    with pytest.raises(PredictionError, match=r"\.npy: holds probabilities.* --predicted"):
+        open_predictions(folder, dataset.ids("test"), 1)

@@ -299,3 +299,15 @@ def test_faults_of_look_in_a_set_of_300_files(make_set: Callable[..., SmallSet])
     assert [part.split(",")[0] for part in words.split("; ")] == [
         *("40 of 8 bits", "40 of 16 bits", "220 of 16 bits"),
     ]
+
+
+@pytest.mark.parametrize("tag", [2, 3, 4])
+def test_a_turned_mask_is_told_with_its_tag(small_set: SmallSet, tag: int) -> None:
+    path = small_set.mask("001")
+    mask = Image.open(path)
+    mask.load()
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    mask.save(path, exif=exif)
+    cases = check(small_set).faults["turned by its EXIF tag"]
+    assert cases == [f"{path.name}, orientation {tag}"]

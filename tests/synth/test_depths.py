@@ -89,3 +89,13 @@ def test_frames_of_one_value_are_in_no_group() -> None:
     assert [group.members for group in group_by_depth([deep, dark, deep])] == [(0, 2)]
     assert group_by_depth([dark]) == []
     assert group_by_depth([]) == []
+
+
+def test_frames_stretched_to_16_bits_are_parted_from_those_of_14() -> None:
+    rng = np.random.default_rng(0)
+    frames = [camera_frame(rng, 14, 0.5) for _ in range(8)]
+    for at in (1, 4, 6):
+        scaled = frames[at] - frames[at].min().astype(float)
+        frames[at] = np.rint(scaled / scaled.max() * 65535).astype(np.uint16)
+    groups = group_by_depth([measure_levels(frame) for frame in frames])
+    assert [group.members for group in groups] == [(1, 4, 6), (0, 2, 3, 5, 7)]

@@ -383,6 +383,31 @@ def test_16_bit_with_a_second_channel_stays_16_bit(extra: str) -> None:
     np.testing.assert_array_equal(decode_frame(data, "x"), frame)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_of_a_grey_tiff_is_decoded(dtype: type[np.generic]) -> None:
+    frame = some_frame(dtype)
+    alpha = frame[::-1]
+    data = as_tiff(np.dstack([frame, alpha]), planarconfig="contig", extrasamples=["unassalpha"])
+    image = decode_image(data, "x")
+    np.testing.assert_array_equal(image, np.dstack([frame, frame, frame, alpha]))
+
+
+@pytest.mark.parametrize("appended", [b"", bytes(5000), b"SEFT" * 40])
+def test_what_a_camera_appends_to_a_jpeg_is_passed_over(appended: bytes) -> None:
+    whole = encoded(Image.fromarray(some_frame()), "JPEG", quality=100)
+    np.testing.assert_array_equal(decode_frame(whole + appended, "x"), decode_frame(whole, "x"))
+
+
+def test_the_end_of_a_thumbnail_is_not_the_end_of_a_jpeg() -> None:
+    thumbnail = encoded(Image.fromarray(some_frame()), "JPEG")
+    segment = b"\xff\xe1" + struct.pack(">H", 2 + len(thumbnail)) + thumbnail
+    whole = thumbnail[:2] + segment + thumbnail[2:]
+    decode_frame(whole, "x")
+    for torn in (whole[:-2], whole[: len(whole) - len(thumbnail) // 4] + bytes(100)):
+        with pytest.raises(FrameError, match="truncated: the JPEG file has no end"):
+            decode_frame(torn, "x")
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4, 8, 10, 12, 14, 16])
 @pytest.mark.parametrize("big", [False, True])
 def test_white_is_zero_is_inverted_within_its_bits(bits: int, big: bool) -> None:

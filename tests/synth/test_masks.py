@@ -255,6 +255,66 @@ def test_colours_are_labels_too() -> None:
     np.testing.assert_array_equal(found, (mask == (0, 255, 0)).all(2))
 
 
+def on_clear(mask: NDArray[np.bool_], colour: tuple[int, int, int], soft: bool) -> bytes:
+    alpha = np.where(mask, 255, 0).astype(np.uint8)
+    alpha = cv2.blur(alpha, (2, 2)) if soft else alpha
+    return saved(Image.fromarray(np.dstack([np.full((*mask.shape, 3), colour, np.uint8), alpha])))
+
+
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize(
+    ("one", "other"), [((255, 0, 0), (0, 255, 0)), ((1, 1, 1), (2, 2, 2)), ((9, 0, 0), (0, 0, 0))]
+)
+def test_labels_on_transparent_ground_are_told_apart_by_their_colours(
+    one: tuple[int, int, int], other: tuple[int, int, int], soft: bool
+) -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[3:7, 3:7] = True
+    files = [on_clear(mask, one, soft), on_clear(mask, other, soft)]
+    with pytest.raises(MaskError, match=r"hold (several labels|\d+ values)"):
+        read_set(files)
+    colour = "#{:02x}{:02x}{:02x}".format(*one)
+    first, second = read_set(files, parse_label(colour))
+    near = cv2.dilate(mask.view(np.uint8), np.ones((3, 3), np.uint8)) > 0
+    assert first.any()
+    assert not (first & ~near).any()
+    assert not second.any()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_grey_with_alpha_is_taken_by_its_alpha(kind: str, ground: int) -> None:
+    masks = draw_masks(np.random.default_rng(3), 6, (30, 40))
+    files = []
+    for mask in masks:
+        grey = Image.new("L", (40, 30), ground)
+        alpha = Image.fromarray(mask.view(np.uint8) * np.uint8(255))
+        files.append(saved(Image.merge("LA", (grey, alpha)), kind))
+    for found, mask in zip(read_set(files), masks, strict=True):
+        np.testing.assert_array_equal(found, mask)
+
+
+def test_transparency_that_a_set_does_not_have_is_an_error() -> None:
+    mask = np.zeros((20, 20), bool)
+    mask[3:7, 3:7] = True
+    white = np.where(mask[..., None], np.full(3, 255, np.uint8), np.uint8(0))
+    erased = np.dstack([white, np.where(mask, 0, 255).astype(np.uint8)])
+    drawn = np.dstack([white * 0, np.where(mask, 255, 0).astype(np.uint8)])
+    for values in (erased, drawn):
+        with pytest.raises(MaskError, match=r"^masks/1\.png: shows other targets"):
+            MaskConvention().read(saved(Image.fromarray(values)), "masks/1.png")
+    plain = np.dstack([white, np.where(mask, 255, 0).astype(np.uint8)])
+    found = MaskConvention().read(saved(Image.fromarray(plain)), "masks/1.png")
+    np.testing.assert_array_equal(found, mask)
+
+
+def test_jpeg_masks_whose_labels_the_compression_may_have_lost_are_refused() -> None:
+    masks = draw_masks(np.random.default_rng(4), 6, (48, 64))
+    files = [saved(Image.fromarray(mask.view(np.uint8)), "JPEG", quality=95) for mask in masks]
+    with pytest.raises(MaskError, match="targets may be lost"):
+        read_set(files)
+
+
 def test_an_instance_s_number_is_no_grey_level() -> None:
     # The masks reach 255, so that half of the range would cut most targets off.
     files = labelled([*range(5, 200, 10), 255])
