@@ -824,7 +824,7 @@ def _named_lists(folder: Path, name: str) -> dict[str, Path]:
 
 def _read_list(file: Path, split: str, names: _Names, note: Note) -> tuple[str, ...]:
     try:
-        text = _decode_list(file)
+        text = read_text(file)
     except DatasetError as error:
         note(Problem("unreadable list", str(error), error=error))
         return ()
@@ -854,11 +854,12 @@ def _read_list(file: Path, split: str, names: _Names, note: Note) -> tuple[str, 
     return tuple(ids)
 
 
-def _decode_list(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Read a text file in UTF-8; `DatasetError` for one in another encoding."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise DatasetError(file, f"cannot be read as a list of ids ({error.strerror})") from None
+        raise DatasetError(file, f"cannot be read ({error.strerror})") from None
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data
     try:
         text = data.decode("utf-8-sig")

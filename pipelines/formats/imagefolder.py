@@ -35,15 +35,11 @@ from synth.split_names import FOLDERS
 
 def annotate(sample: Sample) -> dict[str, Any]:
     """The sample's row."""
-    boxes = [
-        [left, top, right - left, bottom - top]
-        for top, left, bottom, right in (target.box for target in sample.targets)
-    ]
     return {
         "file_name": f"images/{sample.id}{sample.suffix}",
         "mask_file_name": f"masks/{sample.id}.png",
         "id": sample.id,
-        "objects": {"bbox": boxes, "categories": [0] * len(boxes)},
+        "objects": {"bbox": sample.boxes, "categories": [0] * len(sample.targets)},
     }
 
 

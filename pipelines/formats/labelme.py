@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,6 +30,7 @@ from pipelines.formats.sample import (
     nested_id,
     only_known,
     plain_id,
+    read_json,
     require_stated_size,
     to_numbers,
 )
@@ -90,10 +90,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
 
 def _parse(file: Path) -> Mapping[str, Any] | None:
     """A JSON of labelme; None for one of something else."""
-    try:
-        whole = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(file, f"cannot be read as JSON ({error!s:.80})") from None
+    whole = read_json(file)
     return whole if isinstance(whole, Mapping) and "shapes" in whole else None
 
 

@@ -7,7 +7,6 @@ decided over all masks of the set.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -22,10 +21,9 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     count_unused,
-    file_inside,
-    images_in,
+    files_by_image,
+    images_below,
     loaded,
-    plain_id,
     read_list,
 )
 from synth.dataset import require_same_size
@@ -79,7 +77,7 @@ def _images(root: Path) -> Mapping[str, Path]:
     folder = _subfolder(root, IMAGE_FOLDERS)
     if folder is None or not folder.is_dir() or folder.is_symlink():
         raise DatasetError(root, f"has no folder of images ({', '.join(IMAGE_FOLDERS)})")
-    return images_in(folder)
+    return images_below(folder, nested=False)
 
 
 def _arrays(root: Path, images: Mapping[str, Path]) -> dict[str, Path]:
@@ -87,17 +85,7 @@ def _arrays(root: Path, images: Mapping[str, Path]) -> dict[str, Path]:
     folder = _subfolder(root, MASK_FOLDERS)
     if folder is None or not folder.is_dir() or folder.is_symlink():
         raise DatasetError(root, f"has no folder of masks ({', '.join(MASK_FOLDERS)})")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != ".npy" or path.name.startswith("."):
-            continue
-        id_ = plain_id(unicodedata.normalize("NFC", path.stem), folder)
-        id_ = id_ if id_ in images else id_.removesuffix(MASK_SUFFIX)
-        if id_ not in images:
-            raise DatasetError(path, "is a mask without an image; add or remove it")
-        if id_ in found:
-            raise DatasetError(path, f"is of the same image as {found[id_].name}; remove one")
-        found[id_] = file_inside(folder, path.name, folder)
+    found = files_by_image(folder, (".npy",), images, MASK_SUFFIX)
     for id_, image in images.items():
         if id_ not in found:
             raise DatasetError(image, f"has no mask {folder.name}/{id_}.npy; add one")

@@ -38,11 +38,8 @@ from synth.split_names import split_of
 
 def annotate(sample: Sample) -> dict[str, Any]:
     """What the sample's JSON says: id, split, size, and the targets' boxes."""
-    boxes = [
-        [left, top, right - left, bottom - top]
-        for top, left, bottom, right in (target.box for target in sample.targets)
-    ]
-    return {"id": sample.id, "split": sample.split, "shape": list(sample.shape), "boxes": boxes}
+    shape, boxes = list(sample.shape), sample.boxes
+    return {"id": sample.id, "split": sample.split, "shape": shape, "boxes": boxes}
 
 
 def files(sample: Sample, note: dict[str, Any]) -> dict[str, bytes]:

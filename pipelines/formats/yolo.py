@@ -37,6 +37,7 @@ from pipelines.formats.sample import (
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
+from synth.layout import read_text
 from synth.split_names import FOLDERS, split_told
 from synth.targets import label_targets
 
@@ -330,7 +331,7 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
     for split in ("train", "test", "val"):
         for file in files[split]:
             stands_in = split != "train" and file in files["train"]
-            for line in [] if stands_in else _read_text(file).splitlines():
+            for line in [] if stands_in else read_text(file).splitlines():
                 if not line.strip():
                     continue
                 parts = line.strip().replace("\\", "/").split("/")
@@ -343,13 +344,6 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
                 if splits.setdefault(image, split) != split:
                     raise DatasetError(file, f"names {image.name}, which is in {splits[image]} too")
     return splits
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(file, f"cannot be read ({error!s:.80}); save it as UTF-8") from None
 
 
 def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
@@ -392,7 +386,7 @@ def _description(root: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
-        whole = parse_yaml(_read_text(file_inside(root, "data.yaml", root)), str(file))
+        whole = parse_yaml(read_text(file_inside(root, "data.yaml", root)), str(file))
     except ConfigError:
         whole = None
     if not isinstance(whole, Mapping) or "names" not in whole:
@@ -423,7 +417,7 @@ def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
         drawing = Drawing(shape)
         drawing.notes["unlabelled"] += 1
         return loaded(image, path, drawing)
-    text = _read_text(label)
+    text = read_text(label)
     try:
         return loaded(image, path, draw_lines(text, shape, names))
     except ValueError as error:
