@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.errors import FrameError, InvertedError, MaskError
-from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
+from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
 from synth.tiff import is_tiff, read_palette_numbers
 
 Label = int | Literal["any"]
@@ -325,7 +325,10 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    looks = [look for look in look_at_masks(files) if look is not None]
+    return _decide(root, [look for look in look_at_masks(files) if look is not None], label)
+
+
+def _decide(root: Path | str, looks: Sequence[Look], label: Label | None) -> MaskConvention:
     convention = convention_of(root, looks, label)
     if not convention.chosen:
         _require_background(root, looks)
@@ -493,21 +496,19 @@ def look_at_values(
     )
 
 
-def decode_mask(data: bytes, path: Path | str, convention: MaskConvention | None = None) -> Mask:
-    """Decode a mask's file; without a convention that is decided on this file alone.
+def decode_mask(data: bytes, path: Path | str, label: Label | None = None) -> Mask:
+    """Decode one mask's file, whose values are decided on this file alone.
 
     Raises
     ------
     FrameError
         The file is damaged, or see `MaskConvention.read` and `decide_convention`.
     """
-    if convention is None:
-        convention = decide_convention(path, [_Bytes(Path(path), data)])
-    return convention.read(data, path)
+    return _decide(path, [look_at_mask(data, Path(path))], label).read(data, path)
 
 
 def read_mask(path: Path | str, label: Label | None = None) -> Mask:
-    """Read one mask, whose values are decided on this file alone, see `decide_convention`.
+    """Read one mask, see `decode_mask`.
 
     Examples
     --------
@@ -519,24 +520,13 @@ def read_mask(path: Path | str, label: Label | None = None) -> Mask:
     ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
     (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
     """
-    file = ImageFile(Path(path))
-    data = file.read()
-    return decide_convention(path, [_Bytes(file.path, data)], label).read(data, path)
+    return decode_mask(read_bytes(Path(path)), path, label)
 
 
 def is_standard(data: bytes, mask: Mask) -> bool:
     """Whether any reader finds 0 and 255 in a mask's file, where `mask` is what it reads as."""
     values = to_luma(decode_image(data, "mask"))
     return values.dtype == np.uint8 and np.array_equal(values, mask.view(np.uint8) * np.uint8(255))
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    path: Path
-    data: bytes
-
-    def read(self) -> bytes:
-        return self.data
 
 
 def _is_jpeg(data: bytes) -> bool:
@@ -549,12 +539,9 @@ def _decode(data: bytes, path: Path | str) -> Frame:
     numbers = palette_numbers(data, path)
     if numbers is None or numbers.shape != image.shape[:2]:
         return image
-    colours = image.reshape(*image.shape[:2], -1).astype(np.uint64)
-    codes = np.zeros(numbers.shape, np.uint64)
-    for channel in range(colours.shape[2]):
-        codes = codes << np.uint64(8) | colours[:, :, channel]
-    used = np.unique(numbers)
-    return numbers if len(np.unique(codes)) < len(used) else image
+    used, first = np.unique(numbers, return_index=True)
+    colours = np.unique(image.reshape(numbers.size, -1)[first], axis=0)
+    return numbers if len(colours) < len(used) else image
 
 
 def palette_numbers(data: bytes, path: Path | str) -> Frame | None:

@@ -251,15 +251,8 @@ def _draw_part(part: object, shape: tuple[int, int]) -> Piece:
     return draw_polygon(np.array(numbers).reshape(-1, 2), shape)
 
 
-COCO = Format(
-    "coco",
-    read,
-    Written(
-        "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
-        "compressed run lengths, one annotation a target; images in a folder a split",
-        annotate,
-        held,
-        files,
-        index,
-    ),
+_SAYS = (
+    "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
+    "compressed run lengths, one annotation a target; images in a folder a split"
 )
+COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index))

@@ -18,6 +18,7 @@ from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
+    ImageFile,
     Mask,
     encode_png,
     frame_shape,
@@ -199,6 +200,11 @@ def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile
         values, data = mask, encode_png(mask)
     require_same_size(Path(where), values.shape, shape)
     return Loaded(*plain_file(image, image_path), values, data, facts)
+
+
+def load_pair(image: ImageFile, mask: MaskFile) -> Loaded:
+    """Read an image and its mask back, see `loaded`."""
+    return loaded(image.read(), image.path, mask)
 
 
 def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:

@@ -276,15 +276,8 @@ def _encode_indices(indices: NDArray[np.uint8]) -> bytes:
     )
 
 
-VOC = Format(
-    "voc",
-    read,
-    Written(
-        "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
-        "masks of `SegmentationObject` and `SegmentationClass`",
-        annotate,
-        None,
-        files,
-        index,
-    ),
+_SAYS = (
+    "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
+    "masks of `SegmentationObject` and `SegmentationClass`"
 )
+VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index))

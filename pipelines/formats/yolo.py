@@ -428,27 +428,9 @@ def _line(values: Sequence[float]) -> str:
     return " ".join(["0", *(f"{value:.{_DIGITS}f}" for value in values)]) + "\n"
 
 
-_LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`"
+_LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`: a line a target"
+_BOXES = f"{_LAYOUT} with its box, which is all that is kept of its mask"
+_OUTLINES = f"{_LAYOUT} with its outline along the edges of its pixels"
 
-YOLO = Format(
-    "yolo",
-    read,
-    Written(
-        f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
-        annotate_boxes,
-        held,
-        files,
-        index,
-    ),
-)
-YOLO_SEG = Format(
-    "yolo-seg",
-    read,
-    Written(
-        f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
-        annotate_outlines,
-        held,
-        files,
-        index,
-    ),
-)
+YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index))
+YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index))
