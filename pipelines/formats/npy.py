@@ -28,7 +28,7 @@ from pipelines.formats.sample import (
 )
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
-from synth.frames import frame_shape, read_bytes
+from synth.frames import frame_shape, read_array, read_bytes
 from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists
 from synth.split_names import split_told
 
@@ -107,20 +107,8 @@ def _require_one_label(root: Path, arrays: Mapping[str, Path]) -> None:
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """Read an array (H, W) of bool or whole numbers from 0 on; nothing in it is run."""
-    try:
-        # Mapped first, which finds a header that promises more than the file holds.
-        values: NDArray[Any] = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except OSError as error:
-        raise DatasetError(path, f"cannot be read ({error.strerror})") from None
-    except Exception as error:  # the reader of the header raises half a dozen types
-        words = (str(error).splitlines() or [""])[0]
-        raise DatasetError(path, f"is damaged, or no numpy array ({words:.100})") from None
-    shape = values.shape
-    if values.ndim == 3 and shape[0] == 1:
-        values = values[0]
-    if values.ndim != 2 or not values.size:
-        raise DatasetError(path, f"has the shape {shape}; a mask has rows and columns")
+    """Read an array (H, W) of bool or whole numbers from 0 on."""
+    values = read_array(path)
     if values.dtype.kind not in "biu":
         raise DatasetError(path, f"holds {values.dtype} values; save the mask as bool")
     if values.dtype.kind == "i" and values.min() < 0:
