@@ -1,4 +1,4 @@
-"""Is a labelled set sound? Every image and mask is decoded and held against the others."""
+"""Is a labelled set sound? Every image and mask is decoded and compared with the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.layout import Problem
 from synth.likeness import difference_hash, nearly_equal
-from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
+from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
 from synth.palettes import find_palette
 from synth.splits import scene_signature
 from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
@@ -41,7 +41,7 @@ _FADE = 3
 # A filter darkens the borders of all images that went through it.
 _DARK_SHARE, _FEWEST_DARK = 0.1, 3
 
-# Masks that are drawn by hand lie off to all sides alike. A set has a habit where, of at least so
+# Masks that are drawn by hand are off to all sides alike. A set has a habit where, of at least so
 # many targets, this share more has its mask on the one side than on the other.
 _FEWEST, _HABIT = 30, 0.2
 
@@ -69,7 +69,7 @@ FAULTS = (
     Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
     Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
     Fault("no target in training", True, "wrong masks? look at some"),
-    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: turned inside out? look"),
+    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: inverted? look"),
     Fault("id of two files", True, "remove one; --fix takes the first"),
     Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
     Fault("listed id without image", True, "take it off the list, as --fix does"),
@@ -78,7 +78,7 @@ FAULTS = (
     Fault("id in two splits", True, "keep it in one; --fix keeps it in the test split"),
     Fault("unreadable list", True, "write it as text, an id a line"),
     Fault("list against its folders", True, "correct or remove it; --fix goes by the folders"),
-    Fault("broken link", True, "mend or remove it; --fix goes without"),
+    Fault("broken link", True, "repair or remove it; --fix leaves it out"),
     Fault("folder linked twice", False, "nothing: it is read once"),
     Fault("equal image in train and test", True, "take it off one; --fix keeps the test image"),
     Fault("nearly equal images in two splits", False, "--fix takes them out of training"),
@@ -316,7 +316,7 @@ def _report_nearly_equal(findings: Iterable[PairFindings], report: Report) -> No
 
 
 def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
-    """Which of two equal images can go: never the one that judges."""
+    """Which of two equal images can go: never a test image before others."""
     order = ("test", "val", "train")
     return first if order.index(first.split) > order.index(second.split) else second
 
@@ -344,7 +344,7 @@ def _describe_borders(
 
 
 def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Say along which axis masks lie to one side of their targets more often than to the other."""
+    """Say along which axis masks are to one side of their targets more often than to the other."""
     if len(offsets) < _FEWEST:
         return
     for axis, (before, after) in enumerate((("top", "bottom"), ("left", "right"))):
@@ -499,7 +499,7 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    if convention.plain or convention.kind == "any":
+    if convention == STANDARD or convention.kind == "any":
         return
     look = look_at_values(values, path)
     levels = sorted(look.counts)

@@ -19,11 +19,11 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
@@ -58,19 +58,6 @@ _RINGING = 16
 # Values that an error lists.
 _LISTED = 8
 
-Kind = Literal["value", "half", "any"]
-
-
-class FileBytes(Protocol):
-    """A file by its path and its bytes."""
-
-    @property
-    def path(self) -> Path:
-        """Names the file in messages."""
-
-    def read(self) -> bytes:
-        """Its content."""
-
 
 @dataclass(frozen=True, slots=True)
 class MaskConvention:
@@ -94,7 +81,7 @@ class MaskConvention:
         above a JPEG's ringing: they are background, though a label may be meant.
     """
 
-    kind: Kind = "value"
+    kind: Literal["value", "half", "any"] = "value"
     target: int = 255
     alpha: bool = False
     chosen: bool = False
@@ -168,11 +155,6 @@ class MaskConvention:
                 f"{describe_label(self.target)}; write it with these values",
             )
         return mask
-
-    @property
-    def plain(self) -> bool:
-        """Whether masks hold nothing but 0 and 255."""
-        return self == STANDARD
 
     def __str__(self) -> str:
         if self.kind == "any":
@@ -300,7 +282,7 @@ def describe_label(code: Label) -> str:
 
 
 def decide_convention(
-    root: Path | str, files: Iterable[FileBytes], label: Label | None = None
+    root: Path | str, files: Iterable[ImageFile], label: Label | None = None
 ) -> MaskConvention:
     """Decide what the values of a set's masks mean.
 
@@ -308,7 +290,7 @@ def decide_convention(
     ----------
     root : Path or str
         The set, for messages.
-    files : iterable of FileBytes
+    files : iterable of ImageFile
         All of its masks; those that cannot be read are passed over, since reading them later is an
         error.
     label : int or "any", optional
@@ -325,7 +307,9 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    return _decide(root, [look for look in look_at_masks(files) if look is not None], label)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        looks = [look for look in pool.map(_look_or_none, files) if look is not None]
+    return _decide(root, looks, label)
 
 
 def _decide(root: Path | str, looks: Sequence[Look], label: Label | None) -> MaskConvention:
@@ -348,7 +332,8 @@ def convention_of(
     alpha = any(look.alpha == "varies" for look in looks)
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
-    found = codes_of(looks, alpha)
+    held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
+    found = sorted(set().union(*held))
     if label is not None:
         if looks and label not in found:
             raise MaskError(
@@ -363,7 +348,7 @@ def convention_of(
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
         return MaskConvention("value", 255, alpha, ones=True)
     depths = {look.depth for look in looks if set(look.counts) - {0}}
-    if len(depths) == 1 and is_graded(looks):
+    if len(depths) == 1 and _is_graded(looks):
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
     what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
@@ -384,15 +369,7 @@ def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
         )
 
 
-def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
-    """Codes that masks hold, in order."""
-    codes: set[int] = set()
-    for look in looks:
-        codes.update({0} if alpha and look.alpha == "clear" else look.counts)
-    return sorted(codes)
-
-
-def is_graded(looks: Sequence[Look]) -> bool:
+def _is_graded(looks: Sequence[Look]) -> bool:
     """Whether values fade into one another, as those of a JPEG or a smoothed mask.
 
     A label's blob holds one value. A smoothed one holds several, and its set reaches (nearly) the
@@ -428,13 +405,7 @@ def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def look_at_masks(files: Iterable[FileBytes]) -> Iterator[Look | None]:
-    """Look at mask files, several at a time, in order; None for one that cannot be read."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(_look_or_none, files)
-
-
-def _look_or_none(file: FileBytes) -> Look | None:
+def _look_or_none(file: ImageFile) -> Look | None:
     try:
         return look_at_mask(file.read(), file.path)
     except FrameError:

@@ -26,7 +26,7 @@ from synth.frames import (
     plain_file,
 )
 from synth.layout import IMAGE_FOLDERS, read_text
-from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
+from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
 from synth.split_names import FOLDERS
 from synth.targets import Target, find_targets
 
@@ -81,7 +81,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pair that was read back: the image's file, its suffix, the mask, and a mask file as is.
+    """A pair that was read back: the image's file, its suffix, the mask, and its file.
 
     `facts` go into its line of the manifest; those of a drawing count its annotations.
     """
@@ -134,7 +134,7 @@ class Written:
     Attributes
     ----------
     says : str
-        What lies where, one line for the card.
+        Where its files are, one line for the card.
     annotate : callable
         What the format's text says of a sample's mask; plain data.
     held : callable or None
@@ -146,7 +146,7 @@ class Written:
         The lists and indices of all samples, by name; takes the splits, the entries in their
         order, and the set's name.
     sharded : bool
-        Whether the samples of a split lie in numbered tar files.
+        Whether the samples of a split are in numbered tar files.
     """
 
     says: str
@@ -207,7 +207,7 @@ def load_pair(image: ImageFile, mask: MaskFile) -> Loaded:
     return loaded(image.read(), image.path, mask)
 
 
-def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
+def set_convention(root: Path, files: Iterable[ImageFile]) -> MaskConvention:
     """What the values of all masks of a set that is imported mean, see `synth.masks`.
 
     Raises
