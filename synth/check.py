@@ -24,7 +24,7 @@ from synth.likeness import difference_hash, nearly_equal
 from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
 from synth.palettes import find_palette
 from synth.splits import scene_signature
-from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
+from synth.targets import find_targets, label_targets, measure_signals, offsets_of
 from synth.tiff import is_tiff, read_layout
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
@@ -47,7 +47,7 @@ _FEWEST, _HABIT = 30, 0.2
 
 # Of at least so many targets, more than this share is darker than its surroundings: black-hot.
 # On NUDT-SIRST and NUAA-SIRST the share is under 1%.
-_FEWEST_CONTRASTS, _DARKER_SHARE = 10, 0.5
+_FEWEST_TARGETS, _DARKER_SHARE = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ class PairFindings:
 
     `offsets` are those of the masks of training targets, see `measure_offsets`; `look` and `scene`
     tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`;
-    `contrasts` are those of training targets, see `measure_contrasts`.
+    `darker` says of each training target whether it is darker than its surroundings.
     """
 
     id: str
@@ -153,7 +153,7 @@ class PairFindings:
     scene: NDArray[np.float16] | None = None
     borders: tuple[float | None, ...] = ()
     levels: Levels | None = None
-    contrasts: tuple[float, ...] = ()
+    darker: tuple[bool, ...] = ()
 
 
 @dataclass
@@ -403,9 +403,9 @@ def _apart(kinds: Sequence[set[str]]) -> bool:
 
 def _describe_polarity(findings: Iterable[PairFindings]) -> Iterator[tuple[str, list[str]]]:
     """Say how many targets are darker than their surroundings, where most are."""
-    seen = [(found.id, contrast) for found in findings for contrast in found.contrasts]
-    dark = [id_ for id_, contrast in seen if contrast < 0]
-    if len(seen) >= _FEWEST_CONTRASTS and len(dark) > _DARKER_SHARE * len(seen):
+    seen = [(found.id, darker) for found in findings for darker in found.darker]
+    dark = [id_ for id_, darker in seen if darker]
+    if len(seen) >= _FEWEST_TARGETS and len(dark) > _DARKER_SHARE * len(seen):
         share = f"{len(dark) / len(seen):.0%}"
         words = f"{share} of {len(seen):,} training targets are darker than their surroundings"
         yield words, list(dict.fromkeys(dark))
@@ -437,12 +437,12 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     faults += _mask_faults(mask, mask_file.path.name)
     targets = find_targets(mask)
     offsets: list[tuple[float, float]] = []
-    contrasts: list[float] = []
+    darker: list[bool] = []
     if split == "train" and mask.shape == image.shape:
         _, labels = label_targets(mask)
         offsets = [(row, col) for row, col in offsets_of(image, targets, labels).tolist()]
         if not any(fault == "full mask" for fault, _ in faults):
-            contrasts = measure_contrasts(image, targets, labels).tolist()
+            darker = [signal.darker for signal in measure_signals(image, mask)]
     return PairFindings(
         id_,
         split,
@@ -456,7 +456,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         scene_signature(image).astype(np.float16),
         border_shares(image),
         measure_levels(image),
-        tuple(contrasts),
+        tuple(darker),
     )
 
 
