@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial import cKDTree
 
 from synth.frames import Mask
 
@@ -21,10 +20,8 @@ PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
 RADIUS = 3.0
 """Centroids closer than this, in pixels, can belong together; the distance itself is too far."""
 
-# Distances that are computed without a look at which of them matter, and the most of one image.
-_SMALL_TABLE, _MOST_DISTANCES = 1 << 20, 1 << 28
-# Columns around each row that are tried first, and a distance in pixels far above rounding errors.
-_NEIGHBOURS, _MARGIN = 8, 1e-6
+# Distances that are computed at once, and the most of one image.
+_CHUNK, _MOST_DISTANCES = 1 << 20, 1 << 28
 
 Indices = NDArray[np.intp]
 Pair = tuple[int, int]
@@ -273,52 +270,18 @@ def hierarchical_iou(truth: Components, found: Components, contacts: Contacts) -
 def _assign_by_distance(
     rows: NDArray[np.float64], cols: NDArray[np.float64]
 ) -> tuple[Indices, Indices]:
-    """Assign points (2, n) to points (2, m) as scipy does on the table of all their distances.
-
-    Where there are many more points on one side, most of them are left out of the table. The
-    result is the same nevertheless, also among assignments of equal distance. scipy adds one row
-    at a time (Crouse, IEEE TAES 2016, on shortest augmenting paths), and a column takes part in
-    that only where its distance from a row is at most the row's dual price. Prices only grow, and
-    at the end none is above the distance to the nearest column that is left free. So columns
-    farther away than that one from every row never take part. Columns of equal cost are chosen by
-    their place in a list whose last entries, the first n columns, are moved about; so those stay.
-    """
-    if rows.shape[1] > cols.shape[1]:
-        # As scipy does it: the smaller side is the rows.
-        second, first = _assign_by_distance(cols, rows)
-        return first, second
-    n, m = rows.shape[1], cols.shape[1]
-    near = _NEIGHBOURS
-    # Made in a quarter of the time of the default tree, and asked little.
-    few = n * m > _SMALL_TABLE and 2 * n <= m
-    tree = cKDTree(cols.T, compact_nodes=False, balanced_tree=False) if few else None
-    while tree is not None:
-        reach = tree.query(rows.T, [near])[0][:, 0]
-        around = tree.query_ball_point(rows.T, reach + _MARGIN)
-        kept = np.union1d(np.arange(n), np.concatenate(around).astype(np.intp))
-        if 2 * len(kept) > m:
-            break
-        table = _distances(rows, cols[:, kept])
-        first, second = linear_sum_assignment(table)
-        table[:, second] = np.inf
-        if (table.min(1) <= reach).all():
-            return first, kept[second]
-        near *= 2
-    first, second = linear_sum_assignment(_distances(rows, cols))
-    return first, second
-
-
-def _distances(rows: NDArray[np.float64], cols: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Assign points (2, n) to points (2, m) by the least total distance."""
     n, m = rows.shape[1], cols.shape[1]
     if n * m > _MOST_DISTANCES:
         raise MemoryError(f"hIoU of an image of {n:,} by {m:,} components")
     table = np.empty((n, m))
-    step = max(1, _SMALL_TABLE // m)
+    step = max(1, _CHUNK // m)
     for start in range(0, n, step):
         part = rows[:, start : start + step, None] - cols[:, None, :]
         part *= part
         np.sqrt(part[0] + part[1], out=table[start : start + step])
-    return table
+    first, second = linear_sum_assignment(table)
+    return first, second
 
 
 def false_alarm_pixels(found: Components, matched: Sequence[int], protocol: Protocol) -> int:

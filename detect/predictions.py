@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from detect.errors import PredictionError
 from detect.evaluate import Case
-from synth.errors import MaskError
-from synth.frames import SUFFIXES, Mask, read_bytes, read_frame
+from synth.errors import FrameError, MaskError
+from synth.frames import SUFFIXES, Mask, read_array, read_bytes, read_frame
 from synth.layout import file_id
 from synth.masks import (
     FULL_SHARE,
@@ -235,20 +235,9 @@ def _read_values(path: Path, convention: MaskConvention | None) -> NDArray[Any]:
 def _read_array(path: Path) -> NDArray[Any]:
     """Read uint8, uint16, or floating point from 0 to 1; bool and other numbers become these."""
     try:
-        # Mapped first, which finds a header that promises more than the file holds.
-        values = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except OSError as error:
-        raise PredictionError(f"{path}: cannot be read ({error.strerror})") from None
-    except Exception as error:  # the reader of the header raises half a dozen types
-        raise PredictionError(
-            f"{path}: is damaged, or no numpy array ({(str(error).splitlines() or [''])[0]:.100})"
-        ) from None
-    while values.ndim > 2 and len(values) == 1:
-        values = values[0]
-    if values.ndim != 2 or not values.size:
-        raise PredictionError(
-            f"{path}: is an array of shape {values.shape}; a prediction has rows and columns"
-        )
+        values = read_array(path)
+    except FrameError as error:
+        raise PredictionError(str(error)) from None
     if values.dtype in (np.uint8, np.uint16):
         return values
     if values.dtype == np.bool_:

@@ -127,7 +127,7 @@ def export_dataset(
     FrameError
         A file is damaged, or a mask of another size.
     StoreError
-        `out` is taken, lies in the data set, or cannot be written.
+        `out` is taken, is in the data set, or cannot be written.
     """
     report = progress or _silent
     format_ = WRITTEN[name]
@@ -188,7 +188,7 @@ def import_dataset(
     FrameError
         The folder is not of that format, or a file in it is damaged, missing, or a link.
     StoreError
-        `out` is taken, lies in the folder, or cannot be written.
+        `out` is taken, is in the folder, or cannot be written.
     """
     out = _place(out, root)
     if not root.is_dir():
@@ -262,8 +262,8 @@ def write_set(
         if divided:
             layout += ", lists of ids in `50_50` and `img_idx`"
         facts = _facts(stage, notes or {})
-        told = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
-        origin = [*origin, *(f"{plain_text(line)}." for line in told)]
+        words = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
+        origin = [*origin, *(f"{plain_text(line)}." for line in words)]
         files[CARD] = write_card(out.name, layout, contents, origin, {})
         targets = sum(contents.targets.values())
         stage.publish(description | {"targets": targets} | facts, files)

@@ -63,7 +63,7 @@ def find_grey_pairs(dataset: Dataset, split: str, ids: Iterable[str]) -> Iterato
     """Pairs of a split, as they are written: grey images, and masks of 0 and 255."""
     for id_ in ids:
         files = dataset.image_file(id_), dataset.mask_file(id_)
-        yield Found(id_, split, partial(_load, *files))
+        yield Found(id_, split, partial(load_grey, *files))
 
 
 def load_grey(file: ImageFile, mask: Mask | MaskFile) -> Loaded:
@@ -74,7 +74,3 @@ def load_grey(file: ImageFile, mask: Mask | MaskFile) -> Loaded:
     if image.ndim == 3:
         data, where = encode_png(to_luma(image)), where.with_suffix(".png")
     return loaded(data, where, mask)
-
-
-def _load(image_file: ImageFile, mask_file: MaskFile) -> Loaded:
-    return load_grey(image_file, mask_file)

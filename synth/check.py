@@ -1,4 +1,4 @@
-"""Is a labelled set sound? Every image and mask is decoded and held against the others."""
+"""Is a labelled set sound? Every image and mask is decoded and compared with the others."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.layout import Problem
 from synth.likeness import difference_hash, nearly_equal
-from synth.masks import FULL_SHARE, MaskConvention, describe_label, look_at_values
+from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
 from synth.palettes import find_palette
 from synth.splits import scene_signature
-from synth.targets import find_targets, label_targets, measure_contrasts, offsets_of
+from synth.targets import find_targets, label_targets, measure_signals, offsets_of
 from synth.tiff import is_tiff, read_layout, turn
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
@@ -44,13 +44,13 @@ _FADE = 3
 # A filter darkens the borders of all images that went through it.
 _DARK_SHARE, _FEWEST_DARK = 0.1, 3
 
-# Masks that are drawn by hand lie off to all sides alike. A set has a habit where, of at least so
+# Masks that are drawn by hand are off to all sides alike. A set has a habit where, of at least so
 # many targets, this share more has its mask on the one side than on the other.
 _FEWEST, _HABIT = 30, 0.2
 
 # Of at least so many targets, more than this share is darker than its surroundings: black-hot.
 # On NUDT-SIRST and NUAA-SIRST the share is under 1%.
-_FEWEST_CONTRASTS, _DARKER_SHARE = 10, 0.5
+_FEWEST_TARGETS, _DARKER_SHARE = 10, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ FAULTS = (
     Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
     Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
     Fault("no target in training", True, "wrong masks? look at some"),
-    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: turned inside out? look"),
+    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: inverted? look"),
     Fault("id of two files", True, "remove one; --fix takes the first"),
     Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
     Fault("listed id without image", True, "take it off the list, as --fix does"),
@@ -86,7 +86,7 @@ FAULTS = (
     Fault("id in two splits", True, "keep it in one; --fix keeps it in the test split"),
     Fault("unreadable list", True, "write it as text, an id a line"),
     Fault("list against its folders", True, "correct or remove it; --fix goes by the folders"),
-    Fault("broken link", True, "mend or remove it; --fix goes without"),
+    Fault("broken link", True, "repair or remove it; --fix leaves it out"),
     Fault("folder linked twice", False, "nothing: it is read once"),
     Fault("equal image in train and test", True, "take it off one; --fix keeps the test image"),
     Fault("nearly equal images in two splits", False, "--fix takes them out of training"),
@@ -146,7 +146,7 @@ class PairFindings:
 
     `offsets` are those of the masks of training targets, see `measure_offsets`; `look` and `scene`
     tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`;
-    `contrasts` are those of training targets, see `measure_contrasts`.
+    `darker` says of each training target whether it is darker than its surroundings.
     """
 
     id: str
@@ -161,7 +161,7 @@ class PairFindings:
     scene: NDArray[np.float16] | None = None
     borders: tuple[float | None, ...] = ()
     levels: Levels | None = None
-    contrasts: tuple[float, ...] = ()
+    darker: tuple[bool, ...] = ()
 
 
 @dataclass
@@ -324,7 +324,7 @@ def _report_nearly_equal(findings: Iterable[PairFindings], report: Report) -> No
 
 
 def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
-    """Which of two equal images can go: never the one that judges."""
+    """Which of two equal images can go: never a test image before others."""
     order = ("test", "val", "train")
     return first if order.index(first.split) > order.index(second.split) else second
 
@@ -352,7 +352,7 @@ def _describe_borders(
 
 
 def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
-    """Say along which axis masks lie to one side of their targets more often than to the other."""
+    """Say along which axis masks are to one side of their targets more often than to the other."""
     if len(offsets) < _FEWEST:
         return
     for axis, (before, after) in enumerate((("top", "bottom"), ("left", "right"))):
@@ -411,9 +411,9 @@ def _apart(kinds: Sequence[set[str]]) -> bool:
 
 def _describe_polarity(findings: Iterable[PairFindings]) -> Iterator[tuple[str, list[str]]]:
     """Say how many targets are darker than their surroundings, where most are."""
-    seen = [(found.id, contrast) for found in findings for contrast in found.contrasts]
-    dark = [id_ for id_, contrast in seen if contrast < 0]
-    if len(seen) >= _FEWEST_CONTRASTS and len(dark) > _DARKER_SHARE * len(seen):
+    seen = [(found.id, darker) for found in findings for darker in found.darker]
+    dark = [id_ for id_, darker in seen if darker]
+    if len(seen) >= _FEWEST_TARGETS and len(dark) > _DARKER_SHARE * len(seen):
         share = f"{len(dark) / len(seen):.0%}"
         words = f"{share} of {len(seen):,} training targets are darker than their surroundings"
         yield words, list(dict.fromkeys(dark))
@@ -450,12 +450,12 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     faults += _mask_faults(mask, mask_file.path.name)
     targets = find_targets(mask)
     offsets: list[tuple[float, float]] = []
-    contrasts: list[float] = []
+    darker: list[bool] = []
     if split == "train" and mask.shape == image.shape and not unturned:
         _, labels = label_targets(mask)
         offsets = [(row, col) for row, col in offsets_of(image, targets, labels).tolist()]
         if not any(fault == "full mask" for fault, _ in faults):
-            contrasts = measure_contrasts(image, targets, labels).tolist()
+            darker = [signal.darker for signal in measure_signals(image, mask)]
     return PairFindings(
         id_,
         split,
@@ -469,7 +469,7 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         scene_signature(image).astype(np.float16),
         border_shares(image),
         measure_levels(image),
-        tuple(contrasts),
+        tuple(darker),
     )
 
 
@@ -479,14 +479,14 @@ def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
     stored = turn(image, {6: 8, 8: 6}.get(orientation, orientation))
     if stored.shape != mask.shape or image.shape != mask.shape:
         return stored.shape == mask.shape
-    targets, (_, labels) = find_targets(mask), label_targets(mask)
-    if not targets:
+    if not mask.any():
         return False
+    # Without a neighbourhood to compare with, a target has no contrast.
     as_stored, turned = (
-        float(np.median(np.abs(measure_contrasts(frame, targets, labels))))
+        np.median(np.nan_to_num([signal.contrast for signal in measure_signals(frame, mask)]))
         for frame in (stored, image)
     )
-    return as_stored > _BETTER_FIT * turned
+    return bool(as_stored > _BETTER_FIT * turned)
 
 
 def _read_orientation(data: bytes, path: Path) -> int:
@@ -528,7 +528,7 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    if convention.plain or convention.kind == "any":
+    if convention == STANDARD or convention.kind == "any":
         return
     look = look_at_values(values, path)
     levels = sorted(look.counts)

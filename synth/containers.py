@@ -45,25 +45,17 @@ _OTHER_KINDS = (
     (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"),
     (0, b"SIMPLE  =", "a FITS file"),
-    (0, b"\0\0\0\x0cjP  ", "a JPEG 2000 image"),
-    (0, b"\xff\x4f\xff\x51", "a JPEG 2000 image"),
-    (0, b"\xff\x0a", "a JPEG XL image"),
-    (0, b"\0\0\0\x0cJXL ", "a JPEG XL image"),
+    (0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "a JPEG 2000 image"),
+    (0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), "a JPEG XL image"),
     (0, b"\xff\xd8\xff\xf7", "a JPEG-LS image"),
     (0, b"II\xbc", "a JPEG XR image"),
-    (4, b"ftypavif", "an AVIF image"),
-    (4, b"ftypavis", "an AVIF image"),
-    (4, b"ftyphei", "a HEIC image"),
-    (4, b"ftyphev", "a HEIC image"),
-    (4, b"ftypmif1", "a HEIC image"),
-    (4, b"ftypmsf1", "a HEIC image"),
+    (4, (b"ftypavif", b"ftypavis"), "an AVIF image"),
+    (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "a HEIC image"),
     (4, b"ftypcrx", "a raw camera file (CR3)"),
     (4, b"ftyp", "a video"),
     (0, b"FUJIFILMCCD-RAW", "a raw camera file (RAF)"),
     (0, b"IIU\0", "a raw camera file (RW2)"),
-    (0, b"IIRO", "a raw camera file (ORF)"),
-    (0, b"IIRS", "a raw camera file (ORF)"),
-    (0, b"MMOR", "a raw camera file (ORF)"),
+    (0, (b"IIRO", b"IIRS", b"MMOR"), "a raw camera file (ORF)"),
     (0, b"\x93NUMPY", "a NumPy array"),
     (0, b"PK\x03\x04", "a ZIP archive or an .npz file"),
     (0, b"\x1f\x8b", "a gzip file"),
@@ -77,12 +69,9 @@ _OTHER_KINDS = (
     (0, b"\0\0\x01\0", "an icon"),
     (0, b"RIFF", "a video"),
     (128, b"DICM", "a DICOM file"),
-    (0, b"P1", "a portable anymap (PBM)"),
-    (0, b"P2", "a portable anymap (PGM)"),
-    (0, b"P3", "a portable anymap (PPM)"),
-    (0, b"P4", "a portable anymap (PBM)"),
-    (0, b"P5", "a portable anymap (PGM)"),
-    (0, b"P6", "a portable anymap (PPM)"),
+    (0, (b"P1", b"P4"), "a portable anymap (PBM)"),
+    (0, (b"P2", b"P5"), "a portable anymap (PGM)"),
+    (0, (b"P3", b"P6"), "a portable anymap (PPM)"),
 )
 
 
@@ -149,7 +138,7 @@ def read_header(data: bytes, path: Path | str) -> Header:
 def _other_kind(data: bytes) -> str:
     """What a file is instead, and what to do; to be appended to a message."""
     for at, magic, name in _OTHER_KINDS:
-        if data[at : at + len(magic)] == magic:
+        if data.startswith(magic, at):
             return f" but {name}; {SAVE_AS}"
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--")):
@@ -285,7 +274,7 @@ def _read_jpeg(data: bytes, path: Path | str) -> Header:
         # A start of frame says how large it is; C4, C8 and CC are something else.
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and at + 6 <= len(data):
             depth, height, width, channels = struct.unpack_from(">BHHB", data, at)
-            # Fewer lines may be told at the end of the data; no camera does.
+            # A DNL marker after the data may state fewer lines; no camera writes one.
             require_size(height, width, max(depth, 8) * max(channels, 1), path)
             _refuse_odd_jpeg(marker - 0xC0, depth, channels, path)
             orientation = orientation or 1

@@ -297,10 +297,22 @@ def _raise(problem: Problem) -> None:
 
 
 def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None = None) -> Dataset:
-    """The data set that a layout is; see `with_convention` for the rest."""
+    """Make a data set of a layout, and decide what its masks' values mean.
+
+    What this package builds needs no second look, since each mask is tested when it is read; `own`
+    says whether it built the set, where that is not to be looked up.
+
+    Raises
+    ------
+    DatasetError
+        See `synth.masks.decide_convention`.
+    """
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
-    masks, convention = with_convention(root, files, images, label, own)
+    convention = STANDARD
+    if label is not None or not (_is_own(root) if own is None else own):
+        convention = _decide(root, [files[id_] for id_ in images if id_ in files], label)
+    masks = {id_: MaskFile(file, convention) for id_, file in files.items()}
     return Dataset(
         root,
         root.resolve().name,
@@ -311,30 +323,6 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
         convention,
         layout.lists,
     )
-
-
-def with_convention(
-    root: Path,
-    files: Mapping[str, ImageFile],
-    ids: Collection[str],
-    label: Label | None,
-    own: bool | None = None,
-) -> tuple[dict[str, MaskFile], MaskConvention]:
-    """Give every mask file of a set its convention, which those of `ids` decide.
-
-    What this package builds needs no second look, since each mask is tested when it is read; `own`
-    says whether it did, where that is not to be looked for.
-
-    Raises
-    ------
-    DatasetError
-        See `synth.masks.decide_convention`.
-    """
-    convention = STANDARD
-    if label is not None or not (_is_own(root) if own is None else own):
-        used = [file for id_, file in files.items() if id_ in ids]
-        convention = _decide(root, used, label)
-    return {id_: MaskFile(file, convention) for id_, file in files.items()}, convention
 
 
 def _decide(root: Path, files: Iterable[ImageFile], label: Label | None) -> MaskConvention:

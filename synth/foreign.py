@@ -150,25 +150,13 @@ def _is_box(words: list[str]) -> bool:
     return words[0].isdigit() and len(shares) >= 4 and all(0 <= share <= 1 for share in shares)
 
 
-def _jsonl(file: Path) -> str | None:
-    return "imagefolder" if file.name == "metadata.jsonl" else None
-
-
-def _tar(file: Path) -> str | None:
-    return "webdataset"
-
-
-def _npy(file: Path) -> str | None:
-    return "npy"
-
-
 _TESTS: dict[str, Callable[[Path], str | None]] = {
     ".json": _json,
     ".xml": _xml,
     ".yaml": _yaml,
     ".yml": _yaml,
     ".txt": _txt,
-    ".jsonl": _jsonl,
-    ".tar": _tar,
-    ".npy": _npy,
+    ".jsonl": lambda file: "imagefolder" if file.name == "metadata.jsonl" else None,
+    ".tar": lambda _: "webdataset",
+    ".npy": lambda _: "npy",
 }

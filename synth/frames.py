@@ -11,7 +11,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import cv2
 import numpy as np
@@ -301,6 +301,32 @@ def read_bytes(path: Path) -> bytes:
     if not data:
         raise FrameError(path, f"is empty; {REPLACE}")
     return data
+
+
+def read_array(path: Path) -> NDArray[Any]:
+    """Read a NumPy file (``.npy``), (H, W), of bool, whole or floating-point numbers.
+
+    Leading axes of length 1 are dropped. Nothing in the file is executed.
+
+    Raises
+    ------
+    FrameError
+        It cannot be read, is damaged, or has another shape.
+    """
+    try:
+        # Mapped first, which finds a header that promises more than the file holds.
+        values: NDArray[Any] = np.array(np.lib.format.open_memmap(path, mode="r"))
+    except OSError as error:
+        raise FrameError(path, f"cannot be read ({error.strerror})") from None
+    except Exception as error:  # the reader of the header raises half a dozen types
+        words = (str(error).splitlines() or [""])[0]
+        raise FrameError(path, f"is damaged, or no numpy array ({words:.100})") from None
+    shape = values.shape
+    while values.ndim > 2 and len(values) == 1:
+        values = values[0]
+    if values.ndim != 2 or not values.size:
+        raise FrameError(path, f"is an array of shape {shape}, not of rows and columns")
+    return values
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:

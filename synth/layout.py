@@ -23,6 +23,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from synth.errors import DatasetError
@@ -77,7 +78,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """What is read of a set.
+    """The files and splits of a set.
 
     Attributes
     ----------
@@ -192,7 +193,7 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
 
 
 def refuse(root: Path) -> DatasetError:
-    """What is wrong with a folder in which `find_places` found nothing, and what to do."""
+    """The error of a folder in which `find_places` found nothing."""
     inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
     if len(inside) > 1:
         around = {folder.parent for folder in inside if split_named(folder.name)}
@@ -534,7 +535,7 @@ def _match(
 ) -> tuple[dict[_Key, Path], list[_Key]]:
     """Masks by the keys of their images, and the keys of those that have another name.
 
-    What is no image but a mask among them is taken out of `images`.
+    Masks among the images are removed from `images`.
     """
     found = {key: path for key, path in masks.items() if key in images}
     renamed: list[_Key] = []
@@ -560,7 +561,7 @@ def _match(
                 renamed.append(own)
     for key, path in _take_masks(images, found).items():
         words = "is called as the mask of another image; move it to the masks"
-        # What no list names does no harm.
+        # A mask that no list names is not used.
         error = None if unlisted else DatasetError(path, words)
         note(Problem("mask among the images", _label(key, path), (key[2],), error))
     return found, renamed
@@ -569,13 +570,13 @@ def _match(
 def _name(images: Mapping[_Key, Path], twins: list[_Twins]) -> dict[_Key, str]:
     """The id of each image; of images that would have one id, the first has it."""
     home: dict[tuple[tuple[str, ...], str], str | None] = {}
-    told = all(home.setdefault(key[1:], key[0]) == key[0] for key in images)
+    unique = all(home.setdefault(key[1:], key[0]) == key[0] for key in images)
     ids: dict[_Key, str] = {}
     first: dict[str, _Key] = {}
     for key, path in images.items():
         split, parts, stem = key
         id_ = "_".join((*parts, stem))
-        if not told:
+        if not unique:
             id_ = f"{split}_{id_}"
         other = first.setdefault(id_, key)
         if other is key:
@@ -599,16 +600,10 @@ class _Names:
         places: Sequence[Place],
     ) -> None:
         self._root = root
-        self._images = images
         self._places = places
         self._by_key = ids
-        self._ids = {id_: images[key] for key, id_ in ids.items()}
         self._split = {id_: key[0] for key, id_ in ids.items()}
-        self._others: dict[str, list[str]] | None = None
-
-    def path(self, id_: str) -> Path:
-        """The image of an id."""
-        return self._ids[id_]
+        self.paths = {id_: images[key] for key, id_ in ids.items()}
 
     def find_last(self, entry: str) -> str | None:
         """The id that the last name of a path is, where all images are in one folder."""
@@ -623,29 +618,29 @@ class _Names:
         without suffix.
         """
         entry = _composed(entry)
-        if entry in self._ids:
+        if entry in self.paths:
             return entry
         entry = entry.replace("\\", "/").removeprefix("./")
         for name in (entry, _without_suffix(entry)):
-            found = [name] if name in self._ids else self._called(name)
+            found = [name] if name in self.paths else self._called.get(name, [])
             if len(found) > 1:
                 found = [id_ for id_ in found if self._split[id_] == split]
             if len(found) == 1:
                 return found[0]
         return None
 
-    def _called(self, name: str) -> list[str]:
-        if self._others is None:
-            self._others = {}
-            tops = {place.split: _top(self._root, place.images) for place in self._places}
-            for (split, parts, stem), id_ in self._by_key.items():
-                path = self._ids[id_]
-                below = "/".join((*parts, stem))
-                whole = _composed(_below(self._root, path).as_posix())
-                top = f"{tops[split]}/{below}" if split is not None else below
-                for other in {below, top, _without_suffix(whole)}:
-                    self._others.setdefault(other, []).append(id_)
-        return self._others.get(name, [])
+    @cached_property
+    def _called(self) -> dict[str, list[str]]:
+        """Ids by their images' paths without suffix, from the set's folder on and from others."""
+        found: dict[str, list[str]] = {}
+        tops = {place.split: _top(self._root, place.images) for place in self._places}
+        for (split, parts, stem), id_ in self._by_key.items():
+            below = "/".join((*parts, stem))
+            whole = _composed(_below(self._root, self.paths[id_]).as_posix())
+            top = f"{tops[split]}/{below}" if split is not None else below
+            for other in {below, top, _without_suffix(whole)}:
+                found.setdefault(other, []).append(id_)
+        return found
 
 
 def _top(root: Path, images: Path) -> str:
@@ -687,7 +682,7 @@ def _splits_of_folders(
         if odd is None:
             order.setdefault(split, tuple(id_ for id_ in listed if id_ in splits.get(split, ())))
             continue
-        path = names.path(odd)
+        path = names.paths[odd]
         words = f"names {odd!r:.80} for {split}, but the image is {path}"
         if odd in members:
             words = f"does not name {path}, which is in a folder of {split}"
@@ -717,7 +712,7 @@ def _only_pairs(
     kept: dict[str, tuple[str, ...]] = {}
     home: dict[str, str] = {}
     bare = {place.split: place.images for place in places if place.masks is None}
-    # What is in two splits stays in the one that judges.
+    # An id in two splits stays in the one that is held out.
     for split in ("test", "val", "train"):
         ids = []
         for id_ in splits.get(split, ()):
@@ -824,7 +819,7 @@ def _named_lists(folder: Path, name: str) -> dict[str, Path]:
 
 def _read_list(file: Path, split: str, names: _Names, note: Note) -> tuple[str, ...]:
     try:
-        text = _decode_list(file)
+        text = read_text(file)
     except DatasetError as error:
         note(Problem("unreadable list", str(error), error=error))
         return ()
@@ -854,11 +849,12 @@ def _read_list(file: Path, split: str, names: _Names, note: Note) -> tuple[str, 
     return tuple(ids)
 
 
-def _decode_list(file: Path) -> str:
+def read_text(file: Path) -> str:
+    """Read a text file in UTF-8; `DatasetError` for one in another encoding."""
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise DatasetError(file, f"cannot be read as a list of ids ({error.strerror})") from None
+        raise DatasetError(file, f"cannot be read ({error.strerror})") from None
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data
     try:
         text = data.decode("utf-8-sig")

@@ -19,18 +19,18 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.errors import FrameError, InvertedError, MaskError
-from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
+from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
 from synth.tiff import is_tiff, read_palette_numbers
 
 Label = int | Literal["any"]
@@ -58,19 +58,6 @@ _RINGING = 16
 # Values that an error lists.
 _LISTED = 8
 
-Kind = Literal["value", "half", "any"]
-
-
-class FileBytes(Protocol):
-    """A file by its path and its bytes."""
-
-    @property
-    def path(self) -> Path:
-        """Names the file in messages."""
-
-    def read(self) -> bytes:
-        """Its content."""
-
 
 @dataclass(frozen=True, slots=True)
 class MaskConvention:
@@ -94,7 +81,7 @@ class MaskConvention:
         above a JPEG's ringing: they are background, though a label may be meant.
     """
 
-    kind: Kind = "value"
+    kind: Literal["value", "half", "any"] = "value"
     target: int = 255
     alpha: bool = False
     chosen: bool = False
@@ -175,11 +162,6 @@ class MaskConvention:
                 f"{describe_label(self.target)}; write it with these values",
             )
         return mask
-
-    @property
-    def plain(self) -> bool:
-        """Whether masks hold nothing but 0 and 255."""
-        return self == STANDARD
 
     def __str__(self) -> str:
         if self.kind == "any":
@@ -311,7 +293,7 @@ def describe_label(code: Label) -> str:
 
 
 def decide_convention(
-    root: Path | str, files: Iterable[FileBytes], label: Label | None = None
+    root: Path | str, files: Iterable[ImageFile], label: Label | None = None
 ) -> MaskConvention:
     """Decide what the values of a set's masks mean.
 
@@ -319,7 +301,7 @@ def decide_convention(
     ----------
     root : Path or str
         The set, for messages.
-    files : iterable of FileBytes
+    files : iterable of ImageFile
         All of its masks; those that cannot be read are passed over, since reading them later is an
         error.
     label : int or "any", optional
@@ -336,7 +318,12 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    looks = [look for look in look_at_masks(files) if look is not None]
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        looks = [look for look in pool.map(_look_or_none, files) if look is not None]
+    return _decide(root, looks, label)
+
+
+def _decide(root: Path | str, looks: Sequence[Look], label: Label | None) -> MaskConvention:
     convention = convention_of(root, looks, label)
     if not convention.chosen:
         _require_background(root, looks)
@@ -356,7 +343,8 @@ def convention_of(
     alpha = any(look.alpha == "varies" for look in looks)
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
-    found = codes_of(looks, alpha)
+    held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
+    found = sorted(set().union(*held))
     if label is not None:
         if looks and label not in found:
             raise MaskError(
@@ -378,7 +366,7 @@ def convention_of(
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
         return MaskConvention("value", 255, alpha, ones=True)
     depths = {look.depth for look in marked}
-    if len(depths) == 1 and is_graded(looks):
+    if len(depths) == 1 and _is_graded(looks):
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
     what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
@@ -399,15 +387,7 @@ def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
         )
 
 
-def codes_of(looks: Iterable[Look], alpha: bool) -> list[int]:
-    """Codes that masks hold, in order."""
-    codes: set[int] = set()
-    for look in looks:
-        codes.update({0} if alpha and look.alpha == "clear" else look.counts)
-    return sorted(codes)
-
-
-def is_graded(looks: Sequence[Look]) -> bool:
+def _is_graded(looks: Sequence[Look]) -> bool:
     """Whether values fade into one another, as those of a JPEG or a smoothed mask.
 
     A label's blob holds one value. A smoothed one holds several, and its set reaches (nearly) the
@@ -443,13 +423,7 @@ def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def look_at_masks(files: Iterable[FileBytes]) -> Iterator[Look | None]:
-    """Look at mask files, several at a time, in order; None for one that cannot be read."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        yield from pool.map(_look_or_none, files)
-
-
-def _look_or_none(file: FileBytes) -> Look | None:
+def _look_or_none(file: ImageFile) -> Look | None:
     try:
         return look_at_mask(file.read(), file.path)
     except FrameError:
@@ -515,21 +489,19 @@ def look_at_values(
     )
 
 
-def decode_mask(data: bytes, path: Path | str, convention: MaskConvention | None = None) -> Mask:
-    """Decode a mask's file; without a convention that is decided on this file alone.
+def decode_mask(data: bytes, path: Path | str, label: Label | None = None) -> Mask:
+    """Decode one mask's file, whose values are decided on this file alone.
 
     Raises
     ------
     FrameError
         The file is damaged, or see `MaskConvention.read` and `decide_convention`.
     """
-    if convention is None:
-        convention = decide_convention(path, [_Bytes(Path(path), data)])
-    return convention.read(data, path)
+    return _decide(path, [look_at_mask(data, Path(path))], label).read(data, path)
 
 
 def read_mask(path: Path | str, label: Label | None = None) -> Mask:
-    """Read one mask, whose values are decided on this file alone, see `decide_convention`.
+    """Read one mask, see `decode_mask`.
 
     Examples
     --------
@@ -541,24 +513,13 @@ def read_mask(path: Path | str, label: Label | None = None) -> Mask:
     ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
     (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
     """
-    file = ImageFile(Path(path))
-    data = file.read()
-    return decide_convention(path, [_Bytes(file.path, data)], label).read(data, path)
+    return decode_mask(read_bytes(Path(path)), path, label)
 
 
 def is_standard(data: bytes, mask: Mask) -> bool:
     """Whether any reader finds 0 and 255 in a mask's file, where `mask` is what it reads as."""
     values = to_luma(decode_image(data, "mask"))
     return values.dtype == np.uint8 and np.array_equal(values, mask.view(np.uint8) * np.uint8(255))
-
-
-@dataclass(frozen=True, slots=True)
-class _Bytes:
-    path: Path
-    data: bytes
-
-    def read(self) -> bytes:
-        return self.data
 
 
 def _is_jpeg(data: bytes) -> bool:
@@ -571,12 +532,9 @@ def _decode(data: bytes, path: Path | str) -> Frame:
     numbers = palette_numbers(data, path)
     if numbers is None or numbers.shape != image.shape[:2]:
         return image
-    colours = image.reshape(*image.shape[:2], -1).astype(np.uint64)
-    codes = np.zeros(numbers.shape, np.uint64)
-    for channel in range(colours.shape[2]):
-        codes = codes << np.uint64(8) | colours[:, :, channel]
-    used = np.unique(numbers)
-    return numbers if len(np.unique(codes)) < len(used) else image
+    used, first = np.unique(numbers, return_index=True)
+    colours = np.unique(image.reshape(numbers.size, -1)[first], axis=0)
+    return numbers if len(colours) < len(used) else image
 
 
 def palette_numbers(data: bytes, path: Path | str) -> Frame | None:

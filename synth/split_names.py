@@ -27,7 +27,7 @@ def split_named(name: str) -> str | None:
 
 
 def split_told(name: str) -> str | None:
-    """The split that a word in a name tells, None where there is none.
+    """The split that a word in a name stands for, None where there is none.
 
     Examples
     --------
@@ -40,14 +40,3 @@ def split_told(name: str) -> str | None:
         if re.search(pattern, words):
             return split
     return None
-
-
-def split_of(name: str) -> str:
-    """The split that a file's name tells, as ``instances_val2017``; training where it tells none.
-
-    Examples
-    --------
-    >>> [split_of(name) for name in ("instances_val2017", "valid", "shard-000001")]
-    ['val', 'val', 'train']
-    """
-    return split_told(name) or "train"

@@ -63,10 +63,13 @@ class Signal:
         |mean of the target − mean of its background|, DN.
     clutter : float
         Population standard deviation of its background, DN.
+    darker : bool
+        Whether the target's mean is below that of its background.
     """
 
     contrast: float
     clutter: float
+    darker: bool = False
 
     @property
     def scr(self) -> float:
@@ -252,48 +255,8 @@ def measure_signals(image: Frame, mask: Mask, margin: int = 20) -> list[Signal]:
     return [_measure_signal(image, mask, labels, target, margin) for target in _targets(components)]
 
 
-def measure_contrasts(
-    image: Frame, targets: Sequence[Target], labels: NDArray[np.int32], margin: int = 20
-) -> NDArray[np.float64]:
-    """Measure by how much targets are brighter than their surroundings, those of `local_scr`.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    targets : sequence of Target
-        All targets of the image.
-    labels : (H, W) ndarray of int32
-        As `label_targets` gives them.
-    margin : int
-        Width of the neighbourhood in pixels.
-
-    Returns
-    -------
-    (n,) ndarray of float64
-        Mean of the target minus mean of its background, DN; negative for a target that is darker,
-        NaN where there is no background.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.full((24, 24), 20, np.uint8)
-    >>> image[10:14, 10:13] = 5
-    >>> mask = image < 10
-    >>> measure_contrasts(image, find_targets(mask), label_targets(mask)[1]).tolist()
-    [-15.0]
-    """
-    contrasts = np.full(len(targets), np.nan)
-    for target in targets:
-        window = box_window(target.box, margin)
-        patch, own = image[window], labels[window]
-        background = patch[own == 0]
-        if background.size:
-            contrasts[target.index] = patch[own == target.index + 1].mean() - background.mean()
-    return contrasts
-
-
 def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
-    """Measure how far the mask of each target lies from the target that the image shows.
+    """Measure how far the mask of each target is from the target that the image shows.
 
     The blurred mask is moved over the image, and where the normalised cross-correlation of the two
     is greatest, it fits; a parabola through the neighbours gives the fraction of a pixel. Targets
@@ -373,8 +336,8 @@ def _measure_signal(
     background = patch[~mask[window]]
     if not background.size:
         return Signal(float("nan"), float("nan"))
-    contrast = abs(float(patch[own].mean()) - float(background.mean()))
-    return Signal(contrast, float(background.std()))
+    contrast = float(patch[own].mean()) - float(background.mean())
+    return Signal(abs(contrast), float(background.std()), contrast < 0)
 
 
 class _Components(NamedTuple):

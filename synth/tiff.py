@@ -83,10 +83,8 @@ class Layout:
         Whether it is BigTIFF.
     height, width : int
         Pixels, as stored.
-    bits : int
-        Of each sample.
-    samples : int
-        Of each pixel.
+    bits, samples : int
+        Bits of each sample, and samples of each pixel.
     photometric, compression, predictor, fill_order, orientation : int
         Values of the tags.
     planar : bool
@@ -95,10 +93,8 @@ class Layout:
         Whether colour is stored multiplied by alpha.
     alpha : bool
         Whether a second grey channel is alpha.
-    tile : (int, int) or None
-        Size (H, W) of a tile; None where there are strips.
-    rows : int
-        Rows of a strip.
+    tile, rows : (int, int) or None, int
+        Size (H, W) of a tile; None where there are strips, of so many rows.
     offsets, counts : ndarray of int64
         Places and lengths of the segments.
     colours : (3, 2**bits) ndarray of uint8
@@ -277,9 +273,11 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
     orientation = _first(fields, _ORIENTATION, 1)
     compression, planar = _first(fields, _COMPRESSION, _NONE), _first(fields, _PLANAR, 1) == 2
     fill_order = _first(fields, _FILL_ORDER, 1)
-    colours = np.zeros((3, 0), np.uint8)
+    colours: NDArray[Any] = np.zeros((3, 0), np.uint8)
     if photometric == _PALETTE and bits <= 8 and fields.get(_COLOUR_MAP, colours).size == 3 << bits:
-        colours = _palette(fields[_COLOUR_MAP].reshape(3, -1))
+        colours = fields[_COLOUR_MAP].reshape(3, -1)
+        # The tag has 16 bits, but some writers put 8 there.
+        colours = (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
     order, big = "<" if data[:2] == b"II" else ">", data[:4] in _MAGIC[2:]
     # Pillow leaves 16-bit values in the order of the file, with which PyTorch fails.
     grey = (8, order) if bits == 8 else (16, "<")
@@ -310,11 +308,6 @@ def _layout(data: bytes, fields: Fields, pages: int, frames: int, path: Path | s
         colours=colours,
         plain=usual and coded and first and not (big or tile),
     )
-
-
-def _palette(colours: NDArray[np.int64]) -> NDArray[np.uint8]:
-    """Colours of 8 bits; the tag has 16, but some writers put 8 there."""
-    return (colours >> 8 if colours.max() > 255 else colours).astype(np.uint8)
 
 
 def _require_known(layout: Layout, fields: Fields, path: Path | str) -> None:
@@ -372,7 +365,8 @@ def _require_segments(data: bytes, layout: Layout, path: Path | str) -> None:
     if layout.rows < 1:
         raise FrameError(path, f"is damaged: its strips have no rows; {REPLACE}")
     planes = layout.samples if layout.planar else 1
-    number = planes * _down(layout) * _across(layout)
+    height, width = layout.tile or (layout.rows, layout.width)
+    number = planes * -(-layout.height // height) * -(-layout.width // width)
     whole = layout.compression == _NONE or number == 1
     counts = layout.counts
     if len(layout.offsets) < number or (len(counts) < number and not whole):
@@ -389,14 +383,6 @@ def _require_segments(data: bytes, layout: Layout, path: Path | str) -> None:
     ends = layout.offsets[:number] + (counts[:number] if len(counts) >= number else 0)
     if layout.offsets.min() < 0 or ends.min() < 0 or ends.max() > len(data):
         raise FrameError(path, f"is truncated: its pixels end after the file; {REPLACE}")
-
-
-def _across(layout: Layout) -> int:
-    return -(-layout.width // layout.tile[1]) if layout.tile else 1
-
-
-def _down(layout: Layout) -> int:
-    return -(-layout.height // (layout.tile[0] if layout.tile else layout.rows))
 
 
 def decode_tiff(data: bytes, layout: Layout, path: Path | str) -> Image:
@@ -493,7 +479,10 @@ def _read_samples(data: bytes, layout: Layout) -> Image:
         height, width = layout.tile or (min(layout.rows, layout.height - top), layout.width)
         samples = 1 if layout.planar else layout.samples
         row_bytes = -(-width * samples * layout.bits // 8)
-        packed = _unpack(_segment(data, layout, number), layout, height, row_bytes)
+        start = int(layout.offsets[number])
+        length = int(layout.counts[number]) if number < len(layout.counts) else 0
+        segment = memoryview(data)[start : start + length if length else None]
+        packed = _unpack(segment, layout, height, row_bytes)
         there = image[top : top + height, left : left + width]
         there = there[..., plane : plane + samples]
         block = _samples(packed, layout, width, samples)
@@ -510,12 +499,6 @@ def _segments(layout: Layout) -> Iterator[tuple[int, int, int, int]]:
             for left in range(0, layout.width, width):
                 yield number, plane, top, left
                 number += 1
-
-
-def _segment(data: bytes, layout: Layout, number: int) -> memoryview:
-    start = int(layout.offsets[number])
-    length = int(layout.counts[number]) if number < len(layout.counts) else 0
-    return memoryview(data)[start : start + length] if length else memoryview(data)[start:]
 
 
 def _unpack(packed: memoryview, layout: Layout, rows: int, row_bytes: int) -> NDArray[np.uint8]:

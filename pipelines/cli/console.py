@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn, TextIO, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import click
 from tqdm import tqdm
@@ -100,18 +100,11 @@ def notes_on_stderr() -> Iterator[None]:
         warnings.simplefilter("default", SkippedWarning)
         show = warnings.showwarning
 
-        def note(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
+        def note(message: Warning | str, category: type[Warning], *args: Any, **named: Any) -> None:
             if issubclass(category, SkippedWarning):
                 click.echo(f"note: {message}", err=True)
             else:
-                show(message, category, filename, lineno, file, line)
+                show(message, category, *args, **named)
 
         warnings.showwarning = note
         yield

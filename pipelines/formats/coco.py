@@ -31,6 +31,7 @@ from pipelines.formats.sample import (
     nested_id,
     only_known,
     plain_id,
+    read_json,
     require_stated_size,
     to_numbers,
 )
@@ -47,13 +48,13 @@ def annotate(sample: Sample) -> list[dict[str, Any]]:
     """Box, area and mask of every target."""
     _, labels = label_targets(sample.mask)
     notes = []
-    for target in sample.targets:
+    for target, box in zip(sample.targets, sample.boxes, strict=True):
         top, left, bottom, right = target.box
         own = labels[top:bottom, left:right] == target.index + 1
         counts = encode_runs(own, (top, left), sample.shape)
         notes.append(
             {
-                "bbox": [left, top, right - left, bottom - top],
+                "bbox": box,
                 "area": target.area,
                 "segmentation": {"size": list(sample.shape), "counts": counts},
             }
@@ -188,10 +189,7 @@ def _find(root: Path, file: Path, split: str, name: str) -> Path:
 
 
 def _parse(file: Path) -> Mapping[str, Any]:
-    try:
-        whole = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(file, f"cannot be read as JSON ({error!s:.80})") from None
+    whole = read_json(file)
     if not isinstance(whole, Mapping):
         raise DatasetError(file, "is not one JSON object, as COCO has them")
     return whole
@@ -253,15 +251,8 @@ def _draw_part(part: object, shape: tuple[int, int]) -> Piece:
     return draw_polygon(np.array(numbers).reshape(-1, 2), shape)
 
 
-COCO = Format(
-    "coco",
-    read,
-    Written(
-        "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
-        "compressed run lengths, one annotation a target; images in a folder a split",
-        annotate,
-        held,
-        files,
-        index,
-    ),
+_SAYS = (
+    "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
+    "compressed run lengths, one annotation a target; images in a folder a split"
 )
+COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
@@ -16,22 +16,7 @@ from pipelines.formats.shapes import Piece
 from synth.frames import Mask
 from synth.targets import label_targets
 
-Note = Literal[
-    "joined",
-    "apart",
-    "clipped",
-    "points",
-    "crowds",
-    "void_pixels",
-    "unlabelled",
-    "from_boxes",
-    "outside_mask",
-    "embedded",
-    "unlisted",
-    "other_lists",
-]
-
-_WORDS: dict[Note, str] = {
+_WORDS = {
     "joined": "fewer targets: annotations that touch are one target",
     "apart": "more targets: annotations in several pieces are as many targets",
     "clipped": "annotations cut off at the edge of their image",
@@ -48,8 +33,6 @@ _WORDS: dict[Note, str] = {
 # Classes that are printed.
 _LISTED = 20
 
-assert set(_WORDS) == set(get_args(Note))
-
 
 class Drawing:
     """The annotations of one image.
@@ -65,14 +48,14 @@ class Drawing:
         All of them together.
     classes : Counter of str
         Annotations by the name of their class.
-    notes : Counter of Note
-        What a user has to be told.
+    notes : Counter of str
+        What happened to them, by the keys of `_WORDS`.
     """
 
     def __init__(self, shape: tuple[int, int]) -> None:
         self.mask: Mask = np.zeros(shape, np.bool_)
         self.classes: Counter[str] = Counter()
-        self.notes: Counter[Note] = Counter()
+        self.notes: Counter[str] = Counter()
         self._pieces: list[Piece] = []
 
     def add(self, piece: Piece, class_: str) -> None:
@@ -107,7 +90,9 @@ def describe_notes(notes: Mapping[str, int], classes: Mapping[str, int]) -> list
         if len(names) > _LISTED:
             names[_LISTED:] = [f"and {len(names) - _LISTED:,} more"]
         lines.append(f"classes merged into target: {', '.join(names)}")
-    return lines + [f"{notes[key]:,} {_WORDS[key]}" for key in _WORDS if notes.get(key)]
+    order = list(_WORDS)
+    counted = sorted((key for key in notes if notes[key]), key=order.index)
+    return lines + [f"{notes[key]:,} {_WORDS[key]}" for key in counted]
 
 
 def _printable(name: str) -> str:

@@ -17,33 +17,28 @@ from pipelines.formats.sample import (
     Entry,
     Format,
     Found,
-    Loaded,
     Sample,
     Written,
     count_unused,
     file_inside,
-    loaded,
+    load_pair,
     only_known,
     plain_id,
     set_convention,
 )
 from synth.errors import DatasetError
-from synth.frames import ImageFile, read_bytes
+from synth.frames import ImageFile
 from synth.masks import MaskFile
 from synth.split_names import FOLDERS
 
 
 def annotate(sample: Sample) -> dict[str, Any]:
     """The sample's row."""
-    boxes = [
-        [left, top, right - left, bottom - top]
-        for top, left, bottom, right in (target.box for target in sample.targets)
-    ]
     return {
         "file_name": f"images/{sample.id}{sample.suffix}",
         "mask_file_name": f"masks/{sample.id}.png",
         "id": sample.id,
-        "objects": {"bbox": boxes, "categories": [0] * len(boxes)},
+        "objects": {"bbox": sample.boxes, "categories": [0] * len(sample.targets)},
     }
 
 
@@ -98,7 +93,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     )
     convention = set_convention(root, [ImageFile(mask) for *_, mask in rows])
     for id_, split, image, mask in rows:
-        load = partial(_load, image, MaskFile(ImageFile(mask), convention))
+        load = partial(load_pair, ImageFile(image), MaskFile(ImageFile(mask), convention))
         yield Found(id_, split, load, source=image)
 
 
@@ -119,18 +114,5 @@ def _rows(file: Path) -> Iterator[Mapping[str, Any]]:
         yield row
 
 
-def _load(image: Path, mask: MaskFile) -> Loaded:
-    return loaded(read_bytes(image), image, mask)
-
-
-IMAGEFOLDER = Format(
-    "imagefolder",
-    read,
-    Written(
-        "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes",
-        annotate,
-        None,
-        files,
-        index,
-    ),
-)
+_SAYS = "`<split>/metadata.jsonl` with the names of image and mask, the id and the boxes"
+IMAGEFOLDER = Format("imagefolder", read, Written(_SAYS, annotate, None, files, index))

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from pipelines.formats.sample import (
     nested_id,
     only_known,
     plain_id,
+    read_json,
     require_stated_size,
     to_numbers,
 )
@@ -54,7 +55,7 @@ _SIGNATURES = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"BM": ".bmp", b"II": ".
 
 
 def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
-    """Every image below a folder with its JSON, which is beside it or in a folder of its own.
+    """Every image below a folder with its JSON, which is beside it or in another folder.
 
     Raises
     ------
@@ -90,10 +91,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
 
 def _parse(file: Path) -> Mapping[str, Any] | None:
     """A JSON of labelme; None for one of something else."""
-    try:
-        whole = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DatasetError(file, f"cannot be read as JSON ({error!s:.80})") from None
+    whole = read_json(file)
     return whole if isinstance(whole, Mapping) and "shapes" in whole else None
 
 
@@ -103,15 +101,9 @@ def _find(
     """The image of a JSON: where ``imagePath`` leads, else the one of the same name."""
     names = []
     if isinstance(name, str) and name:
-        # Written on Windows too, and from folders that are not there any more.
-        pure = PurePosixPath(name.replace("\\", "/"))
-        steps: list[str] = [*file.parent.parts]
-        for part in pure.parts:
-            if part == ".." and steps:
-                steps.pop()
-            else:
-                steps.append(part)
-        names = [Path(*steps), file.parent / pure.name]
+        # It may be written on Windows, and lead through folders that no longer exist.
+        path = posixpath.join(file.parent.as_posix(), name.replace("\\", "/"))
+        names = [Path(posixpath.normpath(path)), file.parent / posixpath.basename(path)]
     names.append(file)
     for wanted in names:
         if wanted in images:

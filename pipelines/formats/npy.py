@@ -7,7 +7,6 @@ decided over all masks of the set.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -22,15 +21,14 @@ from pipelines.formats.sample import (
     Found,
     Loaded,
     count_unused,
-    file_inside,
-    images_in,
+    files_by_image,
+    images_below,
     loaded,
-    plain_id,
     read_list,
 )
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
-from synth.frames import frame_shape, read_bytes
+from synth.frames import frame_shape, read_array, read_bytes
 from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists
 from synth.split_names import split_told
 
@@ -79,7 +77,7 @@ def _images(root: Path) -> Mapping[str, Path]:
     folder = _subfolder(root, IMAGE_FOLDERS)
     if folder is None or not folder.is_dir() or folder.is_symlink():
         raise DatasetError(root, f"has no folder of images ({', '.join(IMAGE_FOLDERS)})")
-    return images_in(folder)
+    return images_below(folder, nested=False)
 
 
 def _arrays(root: Path, images: Mapping[str, Path]) -> dict[str, Path]:
@@ -87,17 +85,7 @@ def _arrays(root: Path, images: Mapping[str, Path]) -> dict[str, Path]:
     folder = _subfolder(root, MASK_FOLDERS)
     if folder is None or not folder.is_dir() or folder.is_symlink():
         raise DatasetError(root, f"has no folder of masks ({', '.join(MASK_FOLDERS)})")
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() != ".npy" or path.name.startswith("."):
-            continue
-        id_ = plain_id(unicodedata.normalize("NFC", path.stem), folder)
-        id_ = id_ if id_ in images else id_.removesuffix(MASK_SUFFIX)
-        if id_ not in images:
-            raise DatasetError(path, "is a mask without an image; add or remove it")
-        if id_ in found:
-            raise DatasetError(path, f"is of the same image as {found[id_].name}; remove one")
-        found[id_] = file_inside(folder, path.name, folder)
+    found = files_by_image(folder, (".npy",), images, MASK_SUFFIX)
     for id_, image in images.items():
         if id_ not in found:
             raise DatasetError(image, f"has no mask {folder.name}/{id_}.npy; add one")
@@ -119,20 +107,8 @@ def _require_one_label(root: Path, arrays: Mapping[str, Path]) -> None:
 
 
 def _read_array(path: Path) -> NDArray[Any]:
-    """Read an array (H, W) of bool or whole numbers from 0 on; nothing in it is run."""
-    try:
-        # Mapped first, which finds a header that promises more than the file holds.
-        values: NDArray[Any] = np.array(np.lib.format.open_memmap(path, mode="r"))
-    except OSError as error:
-        raise DatasetError(path, f"cannot be read ({error.strerror})") from None
-    except Exception as error:  # the reader of the header raises half a dozen types
-        words = (str(error).splitlines() or [""])[0]
-        raise DatasetError(path, f"is damaged, or no numpy array ({words:.100})") from None
-    shape = values.shape
-    if values.ndim == 3 and shape[0] == 1:
-        values = values[0]
-    if values.ndim != 2 or not values.size:
-        raise DatasetError(path, f"has the shape {shape}; a mask has rows and columns")
+    """Read an array (H, W) of bool or whole numbers from 0 on."""
+    values = read_array(path)
     if values.dtype.kind not in "biu":
         raise DatasetError(path, f"holds {values.dtype} values; save the mask as bool")
     if values.dtype.kind == "i" and values.min() < 0:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import unicodedata
@@ -17,14 +18,15 @@ from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
 from synth.frames import (
     SUFFIXES,
+    ImageFile,
     Mask,
     encode_png,
     frame_shape,
     natural_key,
     plain_file,
 )
-from synth.layout import IMAGE_FOLDERS
-from synth.masks import FileBytes, MaskConvention, MaskFile, decide_convention, is_standard
+from synth.layout import IMAGE_FOLDERS, read_text
+from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
 from synth.split_names import FOLDERS
 from synth.targets import Target, find_targets
 
@@ -56,6 +58,12 @@ class Sample:
         height, width = self.mask.shape
         return height, width
 
+    @property
+    def boxes(self) -> list[list[int]]:
+        """Left, top, width and height of the targets, pixels."""
+        boxes = (target.box for target in self.targets)
+        return [[left, top, right - left, bottom - top] for top, left, bottom, right in boxes]
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -73,7 +81,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A pair that was read back: the image's file, its suffix, the mask, and a mask file as is.
+    """A pair that was read back: the image's file, its suffix, the mask, and its file.
 
     `facts` go into its line of the manifest; those of a drawing count its annotations.
     """
@@ -108,7 +116,8 @@ class Format:
     ----------
     name : str
     read : callable
-        Every pair in a folder of this format; counts what it leaves out, by `drawing.Note`.
+        Every pair in a folder of this format; counts what it leaves out, see
+        `drawing.describe_notes`.
     written : Written or None
         How a set is written in it; None for a format that is only read.
     """
@@ -125,7 +134,7 @@ class Written:
     Attributes
     ----------
     says : str
-        What lies where, one line for the card.
+        Where its files are, one line for the card.
     annotate : callable
         What the format's text says of a sample's mask; plain data.
     held : callable or None
@@ -137,7 +146,7 @@ class Written:
         The lists and indices of all samples, by name; takes the splits, the entries in their
         order, and the set's name.
     sharded : bool
-        Whether the samples of a split lie in numbered tar files.
+        Whether the samples of a split are in numbered tar files.
     """
 
     says: str
@@ -193,7 +202,12 @@ def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile
     return Loaded(*plain_file(image, image_path), values, data, facts)
 
 
-def set_convention(root: Path, files: Iterable[FileBytes]) -> MaskConvention:
+def load_pair(image: ImageFile, mask: MaskFile) -> Loaded:
+    """Read an image and its mask back, see `loaded`."""
+    return loaded(image.read(), image.path, mask)
+
+
+def set_convention(root: Path, files: Iterable[ImageFile]) -> MaskConvention:
     """What the values of all masks of a set that is imported mean, see `synth.masks`.
 
     Raises
@@ -308,10 +322,11 @@ def file_inside(root: Path, name: object, file: Path) -> Path:
     return path
 
 
-def images_below(folder: Path) -> dict[str, Path]:
-    """Image files of a folder and its subfolders, in natural order, by id; links are refused.
+def images_below(folder: Path, nested: bool = True) -> dict[str, Path]:
+    """Image files of a folder in natural order, by id; links are refused.
 
-    An id is the file's name, with the names of its subfolders in front.
+    An id is the file's name, with the names of its subfolders in front where `nested`; otherwise
+    subfolders are ignored.
 
     Raises
     ------
@@ -319,7 +334,7 @@ def images_below(folder: Path) -> dict[str, Path]:
         Two files have one id, or a name is none that a list can have.
     """
     found: dict[str, Path] = {}
-    for path in files_below(folder, SUFFIXES):
+    for path in files_below(folder, SUFFIXES, nested):
         id_ = plain_id(nested_id(path.relative_to(folder)), folder)
         if id_ in found:
             raise DatasetError(path, f"shares its id with {found[id_]}; rename or remove one")
@@ -327,27 +342,36 @@ def images_below(folder: Path) -> dict[str, Path]:
     return found
 
 
-def images_in(folder: Path) -> dict[str, Path]:
-    """Image files of a folder itself, in natural order of their names, by id; links are refused."""
+def files_by_image(
+    folder: Path, suffixes: Sequence[str], images: Container[str], ending: str = ""
+) -> dict[str, Path]:
+    """Files of a folder by the id of their image; `ending` may follow the id in their names.
+
+    Raises
+    ------
+    DatasetError
+        A file has no image, or two have one.
+    """
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
-        if path.suffix.lower() not in SUFFIXES or path.name.startswith("."):
-            continue
+    for path in files_below(folder, suffixes, nested=False):
         id_ = plain_id(nested_id(Path(path.name)), folder)
+        id_ = id_ if id_ in images else id_.removesuffix(ending)
+        if id_ not in images:
+            raise DatasetError(path, "has no image; add the image, or remove this file")
         if id_ in found:
-            raise DatasetError(path, f"shares its id with {found[id_].name}; remove one")
-        found[id_] = file_inside(folder, path.name, folder)
+            raise DatasetError(path, f"is of the same image as {found[id_].name}; remove one")
+        found[id_] = path
     return found
 
 
-def files_below(folder: Path, suffixes: Sequence[str]) -> Iterator[Path]:
-    """Files of a folder and its subfolders by their suffix, in natural order; links are refused."""
+def files_below(folder: Path, suffixes: Sequence[str], nested: bool = True) -> Iterator[Path]:
+    """Files of a folder, and of its subfolders where `nested`, by suffix; links are refused."""
     for path in sorted(folder.iterdir(), key=lambda path: natural_key(path.name)):
         if path.name.startswith("."):
             continue
         if path.suffix.lower() in suffixes and not (path.is_dir() and not path.is_symlink()):
             yield file_inside(folder, path.name, folder)
-        elif path.is_dir():
+        elif nested and path.is_dir():
             if path.is_symlink():
                 raise DatasetError(path, "is a link, which is not followed; put the folder there")
             yield from files_below(path, suffixes)
@@ -382,13 +406,17 @@ def read_list(file: Path) -> list[str]:
     DatasetError
         It is no text, or holds what is no id.
     """
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(file, f"cannot be read as a list of ids ({error})") from None
     # The lists of a class say in a second column whether it is there.
-    ids = (re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in lines)
+    ids = (re.sub(r"\s+(-1|0|1)$", "", line.strip()) for line in read_text(file).splitlines())
     return [plain_id(id_, file) for id_ in ids if id_]
+
+
+def read_json(file: Path) -> Any:
+    """Parse a JSON file; `DatasetError` where it cannot be read."""
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(file, f"cannot be read as JSON ({error!s:.80})") from None
 
 
 def only_known(record: Mapping[str, Any], key: str, kind: type, file: Path) -> Any:

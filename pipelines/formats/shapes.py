@@ -10,7 +10,7 @@ holds for every shape:
   is a line thinner than a pixel, and becomes the pixels along its spine. So does a polygon thinner
   than a pixel that holds centres in several pieces, or thinner than half a pixel and more than 2
   pixels longer than the part of it that holds centres;
-- what reaches outside the image is cut off; a shape wholly outside, without extent, or with numbers
+- what reaches outside the image is cut off; a shape that is outside, has no extent, or has numbers
   that are not finite, is a `ValueError`.
 """
 
@@ -225,12 +225,10 @@ def _axis(low: float, high: float, length: int, slack: float) -> tuple[int, int]
     # So that what follows is about small numbers only.
     middle = (max(low, 0.0) + min(high, float(length))) / 2
     whole = round(min(high - low, 1e9))
+    first = math.ceil(max(low, -1e9) - 0.5 - slack)
+    last = math.ceil(min(high, 1e9) - 0.5 - slack)
     if whole >= 1 and abs(high - low - whole) <= 2 * slack:
-        first = math.ceil(max(low, -1e9) - 0.5 - slack)
         last = first + whole
-    else:
-        first = math.ceil(max(low, -1e9) - 0.5 - slack)
-        last = math.ceil(min(high, 1e9) - 0.5 - slack)
     first, last = max(first, 0), min(last, length)
     if first < last:
         return first, last

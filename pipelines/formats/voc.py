@@ -7,10 +7,9 @@ with the colours that VOC gives to numbers. Boxes count pixels from 1, ends incl
 from __future__ import annotations
 
 import struct
-import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,9 @@ from pipelines.formats.sample import (
     Sample,
     Written,
     file_inside,
-    images_in,
+    files_by_image,
+    images_below,
     loaded,
-    plain_id,
     read_list,
     require_stated_size,
     to_numbers,
@@ -127,7 +126,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     pictures = root / "JPEGImages"
     if not pictures.is_dir() or pictures.is_symlink():
         raise DatasetError(root, "has no folder JPEGImages; give the folder of a Pascal VOC set")
-    images = images_in(pictures)
+    images = images_below(pictures, nested=False)
     lists: list[tuple[str, str]] = []
     for split in FOLDERS:
         for task in ("Segmentation", "Main"):
@@ -143,33 +142,18 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             continue
     if not lists:
         raise DatasetError(root, "has no ImageSets/Main/train.txt; which image is for what?")
-    boxes = _files_of(root / "Annotations", (".xml",), images)
+    boxes: dict[str, Path] = {}
+    if (annotations := root / "Annotations").is_dir():
+        boxes = files_by_image(annotations, (".xml",), images)
     masks: dict[str, Path] = {}
-    for folder in ("SegmentationClass", "SegmentationObject"):
-        masks |= _files_of(root / folder, SUFFIXES, images)
+    for folder in (root / "SegmentationClass", root / "SegmentationObject"):
+        masks |= files_by_image(folder, SUFFIXES, images) if folder.is_dir() else {}
     listed = dict.fromkeys(id_ for _, id_ in lists)
     notes["unlisted"] += len(images) - len(listed)
     void = any(_holds_numbers(masks[id_]) for id_ in listed if id_ in masks)
     for split, id_ in lists:
         load = partial(_load, images[id_], masks.get(id_), boxes.get(id_), void)
         yield Found(id_, split, load, source=images[id_])
-
-
-def _files_of(folder: Path, suffixes: Sequence[str], images: Mapping[str, Path]) -> dict[str, Path]:
-    """Files of a folder by the id of their image."""
-    if not folder.is_dir():
-        return {}
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        if path.suffix.lower() not in suffixes or path.name.startswith("."):
-            continue
-        id_ = plain_id(unicodedata.normalize("NFC", path.stem), folder)
-        if id_ not in images:
-            raise DatasetError(path, "is of no image in JPEGImages; add the image or remove it")
-        if id_ in found:
-            raise DatasetError(path, f"is of the same image as {found[id_].name}; remove one")
-        found[id_] = file_inside(folder, path.name, folder)
-    return found
 
 
 def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded:
@@ -292,15 +276,8 @@ def _encode_indices(indices: NDArray[np.uint8]) -> bytes:
     )
 
 
-VOC = Format(
-    "voc",
-    read,
-    Written(
-        "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
-        "masks of `SegmentationObject` and `SegmentationClass`",
-        annotate,
-        None,
-        files,
-        index,
-    ),
+_SAYS = (
+    "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
+    "masks of `SegmentationObject` and `SegmentationClass`"
 )
+VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index))

@@ -21,11 +21,10 @@ from pipelines.formats.sample import (
     Entry,
     Format,
     Found,
-    Loaded,
     Sample,
     Written,
     file_inside,
-    loaded,
+    load_pair,
     plain_id,
     set_convention,
 )
@@ -33,16 +32,13 @@ from pipelines.names import parts_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile
-from synth.split_names import split_of
+from synth.split_names import SPLITS, split_told
 
 
 def annotate(sample: Sample) -> dict[str, Any]:
     """What the sample's JSON says: id, split, size, and the targets' boxes."""
-    boxes = [
-        [left, top, right - left, bottom - top]
-        for top, left, bottom, right in (target.box for target in sample.targets)
-    ]
-    return {"id": sample.id, "split": sample.split, "shape": list(sample.shape), "boxes": boxes}
+    shape, boxes = list(sample.shape), sample.boxes
+    return {"id": sample.id, "split": sample.split, "shape": shape, "boxes": boxes}
 
 
 def files(sample: Sample, note: dict[str, Any]) -> dict[str, bytes]:
@@ -91,8 +87,8 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             if mask is None or len(images) != 1:
                 raise DatasetError(shard, f"sample {key!r} has not one image and one mask.png")
             id_ = plain_id(note.get("id", Path(key).name), shard)
-            split = note.get("split", split_of(shard.stem))
-            if split not in ("train", "val", "test"):
+            split = note.get("split", split_told(shard.stem) or "train")
+            if split not in SPLITS:
                 raise DatasetError(shard, f"sample {key!r} is of the unknown split {split!r:.20}")
             ((end, place),) = images.items()
             members = (
@@ -102,7 +98,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             rows.append((id_, split, *members))
     convention = set_convention(root, [mask for *_, mask in rows])
     for id_, split, picture, labels in rows:
-        yield Found(id_, split, partial(_load, picture, MaskFile(labels, convention)))
+        yield Found(id_, split, partial(load_pair, picture, MaskFile(labels, convention)))
 
 
 _Place = tuple[int, int]
@@ -159,10 +155,6 @@ def _note(shard: Path, key: str, place: _Place | None) -> Mapping[str, Any]:
     return note
 
 
-def _load(image: ImageFile, mask: MaskFile) -> Loaded:
-    return loaded(image.read(), image.path, mask)
-
-
 def _cut(shard: Path, place: _Place) -> bytes:
     offset, size = place
     with shard.open("rb") as file:
@@ -173,15 +165,5 @@ def _cut(shard: Path, place: _Place) -> bytes:
     return data
 
 
-WEBDATASET = Format(
-    "webdataset",
-    read,
-    Written(
-        "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`",
-        annotate,
-        None,
-        files,
-        index,
-        sharded=True,
-    ),
-)
+_SAYS = "`<split>-<number>.tar`: of every sample the image, `mask.png` and `json`"
+WEBDATASET = Format("webdataset", read, Written(_SAYS, annotate, None, files, index, sharded=True))

@@ -35,8 +35,10 @@ from pipelines.formats.sample import (
     name_key,
 )
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
+from pipelines.names import link_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
+from synth.layout import read_text
 from synth.split_names import FOLDERS, split_told
 from synth.targets import label_targets
 
@@ -111,9 +113,11 @@ def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _N
         try:
             class_, *shares = (float(value) for value in values)
         except ValueError:
-            raise ValueError(f"line {number} holds what is no number") from None
+            raise ValueError(f"line {number} holds text, which is no number") from None
         if not class_.is_integer() or class_ < 0:
-            raise ValueError(f"line {number} has the class {values[0]!r:.20}, which is no number")
+            raise ValueError(
+                f"line {number} has the class {values[0]!r:.20}, which is not a whole number"
+            )
         if names and int(class_) not in names:
             raise ValueError(f"line {number} has the class {int(class_)}, which has no name")
         try:
@@ -127,7 +131,7 @@ def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _N
 def _draw(shares: NDArray[np.float64], shape: tuple[int, int]) -> Piece:
     height, width = shape
     if not np.isfinite(shares).all() or (np.abs(shares) > 2).any():
-        raise ValueError("holds what is no share of the image's sides; are these pixels?")
+        raise ValueError("holds numbers that are no shares of the image's sides; are these pixels?")
     if len(shares) == 4:
         x, y, wide, high = (shares * (width, height, width, height)).tolist()
         slack = (max(_STEP * width, SLACK), max(_STEP * height, SLACK))
@@ -250,7 +254,7 @@ def _find_places(root: Path, whole: Mapping[str, Any]) -> dict[Path, str]:
     for folder in _folders(root):
         if (folder / "images").is_dir() and (split := split_told(folder.name)):
             found[folder / "images"] = split
-    # Training goes last, as others may stand in for a split that is not there.
+    # Training goes last, since other splits may name its folder where they have none.
     for split in ("val", "test", "train"):
         for place in _declared(root, whole, split):
             if place is not None and place.is_dir() and place != root:
@@ -330,7 +334,7 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
     for split in ("train", "test", "val"):
         for file in files[split]:
             stands_in = split != "train" and file in files["train"]
-            for line in [] if stands_in else _read_text(file).splitlines():
+            for line in [] if stands_in else read_text(file).splitlines():
                 if not line.strip():
                     continue
                 parts = line.strip().replace("\\", "/").split("/")
@@ -343,13 +347,6 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
                 if splits.setdefault(image, split) != split:
                     raise DatasetError(file, f"names {image.name}, which is in {splits[image]} too")
     return splits
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DatasetError(file, f"cannot be read ({error!s:.80}); save it as UTF-8") from None
 
 
 def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
@@ -367,7 +364,7 @@ def _labels_of(images: Path, labels: Path) -> dict[str, Path]:
 
 
 def _require_used(root: Path, images: Iterable[Path], labels: Iterable[Path]) -> None:
-    """What lies beside the folders of the splits would be lost."""
+    """Refuse images and labels beside the folders of the splits: they would be lost."""
     used = [*images, *labels]
     beside = list(files_below(root / "images", SUFFIXES)) if (root / "images").is_dir() else []
     for folder in (root / "labels", *(folder / "labels" for folder in _folders(root))):
@@ -379,11 +376,9 @@ def _require_used(root: Path, images: Iterable[Path], labels: Iterable[Path]) ->
 
 
 def _require_no_link(root: Path, folder: Path) -> None:
-    for part in (folder, *folder.parents):
-        if part == root:
-            return
-        if part.is_symlink():
-            raise DatasetError(part, "is a link, which is not followed; put the folder there")
+    link = link_inside(root, folder.relative_to(root).parts)
+    if link is not None:
+        raise DatasetError(link, "is a link, which is not followed; put the folder there")
 
 
 def _description(root: Path) -> Mapping[str, Any]:
@@ -392,7 +387,7 @@ def _description(root: Path) -> Mapping[str, Any]:
     if not file.is_file():
         return {}
     try:
-        whole = parse_yaml(_read_text(file_inside(root, "data.yaml", root)), str(file))
+        whole = parse_yaml(read_text(file_inside(root, "data.yaml", root)), str(file))
     except ConfigError:
         whole = None
     if not isinstance(whole, Mapping) or "names" not in whole:
@@ -423,7 +418,7 @@ def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:
         drawing = Drawing(shape)
         drawing.notes["unlabelled"] += 1
         return loaded(image, path, drawing)
-    text = _read_text(label)
+    text = read_text(label)
     try:
         return loaded(image, path, draw_lines(text, shape, names))
     except ValueError as error:
@@ -434,27 +429,9 @@ def _line(values: Sequence[float]) -> str:
     return " ".join(["0", *(f"{value:.{_DIGITS}f}" for value in values)]) + "\n"
 
 
-_LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`"
+_LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`: a line a target"
+_BOXES = f"{_LAYOUT} with its box, which is all that is kept of its mask"
+_OUTLINES = f"{_LAYOUT} with its outline along the edges of its pixels"
 
-YOLO = Format(
-    "yolo",
-    read,
-    Written(
-        f"{_LAYOUT}: a line a target with its box, which is all that is kept of its mask",
-        annotate_boxes,
-        held,
-        files,
-        index,
-    ),
-)
-YOLO_SEG = Format(
-    "yolo-seg",
-    read,
-    Written(
-        f"{_LAYOUT}: a line a target with its outline along the edges of its pixels",
-        annotate_outlines,
-        held,
-        files,
-        index,
-    ),
-)
+YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index))
+YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index))
