@@ -11,7 +11,8 @@ Read without any setting, with folders of any of the names in `IMAGE_FOLDERS` an
 - lists of splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>``
   folder), ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and
   ``test.txt`` beside the folders or in a subfolder that starts with ``idx``. Lists beside split
-  folders have to agree with them; without both, every image is for training.
+  folders have to agree with them; without both, every image is for training, unless other files
+  or the images' names tell of splits, see `require_one_split`.
 
 An image and a mask are a pair only if they are in the same place below their folders.
 """

@@ -127,10 +127,10 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             found = f"several splits ({', '.join(told)})" if told else "no split, as others do"
             raise DatasetError(file, f"tells {found}; name it instances_train, _val or _test.json")
         classes = _class_names(whole, file)
-        _require_pixels(whole, file)
         own: dict[int, list[Mapping[str, Any]]] = {}
         for note in only_known(whole, "annotations", list, file):
             own.setdefault(only_known(note, "image_id", int, file), []).append(note)
+        _require_pixels(whole["annotations"], file)
         seen: set[int] = set()
         for image in only_known(whole, "images", list, file):
             number = only_known(image, "id", int, file)
@@ -181,17 +181,17 @@ def _split_of_folders(path: Path) -> str:
     return next(filter(None, map(split_told, path.parts[:-1])), "train")
 
 
-def _require_pixels(whole: Mapping[str, Any], file: Path) -> None:
+def _require_pixels(notes: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Coordinates of at most 1 throughout, some with a fraction, are shares of the sides."""
     numbers: list[float] = []
-    for note in only_known(whole, "annotations", list, file):
-        parts = note.get("segmentation") if isinstance(note, Mapping) else None
-        lists = (
-            [part for part in parts if isinstance(part, list)] if isinstance(parts, list) else []
-        )
-        own = lists or ([note.get("bbox")] if isinstance(note, Mapping) else [])
-        for values in own if not isinstance(parts, Mapping) else ():
-            numbers += [v for v in values or () if isinstance(v, int | float)]
+    for note in notes:
+        parts = note.get("segmentation")
+        if isinstance(parts, Mapping):
+            return
+        # Polygons are lists in a list; what is no list at all is refused when it is drawn.
+        for values in parts if isinstance(parts, list) and parts else [note.get("bbox")]:
+            own = values if isinstance(values, list) else [values]
+            numbers += [number for number in own if isinstance(number, int | float)]
         if numbers and max(numbers) > 1:
             return
     if any(number % 1 for number in numbers):

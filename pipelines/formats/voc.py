@@ -132,14 +132,14 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     lists: list[tuple[str, str]] = []
     for split in ("val", "test", "train"):
         # `trainval` holds `val` already, and stands in for `train`.
-        for listed in (split, "trainval") if split == "train" else (split,):
-            name = _list_of(root, listed)
+        for stem in (split, "trainval") if split == "train" else (split,):
+            name = _list_of(root, stem)
             if name is None:
                 continue
             for id_ in read_list(file_inside(root, name, root)):
                 if id_ not in images:
                     raise DatasetError(root / name, f"names id {id_!r}, which has no image")
-                if listed == split or ("val", id_) not in lists:
+                if stem == split or ("val", id_) not in lists:
                     lists.append((split, id_))
             break
     if not lists:
@@ -157,9 +157,9 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         yield Found(id_, split, load, source=images[id_])
 
 
-def _list_of(root: Path, listed: str) -> str | None:
+def _list_of(root: Path, stem: str) -> str | None:
     """The name of a list in the set."""
-    names = (f"ImageSets/{task}/{listed}.txt" for task in ("Segmentation", "Main"))
+    names = (f"ImageSets/{task}/{stem}.txt" for task in ("Segmentation", "Main"))
     return next((name for name in names if (root / name).is_file()), None)
 
 
