@@ -11,7 +11,8 @@ Read without any setting, with folders of any of the names in `IMAGE_FOLDERS` an
 - lists of splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>``
   folder), ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and
   ``test.txt`` beside the folders or in a subfolder that starts with ``idx``. Lists beside split
-  folders have to agree with them; without both, every image is for training.
+  folders have to agree with them; without both, every image is for training, unless other files
+  or the images' names tell of splits, see `require_one_split`.
 
 An image and a mask are a pair only if they are in the same place below their folders.
 """
@@ -30,10 +31,19 @@ from synth.errors import DatasetError
 from synth.folders import Folder, child_folders, folder_key, walk_folders
 from synth.foreign import describe_foreign
 from synth.frames import SUFFIXES, natural_key
-from synth.split_names import SPLITS, split_named, split_told
+from synth.split_names import SPLITS, split_named, split_told, splits_told
 
-IMAGE_FOLDERS = ("images", "image", "imgs", "img", "irstd1k_img")
-MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "irstd1k_label")
+IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "irstd1k_img")
+MASK_FOLDERS = (
+    "masks",
+    "mask",
+    "labels",
+    "label",
+    "gt",
+    "groundtruth",
+    "ann_dir",
+    "irstd1k_label",
+)
 MASK_SUFFIX = "_pixels0"
 
 MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
@@ -311,9 +321,12 @@ def _require_one_name(folders: Sequence[Path]) -> None:
     first: dict[str | None, Path] = {}
     for folder in folders:
         other = first.setdefault(split_named(folder.name), folder)
+        if other is folder and folder.name.lower() == "trainval":
+            # What it holds of `val` would be in both.
+            other = next((one for one in folders if split_named(one.name) == "val"), folder)
         if other is not folder:
             raise DatasetError(
-                folder, f"is of the same split as {other}; put their files into one of them"
+                folder, f"holds the same split as {other}; put their files into one of them"
             )
 
 
@@ -386,9 +399,11 @@ def read_layout(
     Raises
     ------
     DatasetError
-        A folder would be read twice, or has splits below recordings.
+        A folder would be read twice, or has splits below recordings; all would be for training
+        although something tells of splits, see `require_one_split`.
     """
     _require_apart(places, trees)
+    given = lists is not None
     if lists is None:
         lists = _found_lists(root, note)
     images: dict[_Key, Path] = {}
@@ -414,6 +429,8 @@ def read_layout(
         splits = {split: _read_list(file, split, names, note) for split, file in lists.items()}
     else:
         _require_no_split_told(images)
+        if not given:
+            require_one_split(root, images.values())
         note(Problem("no list of splits", root.name))
         splits = {"train": tuple(sorted(files, key=natural_key))}
     splits = _only_pairs(splits, files, found, lists, places, note)
@@ -437,6 +454,95 @@ def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
                     f"is called {name}, as a split, but is in no split; call the folders of splits "
                     "train, val and test, or write lists beside images and masks",
                 )
+
+
+def require_one_split(
+    root: Path,
+    images: Iterable[Path],
+    advice: str = "write ids to train.txt and test.txt in the set's folder",
+    read: Collection[Path] = (),
+) -> None:
+    """Test that nothing tells of splits in a set whose images are all for training.
+
+    Parameters
+    ----------
+    root : Path
+        The set, in which lists are looked for.
+    images : iterable of Path
+    advice : str
+        What the error says to do.
+    read : collection of Path
+        Files that have been read, and are no lists that were missed.
+
+    Raises
+    ------
+    DatasetError
+        Each image's name has a split in it, and not all the same; or a file of text names some of
+        the images, and its name or a word in it is a split's.
+    """
+    stems: set[str] = set()
+    folders: set[str] = set()
+    told: dict[str | None, Path] = {}
+    for path in images:
+        stems.add(_composed(path.stem))
+        folders.add(_composed(path.parent.name))
+        told.setdefault(split_told(path.stem), path)
+    if len(told) > 1 and None not in told:
+        shown = ", ".join(path.name for path in told.values())
+        raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
+    for file in _texts_below(root, _DEEP):
+        if (
+            file not in read
+            and file.stem not in stems
+            and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS))
+        ):
+            raise DatasetError(
+                file,
+                f"names images and a split, and is not read as a list; {advice}, or move the "
+                "file out",
+            )
+
+
+_TEXTS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
+# A list of a million images is larger than what is read of it; its start tells enough.
+_READ = 1 << 22
+
+
+def _texts_below(folder: Path, deepest: int) -> Iterator[Path]:
+    for name in sorted(child.name for child in folder.iterdir()):
+        if name[0] != "." and name[name.rfind(".") :].lower() in _TEXTS:
+            yield folder / name
+    for child in child_folders(folder, _pass_over) if deepest else ():
+        yield from _texts_below(child, deepest - 1)
+
+
+def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collection[str]) -> bool:
+    """Whether a file names images of a set, or recordings, and a split that not all are in."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(_READ)
+    except OSError:
+        return False
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = data.decode("utf-16" if wide else "utf-8-sig", "replace")
+    if file.suffix.lower().startswith(".json"):
+        lines = [[word] for word in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]
+    else:
+        lines = [re.split(r"[\s,;|\"']+", line) for line in text.splitlines() if line.strip()]
+    named: set[str] = set()
+    inside = file.relative_to(root).with_suffix("")
+    told = {split for part in inside.parts for split in splits_told(part)}
+    count = 0
+    for line in lines:
+        ends = {_composed(_without_suffix(re.split(r"[/\\]", word)[-1])) for word in line}
+        own = {end for end in ends if end in stems or end in folders}
+        told |= {split for split in map(split_named, line) if split}
+        named |= own
+        count += bool(own)
+    # Prose may hold a number that is an id.
+    if not named or (not file.suffix.lower().startswith(".json") and 2 * count <= len(lines)):
+        return False
+    return bool(told & {"val", "test"}) or (bool(told) and not named.issuperset(stems))
 
 
 def _require_apart(places: Sequence[Place], trees: Trees) -> None:

@@ -6,9 +6,9 @@ import re
 
 SPLITS = ("train", "val", "test")
 FOLDERS = {
-    "train": ("train", "training"),
-    "val": ("val", "valid", "validation"),
-    "test": ("test", "testing"),
+    "train": ("train", "training", "trainval", "trainset"),
+    "val": ("val", "valid", "validation", "valset"),
+    "test": ("test", "testing", "testset"),
 }
 """Names of the folders of a split, ours first."""
 
@@ -27,16 +27,28 @@ def split_named(name: str) -> str | None:
 
 
 def split_told(name: str) -> str | None:
-    """The split that a word in a name stands for, None where there is none.
+    """The split that a word in a name stands for, None where there is none, or several.
 
     Examples
     --------
     >>> [split_told(name) for name in ("instances_val2017", "TestImages", "latest")]
     ['val', 'test', None]
     """
+    told = splits_told(name)
+    return told[0] if len(told) == 1 else None
+
+
+def splits_told(name: str) -> tuple[str, ...]:
+    """Every split that a word in a name tells.
+
+    Examples
+    --------
+    >>> [splits_told(name) for name in ("rec1", "valset", "train_test_1")]
+    [(), ('val',), ('train', 'test')]
+    """
     words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
-    for split, names in FOLDERS.items():
-        pattern = f"(^|[^a-z])({'|'.join(names)})([^a-z]|$)"
-        if re.search(pattern, words):
-            return split
-    return None
+    return tuple(
+        split
+        for split, names in FOLDERS.items()
+        if re.search(f"(^|[^a-z])({'|'.join(names)})([^a-z]|$)", words)
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -19,6 +20,7 @@ import numpy as np
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import (
+    IN_FOLDERS,
     Entry,
     Format,
     Found,
@@ -38,7 +40,8 @@ from pipelines.formats.sample import (
 from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
 from synth.errors import DatasetError
 from synth.frames import Mask, frame_shape, read_bytes
-from synth.split_names import split_told
+from synth.layout import require_one_split
+from synth.split_names import split_told, splits_told
 from synth.targets import label_targets
 
 _CATEGORY = {"id": 1, "name": "target", "supercategory": "target"}
@@ -112,33 +115,36 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     ------
     DatasetError
         There is none, or one is not as COCO has them, or names a file that is not there, an image
-        twice, or an image that it does not list.
+        twice, or an image that it does not list; its numbers are shares of the image's sides; it
+        cannot be told which split it is for.
     """
     used: set[Path] = set()
     lists = _lists(root, notes)
+    told: tuple[str, ...] = ()
     for file, whole in lists:
         inside = file.relative_to(root)
-        split = split_told(f"{inside.parent.name} {inside.stem}")
-        if split is None and len(lists) > 1:
-            raise DatasetError(
-                file, "tells no split, as others do; name it instances_train, _val or _test.json"
-            )
-        split = split or "train"
+        told = splits_told(inside.stem) or splits_told(inside.parent.name)
+        if len(told) > 1 or (not told and len(lists) > 1):
+            found = f"several splits ({', '.join(told)})" if told else "no split, as others do"
+            raise DatasetError(file, f"tells {found}; name it instances_train, _val or _test.json")
         classes = _class_names(whole, file)
         own: dict[int, list[Mapping[str, Any]]] = {}
         for note in only_known(whole, "annotations", list, file):
             own.setdefault(only_known(note, "image_id", int, file), []).append(note)
+        _require_pixels(whole["annotations"], file)
         seen: set[int] = set()
         for image in only_known(whole, "images", list, file):
             number = only_known(image, "id", int, file)
             name = only_known(image, "file_name", str, file).replace("\\", "/")
-            path = _find(root, file, split, name)
+            path = _find(root, file, told[0] if told else "train", name)
+            split = told[0] if told else _split_of_folders(path.relative_to(root))
             id_ = plain_id(nested_id(Path(name)), file)
             if number in seen:
                 raise DatasetError(file, f"lists image {number} twice, with the id {id_!r} again")
             seen.add(number)
             used.add(path)
-            stated = image.get("height"), image.get("width")
+            # Programs that do not know a side write 0.
+            stated = image.get("height") or None, image.get("width") or None
             load = partial(_load, path, own.pop(number, []), file, stated, classes)
             yield Found(id_, split, load, source=path)
         for number, left in own.items():
@@ -147,6 +153,8 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
                 f"annotation {left[0].get('id')!r:.20} is of image {number}, which is not listed "
                 f"({sum(map(len, own.values())):,} in all); list the image or remove them",
             )
+    if told == () and all(_split_of_folders(path.relative_to(root)) == "train" for path in used):
+        require_one_split(root, used, IN_FOLDERS, [file for file, _ in lists])
     notes["unlisted"] += count_unused(root, used)
 
 
@@ -169,6 +177,32 @@ def _lists(root: Path, notes: Counter[str]) -> list[tuple[Path, Mapping[str, Any
     raise DatasetError(root, "has no annotations/*.json; give the folder of a COCO set")
 
 
+def _split_of_folders(path: Path) -> str:
+    """The split that a folder of an image's path tells; training where none does."""
+    return next(filter(None, map(split_told, path.parts[:-1])), "train")
+
+
+def _require_pixels(notes: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Coordinates of at most 1 throughout, some with a fraction, are shares of the sides."""
+    numbers: list[float] = []
+    for note in notes:
+        parts = note.get("segmentation")
+        if isinstance(parts, Mapping):
+            return
+        # Polygons are lists in a list; what is no list at all is refused when it is drawn.
+        for values in parts if isinstance(parts, list) and parts else [note.get("bbox")]:
+            own = values if isinstance(values, list) else [values]
+            numbers += [number for number in own if isinstance(number, int | float)]
+        if numbers and max(numbers) > 1:
+            return
+    if any(number % 1 for number in numbers):
+        raise DatasetError(
+            file,
+            "has no coordinate above 1, so they seem to be shares of the image's sides; COCO has "
+            "pixels, so multiply them by width and height",
+        )
+
+
 def _class_names(whole: Mapping[str, Any], file: Path) -> dict[Any, str]:
     names = {}
     categories = whole.get("categories", [])
@@ -182,9 +216,12 @@ def _find(root: Path, file: Path, split: str, name: str) -> Path:
     """Find an image where the usual layouts have it."""
     # As `instances_train2017.json` has its images in `train2017`.
     own = re.sub("^instances_", "", file.stem)
-    for folder in (own, split, f"images/{own}", f"images/{split}", "images", "data", ""):
-        if (root / folder / name).is_file():
-            return file_inside(root, f"{folder}/{name}".lstrip("/") if folder else name, file)
+    folders = (own, split, f"images/{own}", f"images/{split}", f"{split}/images")
+    for folder in (*folders, "images", "data", ""):
+        # A file system may keep a name in either of Unicode's forms.
+        for form in (name, *(unicodedata.normalize(kind, name) for kind in ("NFC", "NFD"))):
+            if (root / folder / form).is_file():
+                return file_inside(root, f"{folder}/{form}" if folder else form, file)
     return file_inside(file.parent, name, file)
 
 

@@ -24,7 +24,10 @@ _WORDS = {
     "crowds": "annotations of crowds (iscrowd), drawn as targets",
     "void_pixels": "void pixels (255) of the masks, read as background",
     "unlabelled": "images without an annotation file, read as free of targets",
-    "from_boxes": "images without a mask, read from the boxes of their XML file",
+    "from_boxes": "images without a mask, read from the boxes of their XML file, which count "
+    "pixels from 1, ends included",
+    "from_edges": "images without a mask, read from the boxes of their XML file as edges counted "
+    "from 0, since some hold 0 or fractions",
     "outside_mask": "boxes of XML files without a target in the mask, not in the set",
     "embedded": "images read from the annotation file, as there is no image file",
     "unlisted": "images that no list names, left out",

@@ -22,6 +22,7 @@ import numpy as np
 
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.sample import (
+    IN_FOLDERS,
     Format,
     Found,
     Loaded,
@@ -46,6 +47,7 @@ from pipelines.formats.shapes import (
 )
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
+from synth.layout import require_one_split
 from synth.split_names import split_told
 
 # What labelme's own tools take for pixels that are no object.
@@ -71,7 +73,15 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         if whole is None:
             notes["other_lists"] += 1
             continue
-        image = _find(file.relative_to(root), whole.get("imagePath"), images, by_key)
+        inside = file.relative_to(root)
+        image = _find(inside, whole.get("imagePath"), images, by_key)
+        beside = by_key.get(name_key(inside), image)
+        if image != beside:
+            raise DatasetError(
+                file,
+                f"is of {image} by its imagePath, and of {beside} by its own name; correct the "
+                "imagePath, or move one of the images out",
+            )
         if image is None:
             lone.append((file, *_embedded(file, whole)))
         elif image in owners:
@@ -80,6 +90,8 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             owners[image] = file
     if not owners and not lone:
         raise DatasetError(root, "holds no JSON of labelme (with shapes); give the set's folder")
+    if all(_split(path) == "train" for path in images):
+        require_one_split(root, images.values(), IN_FOLDERS, [*owners.values()])
     for path, place in images.items():
         load = partial(_load, place, owners.get(path))
         yield Found(plain_id(nested_id(path), root), _split(path), load, source=place)

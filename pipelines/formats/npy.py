@@ -29,7 +29,7 @@ from pipelines.formats.sample import (
 from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import frame_shape, read_array, read_bytes
-from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists
+from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists, require_one_split
 from synth.split_names import split_told
 
 # Values that an error lists.
@@ -57,6 +57,8 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         splits = {split: list(images)}
         if not places and (lists := find_lists(root)):
             splits = {name: read_list(file) for name, file in lists.items()}
+        elif not places:
+            require_one_split(root, images.values())
         _require_one_label(root, arrays)
         for name, ids in splits.items():
             for id_ in ids:

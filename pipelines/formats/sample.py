@@ -32,6 +32,9 @@ from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
 
+IN_FOLDERS = "put the files of each split into a folder of its name"
+"""What to do where images of several splits cannot be told apart."""
+
 # Folders that say what a file is, not where a frame is from.
 _PLAIN_FOLDERS = {*IMAGE_FOLDERS, "jpegimages", "data", *(n for ns in FOLDERS.values() for n in ns)}
 

@@ -40,10 +40,10 @@ from synth.dataset import require_same_size
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
 from synth.masks import MaskConvention, describe_label, palette_numbers, parse_label
-from synth.split_names import FOLDERS
 from synth.targets import label_targets
 
 _MOST = 254
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 # Void, the border that no one is evaluated on: a number, and the code of its colour.
 _VOIDS = (255, parse_label("#e0e0c0"))
@@ -115,7 +115,8 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """Every image of the lists, with its mask or, without one, its boxes.
 
     255 is void where the set's masks hold other numbers too; where there is nothing but 255, it is
-    the target.
+    the target. Boxes count pixels from 1, ends included, unless some of the set hold a left or
+    upper end below 1, or fractions: then they are edges, counted from 0, as CVAT writes them.
 
     Raises
     ------
@@ -128,18 +129,18 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         raise DatasetError(root, "has no folder JPEGImages; give the folder of a Pascal VOC set")
     images = images_below(pictures, nested=False)
     lists: list[tuple[str, str]] = []
-    for split in FOLDERS:
-        for task in ("Segmentation", "Main"):
-            name = f"ImageSets/{task}/{split}.txt"
-            if not (root / name).is_file():
+    for split in ("val", "test", "train"):
+        # `trainval` holds `val` already, and stands in for `train`.
+        for stem in (split, "trainval") if split == "train" else (split,):
+            name = _list_of(root, stem)
+            if name is None:
                 continue
             for id_ in read_list(file_inside(root, name, root)):
                 if id_ not in images:
                     raise DatasetError(root / name, f"names id {id_!r}, which has no image")
-                lists.append((split, id_))
+                if stem == split or ("val", id_) not in lists:
+                    lists.append((split, id_))
             break
-        else:
-            continue
     if not lists:
         raise DatasetError(root, "has no ImageSets/Main/train.txt; which image is for what?")
     boxes: dict[str, Path] = {}
@@ -151,15 +152,22 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     listed = dict.fromkeys(id_ for _, id_ in lists)
     notes["unlisted"] += len(images) - len(listed)
     void = any(_holds_numbers(masks[id_]) for id_ in listed if id_ in masks)
+    edges = any(_holds_edges(boxes[id_]) for id_ in listed if id_ in boxes)
     for split, id_ in lists:
-        load = partial(_load, images[id_], masks.get(id_), boxes.get(id_), void)
+        load = partial(_load, images[id_], masks.get(id_), boxes.get(id_), void, edges)
         yield Found(id_, split, load, source=images[id_])
 
 
-def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded:
+def _list_of(root: Path, stem: str) -> str | None:
+    """The name of a list in the set."""
+    names = (f"ImageSets/{task}/{stem}.txt" for task in ("Segmentation", "Main"))
+    return next((name for name in names if (root / name).is_file()), None)
+
+
+def _load(path: Path, mask: Path | None, xml: Path | None, void: bool, edges: bool) -> Loaded:
     image = read_bytes(path)
     shape = frame_shape(image, path)
-    objects = _read_objects(xml, shape, path) if xml is not None else []
+    objects = _read_objects(xml, shape, path, edges) if xml is not None else []
     drawing = Drawing(shape)
     if mask is not None:
         numbers = _decode_numbers(mask)
@@ -181,7 +189,7 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool) -> Loaded
         for _, piece in objects:
             drawing.notes["outside_mask"] += not (drawing.mask[piece.window] & piece.pixels).any()
     elif xml is not None:
-        drawing.notes["from_boxes"] += 1
+        drawing.notes["from_edges" if edges else "from_boxes"] += 1
         for name, piece in objects:
             drawing.add(piece, name)
     else:
@@ -209,25 +217,46 @@ def _decode_numbers(file: Path) -> NDArray[Any]:
     return numbers
 
 
-def _read_objects(file: Path, shape: tuple[int, int], image: Path) -> list[tuple[str, Piece]]:
-    """Name and box of every object of an XML file."""
+def _parse(file: Path) -> ElementTree.Element:
     data = read_bytes(file)
     try:
-        parser = ElementTree.XMLParser(target=_PlainTree())
-        root = ElementTree.fromstring(data, parser)
+        return ElementTree.fromstring(data, ElementTree.XMLParser(target=_PlainTree()))
     except (ElementTree.ParseError, ValueError, LookupError) as error:
         raise DatasetError(file, f"is no annotation of Pascal VOC: {error!s:.80}") from None
+
+
+def _corners(item: ElementTree.Element) -> list[float]:
+    """Left, top, right and bottom of an object's box; `ValueError` where it has none."""
+    return to_numbers([item.findtext(f"bndbox/{key}") for key in _CORNERS], 4)
+
+
+def _holds_edges(file: Path) -> bool:
+    """Whether a box cannot be one that counts whole pixels from 1."""
+    for item in _parse(file).iter("object"):
+        try:
+            corners = _corners(item)
+        except ValueError:
+            continue  # named when it is read
+        if min(corners[:2]) < 1 or any(corner % 1 for corner in corners):
+            return True
+    return False
+
+
+def _read_objects(
+    file: Path, shape: tuple[int, int], image: Path, edges: bool
+) -> list[tuple[str, Piece]]:
+    """Name and box of every object of an XML file."""
+    root = _parse(file)
+    # Pixels count from 1, and the last one belongs to the box.
+    first = 0 if edges else 1
     stated = [_side(root.findtext(f"size/{key}")) for key in ("height", "width")]
     require_stated_size(file, (stated[0], stated[1]), shape, image)
     found = []
     for number, item in enumerate(root.iter("object"), start=1):
         name = (item.findtext("name") or "unnamed").strip()
         try:
-            left, top, right, bottom = to_numbers(
-                [item.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")], 4
-            )
-            # Pixels count from 1, and the last one belongs to the box.
-            found.append((name, draw_box(left - 1, top - 1, right, bottom, shape)))
+            left, top, right, bottom = _corners(item)
+            found.append((name, draw_box(left - first, top - first, right, bottom, shape)))
         except ValueError as error:
             raise DatasetError(file, f"object {number} ({name:.20}): {error}") from None
     return found

@@ -6,6 +6,7 @@ all of it, and are read as the family draws them, see `outlines`.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -21,6 +22,7 @@ from pipelines.errors import ConfigError
 from pipelines.formats.drawing import Drawing
 from pipelines.formats.outlines import fill, outline
 from pipelines.formats.sample import (
+    IN_FOLDERS,
     Entry,
     Format,
     Found,
@@ -38,7 +40,7 @@ from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
 from pipelines.names import link_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
-from synth.layout import read_text
+from synth.layout import read_text, require_one_split
 from synth.split_names import FOLDERS, split_told
 from synth.targets import label_targets
 
@@ -208,10 +210,12 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     Raises
     ------
     DatasetError
-        There is no such folder, no label, a label without an image, or images in no split.
+        There is no such folder, no label, a label without an image, or images in no split; a list
+        is against the folders, or is not read.
     """
-    whole = _description(root)
-    names = _class_names(root, whole)
+    file = _description_file(root)
+    whole = _description(root, file)
+    names = _class_names(file, whole)
     places = _find_places(root, whole)
     if not places:
         raise DatasetError(root, "has no images/train; give the folder of a YOLO set")
@@ -221,19 +225,24 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     _require_used(root, places, labels.values())
     lists: dict[Path, str] = {}
     if list(places) == [root / "images"]:
-        lists = _read_lists(root, whole, images_below(root / "images").values())
+        pictures = images_below(root / "images").values()
+        lists = _read_lists(root, file, whole, pictures)
+        if not lists:
+            require_one_split(root, pictures, IN_FOLDERS)
+    else:
+        _require_agreement(root, whole, places)
     labelled = {images: _labels_of(images, labels[images]) for images in places}
     if not any(labelled.values()):
         folder = next(iter(labels.values()))
         raise DatasetError(folder, "holds no label file; is it the folder of the labels?")
     used: set[Path] = set()
     for images, split in places.items():
-        pictures, texts = images_below(images), labelled[images]
-        if pictures and not texts and not labels[images].is_dir():
+        below, texts = images_below(images), labelled[images]
+        if below and not texts and not labels[images].is_dir():
             raise DatasetError(
                 labels[images], f"is not there, and there are no labels in {images}; add it"
             )
-        for id_, path in pictures.items():
+        for id_, path in below.items():
             label = texts.pop(name_key(path.relative_to(images)), None)
             if lists and path not in lists:
                 continue
@@ -306,7 +315,40 @@ def _labels_folder(root: Path, images: Path) -> Path:
     return root.joinpath(*parts[:last], "labels", *parts[last + 1 :])
 
 
-def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) -> dict[Path, str]:
+def _list_files(root: Path, whole: Mapping[str, Any], split: str) -> list[Path]:
+    """The lists of a split: those that ``data.yaml`` names, else those called after it."""
+    found = [path for path in _declared(root, whole, split) if path and path.is_file()]
+    if not found:
+        found = [path for name in FOLDERS[split] if (path := root / f"{name}.txt").is_file()][:1]
+    return [
+        file_inside(root, path.relative_to(root).as_posix(), root) for path in dict.fromkeys(found)
+    ]
+
+
+def _require_agreement(root: Path, whole: Mapping[str, Any], places: Mapping[Path, str]) -> None:
+    """Lists beside folders of splits may not name images of another split."""
+    images = {
+        path: split for place, split in places.items() for path in images_below(place).values()
+    }
+    for split in FOLDERS:
+        for file in _list_files(root, whole, split):
+            if split != "train" and file in _list_files(root, whole, "train"):
+                continue
+            for line in filter(None, map(str.strip, read_text(file).splitlines())):
+                parts = [part for part in line.replace("\\", "/").split("/") if part.strip(".")]
+                ends = (root.joinpath(*parts[start:]) for start in range(len(parts)))
+                image = next((path for path in ends if path in images), None)
+                if image is not None and images[image] != split:
+                    raise DatasetError(
+                        file,
+                        f"names {image} for {split}, but it is in a folder of {images[image]}; "
+                        "move it, or correct the list",
+                    )
+
+
+def _read_lists(
+    root: Path, description: Path, whole: Mapping[str, Any], images: Iterable[Path]
+) -> dict[Path, str]:
     """Splits of images by lists of their paths; empty where there are no lists.
 
     Raises
@@ -316,19 +358,12 @@ def _read_lists(root: Path, whole: Mapping[str, Any], images: Iterable[Path]) ->
         that is not in the set.
     """
     files: dict[str, list[Path]] = {}
-    for split, names in FOLDERS.items():
-        declared = _declared(root, whole, split)
-        if None in declared and split != "train":
+    for split in FOLDERS:
+        if None in _declared(root, whole, split) and split != "train":
             raise DatasetError(
-                root / "data.yaml", f"names {split}: {whole[split]!r:.60}, which is not in the set"
+                description, f"names {split}: {whole[split]!r:.60}, which is not in the set"
             )
-        found = [path for path in declared if path is not None and path.is_file()]
-        if not found:
-            found = [path for name in names if (path := root / f"{name}.txt").is_file()]
-        files[split] = [
-            file_inside(root, path.relative_to(root).as_posix(), root)
-            for path in dict.fromkeys(found)
-        ]
+        files[split] = _list_files(root, whole, split)
     by_key = {name_key(path.relative_to(root / "images")): path for path in images}
     splits: dict[Path, str] = {}
     for split in ("train", "test", "val"):
@@ -381,13 +416,38 @@ def _require_no_link(root: Path, folder: Path) -> None:
         raise DatasetError(link, "is a link, which is not followed; put the folder there")
 
 
-def _description(root: Path) -> Mapping[str, Any]:
-    """What ``data.yaml`` holds; nothing where there is none."""
+def _description_file(root: Path) -> Path:
+    """``data.yaml``; without it the file of another name that is one."""
+    others = [
+        file
+        for suffix in ("yaml", "yml")
+        for file in sorted(root.glob(f"*.{suffix}"))
+        if not file.name.startswith(".") and _names_splits(file)
+    ]
     file = root / "data.yaml"
+    if file.is_file() or not others:
+        return file
+    if len(others) > 1:
+        raise DatasetError(
+            others[1], f"describes a YOLO set, as {others[0].name} does; call the one data.yaml"
+        )
+    return others[0]
+
+
+def _names_splits(file: Path) -> bool:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return all(re.search(rf"^{key}\s*:", text, re.MULTILINE) for key in ("names", "train"))
+
+
+def _description(root: Path, file: Path) -> Mapping[str, Any]:
+    """What ``data.yaml`` holds; nothing where there is none."""
     if not file.is_file():
         return {}
     try:
-        whole = parse_yaml(read_text(file_inside(root, "data.yaml", root)), str(file))
+        whole = parse_yaml(read_text(file_inside(root, file.name, root)), str(file))
     except ConfigError:
         whole = None
     if not isinstance(whole, Mapping) or "names" not in whole:
@@ -395,20 +455,16 @@ def _description(root: Path) -> Mapping[str, Any]:
     return whole
 
 
-def _class_names(root: Path, whole: Mapping[str, Any]) -> dict[int, str]:
+def _class_names(file: Path, whole: Mapping[str, Any]) -> dict[int, str]:
     """Names of the classes by number; none where there is no ``data.yaml``."""
     if "kpt_shape" in whole:
-        raise DatasetError(
-            root / "data.yaml", "is of a set of poses (kpt_shape); keypoints make no mask"
-        )
+        raise DatasetError(file, "is of a set of poses (kpt_shape); keypoints make no mask")
     names = whole.get("names", {})
     try:
         pairs = names.items() if isinstance(names, Mapping) else enumerate(names)
         return {int(number): str(name) for number, name in pairs}
     except (TypeError, ValueError):
-        raise DatasetError(
-            root / "data.yaml", "is not the data.yaml of a YOLO set, with names"
-        ) from None
+        raise DatasetError(file, "is not the data.yaml of a YOLO set, with names") from None
 
 
 def _load(path: Path, label: Path | None, names: Mapping[int, str]) -> Loaded:

@@ -263,16 +263,26 @@ class _Maker:
         return centre + np.stack((np.cos(angles), np.sin(angles)), -1) * radii[:, None]
 
     def _write_voc(self, shapes: dict[str, tuple[int, int]], fault: str) -> None:
+        drawn: dict[str, list[tuple[Fraction, ...]]] = {}
+        for number, (id_, shape) in enumerate(shapes.items()):
+            count = int(self.rng.integers(0 if number else 1, 5))
+            steps = (1, 4)[self.rng.integers(2)]
+            drawn[id_] = [self._box(shape, steps) for _ in range(count)]
+        every = [box for boxes in drawn.values() for box in boxes]
+        # Pixels that are counted from 1 have no fractions and none before the first.
+        first = int(all(v.denominator == 1 for box in every for v in box))
+        if any(min(box[:2]) < 0 for box in every) or (
+            any(min(box[:2]) == 0 for box in every) and self.rng.random() < 0.5
+        ):
+            first = 0
         for number, (id_, shape) in enumerate(shapes.items()):
             self.wanted.masks[id_] = np.zeros(shape, bool)
             name = self._frame("JPEGImages", id_, shape)
             height, width = shape
             objects = []
-            for _ in range(int(self.rng.integers(0 if number else 1, 5))):
-                step = (1, 4)[self.rng.integers(2)]
-                left, top, right, bottom = box = self._box(shape, step)
-                self._add(id_, box_mask(*box, shape))
-                objects.append([float(v) for v in (left + 1, top + 1, right, bottom)])
+            for left, top, right, bottom in drawn[id_]:
+                self._add(id_, box_mask(left, top, right, bottom, shape))
+                objects.append([float(v) for v in (left + first, top + first, right, bottom)])
             if number == 0 and fault in ("outside", "no extent", "not finite", "form"):
                 values: dict[str, list[Any]] = {
                     "outside": [900, 3, 904, 9],

@@ -484,6 +484,27 @@ def test_voc_files_that_are_wrong_are_refused_by_name(
     refused(synth, tmp_path / "set", "voc", "a.xml", words)
 
 
+@pytest.mark.parametrize(
+    ("corners", "pixels"),
+    [((0, 4, 2, 5), [[4, 0], [4, 1]]), ((2.25, 4, 4.25, 5.25), [[4, 2], [4, 3]])],
+)
+def test_voc_boxes_that_hold_0_or_fractions_are_edges_from_0(
+    synth: Synth, tmp_path: Path, corners: tuple[float, ...], pixels: list[list[int]]
+) -> None:
+    voc(tmp_path / "set", xml=box_xml(7, 8, 9, 9) + box_xml(*corners))
+    told, dataset = read_back(synth, tmp_path / "set", "voc")
+    assert np.argwhere(dataset.read_mask("a")).tolist() == [*pixels, [8, 7], [8, 8]]
+    assert told["notes"] == {"from_edges": 1}
+
+
+def test_voc_trainval_stands_in_for_a_list_that_is_not_there(synth: Synth, tmp_path: Path) -> None:
+    voc(tmp_path / "set", xml=box_xml(3, 4, 3, 5))
+    lists = tmp_path / "set/ImageSets/Main"
+    (lists / "train.txt").rename(lists / "trainval.txt")
+    _, dataset = read_back(synth, tmp_path / "set", "voc")
+    assert dataset.ids("train") == ("a",)
+
+
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
 def test_voc_without_a_size_is_read_with_ends_included(
     synth: Synth, tmp_path: Path, size: str
@@ -716,3 +737,104 @@ def test_masks_of_other_tools_are_decided_over_the_set(
             refused(
                 synth, root, name, "several labels, 7", "write masks of 0 and, for targets, 255"
             )
+
+
+def coco_json(root: Path, name: str, *files: str, **facts: Any) -> None:
+    """Write a COCO list of images of 20x30 with a box each."""
+    images = [{"id": n, "file_name": file} | facts for n, file in enumerate(files, 1)]
+    boxes = [{"id": n, "image_id": n, "category_id": 1} | BOX for n in range(1, len(files) + 1)]
+    write(root / name, {"images": images, "annotations": boxes, "categories": []})
+
+
+def test_a_coco_list_without_a_split_takes_those_of_folders(synth: Synth, tmp_path: Path) -> None:
+    for place in ("train/a", "images/test/b"):
+        frame(tmp_path / "set" / f"{place}.png")
+    coco_json(tmp_path / "set", "annotations/instances_default.json", "train/a.png", "test/b.png")
+    _, dataset = read_back(synth, tmp_path / "set", "coco")
+    assert dataset.splits == {"train": ("a",), "test": ("b",)}
+
+
+@pytest.mark.parametrize("names", [["train_test_1.json"], ["a_train.json", "train_test_1.json"]])
+def test_a_coco_list_called_after_two_splits_is_refused(
+    synth: Synth, tmp_path: Path, names: list[str]
+) -> None:
+    for number, name in enumerate(names):
+        frame(tmp_path / f"set/images/{number}.png")
+        coco_json(tmp_path / "set", name, f"{number}.png")
+    refused(synth, tmp_path / "set", "coco", "train_test_1.json", "several splits (train, test)")
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        {"bbox": [0.2, 0.25, 0.1, 0.1]},
+        BOX | {"segmentation": [[0.2, 0.25, 0.3, 0.25, 0.3, 0.5]]},
+    ],
+)
+def test_coco_shares_of_sides_are_no_pixels(
+    synth: Synth, tmp_path: Path, note: dict[str, Any]
+) -> None:
+    coco(tmp_path / "set", [note])
+    refused(synth, tmp_path / "set", "coco", "instances_train.json", "shares", "multiply")
+
+
+def test_a_coco_set_of_one_pixel_in_the_corner_is_read(synth: Synth, tmp_path: Path) -> None:
+    coco(tmp_path / "set", [{"bbox": [0, 0, 1, 1]}], {"width": 0, "height": 0})
+    _, dataset = read_back(synth, tmp_path / "set", "coco")
+    assert np.argwhere(dataset.read_mask("a")).tolist() == [[0, 0]]
+
+
+def test_coco_finds_names_of_the_other_form_of_unicode(synth: Synth, tmp_path: Path) -> None:
+    frame(tmp_path / "set/images/e\u0301.png")
+    coco_json(tmp_path / "set", "annotations/instances_train.json", "\u00e9.png")
+    _, dataset = read_back(synth, tmp_path / "set", "coco")
+    assert dataset.ids("train") == ("\u00e9",)
+
+
+def test_a_labelme_file_of_two_images_is_refused(synth: Synth, tmp_path: Path) -> None:
+    frame(tmp_path / "set/b.png")
+    labelme(tmp_path / "set", {}, imagePath="b.png")
+    refused(synth, tmp_path / "set", "labelme", "a.json", "b.png", "a.png")
+
+
+def test_yolo_lists_against_folders_are_refused(synth: Synth, tmp_path: Path) -> None:
+    yolo(tmp_path / "set", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "set/val.txt", "./images/train/a.png\n")
+    refused(synth, tmp_path / "set", "yolo", "val.txt", "a.png for val", "folder of train")
+
+
+@pytest.mark.parametrize("name", ["ours.yaml", "set.yml"])
+def test_a_yolo_description_has_any_name(synth: Synth, tmp_path: Path, name: str) -> None:
+    for folder in "ab":
+        frame(tmp_path / f"set/images/{folder}/{folder}.png")
+        write(tmp_path / f"set/labels/{folder}/{folder}.txt", "0 0.5 0.5 0.2 0.2\n")
+    write(tmp_path / "set" / name, "train: images/a\ntest: images/b\nnames: [t]\n")
+    write(tmp_path / "set/hyp.yaml", "lr0: 0.1\n")
+    _, dataset = read_back(synth, tmp_path / "set", "yolo")
+    assert dataset.splits == {"train": ("a",), "test": ("b",)}
+    write(tmp_path / "set/other.yaml", "train: images\nnames: [t]\n")
+    shutil.rmtree(tmp_path / "out")
+    refused(synth, tmp_path / "set", "yolo", "call the one data.yaml")
+
+
+@pytest.mark.parametrize("name", ["yolo", "labelme", "npy"])
+def test_lists_that_are_not_read_are_refused(synth: Synth, tmp_path: Path, name: str) -> None:
+    root = tmp_path / "set"
+    if name == "npy":
+        npy(root, numbers(1))
+    elif name == "yolo":
+        yolo(root, "0 0.5 0.5 0.2 0.2\n")
+    else:
+        labelme(root)
+    if name == "yolo":
+        for file in ("images/train/a.png", "labels/train/a.txt"):
+            (root / file).rename((root / file).parent.parent / Path(file).name)
+            (root / file).parent.rmdir()
+    write(root / "splits/test.txt", "0.png\n" if name == "npy" else "a.png\n")
+    refused(synth, root, name, "splits/test.txt", "not read as a list")
+
+
+def test_trainval_folders_of_arrays_are_for_training(synth: Synth, tmp_path: Path) -> None:
+    npy(tmp_path / "set/trainval", numbers(1))
+    _, dataset = read_back(synth, tmp_path / "set", "npy")
+    assert dataset.ids("train") == ("0",)

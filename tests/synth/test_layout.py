@@ -226,7 +226,7 @@ AMBIGUOUS = {
         f"{s}/{n}/1.png" for s in ("images", "masks") for n in ("train2017", "val2017")
     ],
     "splits below another folder": [
-        f"data/{n}/{s}/1.png" for s in ("images", "masks") for n in ("train", "TestSet")
+        f"data/{n}/{s}/1.png" for s in ("images", "masks") for n in ("train", "TestHalf")
     ],
     "images of one, masks of the other": ["train/images/1.png", "test/masks/1.png"],
 }
@@ -655,3 +655,65 @@ def test_a_folder_of_sets_is_not_taken_for_plain_frames(tmp_path: Path) -> None:
 def test_a_folder_that_is_absent_is_no_frames(tmp_path: Path) -> None:
     with pytest.raises(FrameError, match="no such file or folder"):
         find_frames([tmp_path / "absent"])
+
+
+UNREAD = {
+    "train.csv": "a\nb\n",
+    "test_names.txt": "c.png\n",
+    "splits.json": '{"train": ["a", "b"], "test": ["c"]}',
+    "meta.csv": "name,split\na,train\nb,train\nc,test\n",
+    "splits/val.txt": "c\n",
+    "ImageSets/Segmentation/test.txt": "c\n",
+    "images/test.txt": "images/c.png masks/c.png\n",
+    "folds/test_ids.lst": "rec\n",
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_a_list_that_is_not_read_is_refused_where_all_would_be_training(
+    tmp_path: Path, name: str
+) -> None:
+    pairs(tmp_path, "", "a.png", "b.png", "c.png", "rec/d.png")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text(UNREAD[name])
+    assert str(tmp_path / name) in refusal(tmp_path)
+    with pytest.raises(DatasetError, match="not read as a list"):
+        open_loosely(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("README.txt", "Frames of a flight.\nThe test was in May.\na\nSee there.\n"),
+        ("train_log.txt", "epoch 1\nepoch 2\n"),
+        ("names.txt", "a\nb\n"),
+        ("info.json", '{"camera": "a", "date": "May"}'),
+        ("train_all.csv", "a\nb\n"),
+    ],
+)
+def test_other_texts_do_not_stop_a_set_without_lists(tmp_path: Path, name: str, text: str) -> None:
+    pairs(tmp_path, "", "a.png", "b.png")
+    (tmp_path / name).write_text(text)
+    assert open_dataset(tmp_path).splits["train"] == ("a", "b")
+
+
+def test_images_that_are_all_called_as_splits_need_lists(tmp_path: Path) -> None:
+    pairs(tmp_path, "", "train_1.png", "test_1.png")
+    assert "test_1.png" in refusal(tmp_path)
+    (tmp_path / "train.txt").write_text("train_1\n")
+    (tmp_path / "test.txt").write_text("test_1\n")
+    assert open_dataset(tmp_path).splits == {"train": ("train_1",), "test": ("test_1",)}
+
+
+def test_trainval_folders_are_for_training(tmp_path: Path) -> None:
+    pairs(tmp_path, "trainval", "1.png")
+    pairs(tmp_path, "test", "2.png")
+    assert open_dataset(tmp_path).splits == {"train": ("1",), "test": ("2",)}
+    pairs(tmp_path, "val", "3.png")
+    assert str(tmp_path / "trainval") in refusal(tmp_path)
+
+
+def test_folders_of_mmsegmentation_are_known(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        write(tmp_path, f"img_dir/{split}/1.png", f"ann_dir/{split}/1.png")
+    assert open_dataset(tmp_path).splits["val"] == ("val_1",)
