@@ -490,9 +490,12 @@ def require_one_split(
     if len(told) > 1 and None not in told:
         shown = ", ".join(path.name for path in told.values())
         raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
+    # What this package writes beside a set that is not divided.
+    own = {root / name for name in _OWN} if all((root / name).is_file() for name in _OWN) else set()
     for file in _texts_below(root, _DEEP):
         if (
-            file not in read
+            file not in own
+            and file not in read
             and file.stem not in stems
             and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS))
         ):
@@ -503,6 +506,7 @@ def require_one_split(
             )
 
 
+_OWN = ("dataset.json", "manifest.jsonl")
 _TEXTS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
 # A list of a million images is larger than what is read of it; its start tells enough.
 _READ = 1 << 22
