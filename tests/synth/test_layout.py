@@ -116,10 +116,21 @@ def test_a_random_layout_is_read_right_or_refused(tmp_path: Path, seed: int) -> 
     agree(seed, tmp_path)
 
 
+def count_pictures(root: Path) -> int:
+    return sum(path.suffix.lower() in SUFFIXES for path in root.rglob("*"))
+
+
+def test_a_few_random_layouts_have_100_files(tmp_path: Path) -> None:
+    for seed in range(40):
+        make_case(tmp_path / str(seed), seed)
+    assert count_pictures(tmp_path) >= 100
+
+
 @pytest.mark.slow
 def test_many_random_layouts_are_read_right_or_refused(tmp_path: Path) -> None:
     read = [agree(seed, tmp_path / str(seed)) for seed in range(40, 540)]
     assert 300 < sum(read) < 400
+    assert count_pictures(tmp_path) >= 2000
 
 
 @pytest.mark.parametrize("names", [("train", "test"), ("Training", "TESTING"), ("TRAIN", "Test")])
