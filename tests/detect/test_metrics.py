@@ -15,7 +15,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import mannwhitneyu
 from skimage.measure import label, regionprops
 
-from detect.matching import find_components, scan_components
+from detect.matching import (
+    Components,
+    find_components,
+    find_contacts,
+    hierarchical_iou,
+    scan_components,
+)
 from detect.metrics import Tally, measure, measure_at
 
 TARGET_NAMES = {"target_precision", "target_recall", "target_f1"}
@@ -316,6 +322,55 @@ def test_hiou_loses_a_good_overlap_to_a_nearer_centroid() -> None:
     assert published_pairs(found, truth) == (2, 1, [0.0])
     tally = measure(found, truth)
     assert (tally.pairs, tally.scores()["hiou"]) == (1, 0.0)
+
+
+def test_an_overlap_of_exactly_half_counts_however_far_the_centroids_are() -> None:
+    truth, found = np.zeros((2, 4, 24), bool)
+    # 10 of 20 pixels, and 5 pixels from centroid to centroid.
+    truth[2, 0:15] = found[2, 5:20] = True
+    assert published_pairs(found, truth) == (1, 1, [0.5])
+    tally = measure(found, truth)
+    assert (tally.pairs, tally.scores()["hiou"]) == (1, 0.5)
+    found[2, 5] = False
+    assert measure(found, truth).pairs == 0
+
+
+def reorder(components: Components, order: np.ndarray) -> Components:
+    """The same components under other numbers."""
+    rank = np.zeros(len(components) + 1, np.int32)
+    rank[order + 1] = np.arange(1, len(rank))
+    return Components(
+        rank[components.labels],
+        components.firsts[order],
+        components.areas[order],
+        components.centroids[:, order],
+    )
+
+
+def test_hiou_of_equal_distances_is_that_of_the_raster_order() -> None:
+    rng = np.random.default_rng(8)
+    truth, found = np.zeros((2, 8, 8), bool)
+    # One target of 2 x 3 pixels, and two components at the same distance from it.
+    truth[3, 2:5] = truth[4, 2:5] = True
+    found[3, :3] = found[5:7, 2:4] = True
+    cases = [(truth, found)]
+    for _ in range(1500):
+        truth, found = np.zeros((2, 8, 8), bool)
+        for mask in (truth, found, found, found):
+            (row, col), (height, width) = rng.integers(0, 6, 2), rng.integers(1, 4, 2)
+            mask[row : row + height, col : col + width] = True
+        cases.append((truth, found))
+    differ = 0
+    for truth, found in cases:
+        targets, components = find_components(truth), find_components(found)
+        wanted = published_pairs(found, truth)[2]
+        for order in map(np.array, itertools.permutations(range(len(components)))):
+            other = reorder(components, order)
+            ious = hierarchical_iou(targets, other, find_contacts(targets, other))
+            assert ious == pytest.approx(wanted, abs=1e-12)
+        backwards = published_pairs(found[::-1, ::-1], truth[::-1, ::-1])[2]
+        differ += backwards != wanted
+    assert differ >= 3
 
 
 @pytest.mark.parametrize("swap", [False, True])

@@ -237,6 +237,17 @@ def test_black_hot_frames_are_told_with_their_share(
     assert found == (expected if count >= 10 else [])
 
 
+@pytest.mark.parametrize(("dark", "warned"), [(9, False), (10, False), (11, True)])
+def test_frames_are_black_hot_where_more_than_half_of_the_targets_are_dark(
+    make_set: Callable[..., SmallSet], dark: int, warned: bool
+) -> None:
+    made = make_set(train=20, targets=1)
+    for id_ in made.train[:dark]:
+        put(made.image(id_), 255 - cv2.imread(str(made.image(id_)), -1))
+    words = [f"{5 * dark}% of 20 training targets are darker than their surroundings"]
+    assert check(made).faults.get("black-hot frames", []) == (words if warned else [])
+
+
 @pytest.mark.parametrize("tag", range(1, 9))
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
 def test_a_turned_image_is_told_with_its_tag(small_set: SmallSet, suffix: str, tag: int) -> None:

@@ -341,6 +341,21 @@ def test_exif_in_a_text_chunk_turns_a_png(orientation: int) -> None:
         assert is_plain(data) == (orientation == 1)
 
 
+@pytest.mark.parametrize("text_first", [False, True])
+@pytest.mark.parametrize(("chunk_tag", "text_tag"), [(6, 3), (1, 6), (6, 1), (8, 5)])
+def test_the_exif_chunk_of_a_png_comes_before_the_text(
+    text_first: bool, chunk_tag: int, text_tag: int
+) -> None:
+    block = b"Exif\0\0" + exif(text_tag)
+    text = b"Raw profile type exif\0\nexif\n%8d\n%s\n" % (len(block), block.hex().encode())
+    chunks = ((b"eXIf", exif(chunk_tag)), (b"tEXt", text))
+    data = png(some_frame(), 8, before=chunks[::-1] if text_first else chunks)
+    wanted = turned(some_frame(), chunk_tag)
+    np.testing.assert_array_equal(decode_frame(data, "x"), wanted)
+    assert frame_shape(data, "x") == wanted.shape
+    assert is_plain(data) == (chunk_tag == 1)
+
+
 @pytest.mark.parametrize(
     "block",
     [
@@ -426,6 +441,23 @@ def test_packed_samples_keep_their_values(bits: int, order: str) -> None:
     data = tiff(stored, bits, order=order, rows=7)
     np.testing.assert_array_equal(decode_frame(data, "x"), stored)
     assert not is_plain(data)
+
+
+@pytest.mark.parametrize("photometric", [0, 1])
+@pytest.mark.parametrize("big", [False, True])
+@pytest.mark.parametrize("width", [8, 13, 30])
+def test_bits_in_reverse_are_put_in_order(photometric: int, big: bool, width: int) -> None:
+    stored = some_frame()[:, :width] & 1
+    usual = tiff(stored, 1, photometric=photometric, rows=7, big=big)
+    data = tiff(stored, 1, photometric=photometric, rows=7, big=big, more=((266, 2),))
+    start, length = 16 if big else 8, len(stored) * -(-width // 8)
+    backwards = bytes(int(f"{byte:08b}"[::-1], 2) for byte in usual[start : start + length])
+    data = data[:start] + backwards + data[start + length :]
+    np.testing.assert_array_equal(decode_frame(data, "x"), decode_frame(usual, "x"))
+    np.testing.assert_array_equal(decode_frame(data, "x"), 255 * (stored == photometric))
+    assert not is_plain(data)
+    with tifffile.TiffFile(io.BytesIO(data)) as file:
+        np.testing.assert_array_equal(file.asarray(), stored)
 
 
 @pytest.mark.parametrize("compression", ["tiff_lzw", "packbits", "tiff_adobe_deflate"])
