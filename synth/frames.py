@@ -320,12 +320,14 @@ def read_array(path: Path) -> NDArray[Any]:
         raise FrameError(path, f"cannot be read ({error.strerror})") from None
     except Exception as error:  # the reader of the header raises half a dozen types
         words = (str(error).splitlines() or [""])[0]
-        raise FrameError(path, f"is damaged, or no numpy array ({words:.100})") from None
+        raise FrameError(path, f"is damaged, or no numpy array ({words:.100}); {REPLACE}") from None
     shape = values.shape
     while values.ndim > 2 and len(values) == 1:
         values = values[0]
     if values.ndim != 2 or not values.size:
-        raise FrameError(path, f"is an array of shape {shape}, not of rows and columns")
+        raise FrameError(
+            path, f"is an array of shape {shape}, not of rows and columns; save it as (H, W)"
+        )
     return values
 
 

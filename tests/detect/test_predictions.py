@@ -1,4 +1,6 @@
+import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -6,11 +8,13 @@ from typing import Literal
 import cv2
 import numpy as np
 import pytest
+from prediction_cases import make_case
 
 from detect.errors import DetectError, PredictionError
 from detect.evaluate import require_ids
 from detect.predictions import open_predictions
 from synth.dataset import Dataset, open_dataset
+from synth.errors import FrameError
 
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -328,3 +332,59 @@ def test_probabilities_have_no_label(tmp_path: Path, dataset: Dataset) -> None:
     folder = fill(tmp_path / "p", dataset, ramp, ".npy")
     with pytest.raises(PredictionError, match=r"\.npy: holds probabilities.* --predicted"):
         open_predictions(folder, dataset.ids("test"), 1)
+
+
+# What a person can do about it.
+WAYS_OUT = re.compile(r"save|give|write|divide|apply|predict at|remove|must be|replace|copy|again")
+
+
+def read_folder(number: int, count: int, root: Path) -> tuple[str, int]:
+    """What became of a folder drawn at random, and its number of files; a wrong reading fails."""
+    case = make_case(number, count)
+    name = f"{number}: {case.kind}"
+    root.mkdir()
+    for file, data in case.files.items():
+        (root / file).write_bytes(data)
+    ids = [f"{place:04d}" for place in range(count)]
+    found, words = [], None
+    try:
+        opened = open_predictions(root, ids, case.label)
+        found = [opened.read(id_, meant.shape) for id_, meant in zip(ids, case.meant, strict=True)]
+    except (PredictionError, FrameError) as error:
+        words = str(error)
+    if words is not None:
+        assert case.verdict != "read", f"{name}: {words}"
+        assert words.startswith(str(root)), f"{name}: {words}"
+        assert "\n" not in words, f"{name}: {words}"
+        assert WAYS_OUT.search(words.removeprefix(str(root))), f"{name}: {words}"
+        return "refused", len(case.files)
+    assert case.verdict != "refused", f"{name} is read"
+    for read, meant in zip(found, case.meant, strict=True):
+        if meant.dtype == np.bool_ and not case.step:
+            assert read.dtype == np.bool_, name
+        np.testing.assert_allclose(
+            read.astype(float), meant.astype(float), rtol=0, atol=case.step, err_msg=name
+        )
+    return "read", len(case.files)
+
+
+def read_folders(numbers: range, count: int, root: Path) -> Counter[str]:
+    files: Counter[str] = Counter()
+    for number in numbers:
+        outcome, written = read_folder(number, count, root / str(number))
+        files[outcome] += written
+    return files
+
+
+def test_100_files_drawn_at_random_are_read_right_or_refused(tmp_path: Path) -> None:
+    files = read_folders(range(38), 3, tmp_path)
+    assert files.total() >= 100
+    assert files["read"] >= 50
+
+
+@pytest.mark.slow
+def test_2000_files_drawn_at_random_are_read_right_or_refused(tmp_path: Path) -> None:
+    files = read_folders(range(1000, 1418), 5, tmp_path)
+    assert files.total() >= 2000
+    assert files["read"] >= 1000
+    assert files["refused"] >= 300
