@@ -47,10 +47,11 @@ class PredictionCase:
 
 @dataclass
 class Draw:
-    """Chance, and the shapes that predictions have."""
+    """Chance, and the shapes that predictions have; `turn` counts the folders of a kind."""
 
     rng: np.random.Generator
     count: int
+    turn: int = 0
 
     def one(self, *choices: Any) -> Any:
         return choices[int(self.rng.integers(len(choices)))]
@@ -336,7 +337,7 @@ def saturated_map(draw: Draw) -> PredictionCase:
 
 def no_probabilities(draw: Draw) -> PredictionCase:
     found = draw.maps()
-    kind, make = draw.one(
+    makers: tuple[tuple[str, Callable[[Pixels], Pixels]], ...] = (
         ("logits", lambda values: 12 * values - 6),
         ("not a number", lambda values: np.where(values > 0.4, np.nan, values)),
         ("infinite", lambda values: np.where(values > 0.4, np.inf, values)),
@@ -350,6 +351,7 @@ def no_probabilities(draw: Draw) -> PredictionCase:
         ("complex", lambda values: values * 1j),
         ("words", lambda values: (values > 0.4).astype("U5")),
     )
+    kind, make = makers[draw.turn % len(makers)]
     stored = [make(values) for values in found]
     return arrays(kind, draw, stored, found, verdict="refused")
 
@@ -359,6 +361,22 @@ def coloured_map(draw: Draw) -> PredictionCase:
     found = draw.maps()
     stored = [cv2.applyColorMap((255 * f).astype(np.uint8), palette)[..., ::-1] for f in found]
     return images("pseudocolour", draw, stored, found, verdict="refused")
+
+
+def one_without_a_scale(draw: Draw) -> PredictionCase:
+    """Floating-point probabilities, and a file whose 1 is not known."""
+    stored = [found.astype(np.float32) for found in draw.maps()]
+    blob = np.zeros(stored[0].shape, bool)
+    blob[3:6, 4:8] = True
+    odd: tuple[Pixels, ...] = (
+        blob * np.uint8(38),
+        blob * np.uint16(1),
+        (stored[0] * 255).astype(np.int32),
+        blob.astype(np.int64),
+    )
+    stored[0] = odd[draw.turn % len(odd)]
+    kind = f"{stored[0].dtype} among floats"
+    return arrays(kind, draw, stored, stored, verdict="refused")
 
 
 def broken(draw: Draw) -> PredictionCase:
@@ -402,10 +420,12 @@ KINDS: tuple[Callable[[Draw], PredictionCase], ...] = (
     saturated_map,
     no_probabilities,
     coloured_map,
+    one_without_a_scale,
     broken,
 )
 
 
 def make_case(number: int, count: int) -> PredictionCase:
     """A folder of so many files; the kinds in turn, the rest drawn, the same for a number."""
-    return KINDS[number % len(KINDS)](Draw(np.random.default_rng(number), count))
+    turn, kind = divmod(number, len(KINDS))
+    return KINDS[kind](Draw(np.random.default_rng(number), count, turn))
