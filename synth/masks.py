@@ -19,7 +19,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from synth.containers import is_png
 from synth.errors import FrameError, InvertedError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
 from synth.tiff import is_tiff, read_palette_numbers
@@ -54,6 +55,9 @@ _TINY = 400
 
 # What a JPEG leaves around a target stays below this part of the greatest value.
 _RINGING = 16
+
+# Share of a mask's pixels up to which they are kept as a list, and files that a thread looks at.
+_FEW, _AT_A_TIME = 0.05, 32
 
 # Values that an error lists.
 _LISTED = 8
@@ -176,6 +180,31 @@ STANDARD = MaskConvention()
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mask of few targets.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W).
+    places : (n,) ndarray of int32
+        Where its targets' pixels are, in raster order.
+    standard : bool
+        Whether its file is a grey 8-bit PNG.
+    """
+
+    shape: tuple[int, int]
+    places: NDArray[np.int32]
+    standard: bool
+
+    def mask(self) -> Mask:
+        """The mask, (H, W) ndarray of bool."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask.reshape(-1)[self.places] = True
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
 class MaskFile:
     """The file of a mask, and what its values mean.
 
@@ -184,10 +213,13 @@ class MaskFile:
     file : ImageFile
     convention : MaskConvention
         Of the set that it belongs to.
+    drawn : Drawn or None
+        What it holds, where that was kept when its set was opened.
     """
 
     file: ImageFile
     convention: MaskConvention = STANDARD
+    drawn: Drawn | None = field(default=None, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -200,7 +232,17 @@ class MaskFile:
 
     def mask(self) -> Mask:
         """Read it as a mask, see `MaskConvention.read`."""
-        return self.convention.read(self.read(), self.path)
+        return self.decode(self.read() if self.drawn is None else b"")
+
+    def decode(self, data: bytes) -> Mask:
+        """Decode its bytes, see `MaskConvention.read`."""
+        if self.drawn is not None:
+            return self.drawn.mask()
+        return self.convention.read(data, self.path)
+
+    def is_standard(self, data: bytes, mask: Mask) -> bool:
+        """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
+        return (self.drawn is not None and self.drawn.standard) or is_standard(data, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +267,8 @@ class Look:
         Blobs with their peak near half of it, and those with a peak that is not above half.
     flat, between : int
         Pixels that are neither 0 nor full scale in blobs of one or two values, and in all blobs.
+    drawn : Drawn or None
+        The mask, where the file holds 0, and 255 in few pixels.
     """
 
     path: Path
@@ -238,6 +282,7 @@ class Look:
     faint_blobs: int = 0
     flat: int = 0
     between: int = 0
+    drawn: Drawn | None = field(default=None, repr=False)
 
 
 def parse_label(text: str | int) -> Label:
@@ -318,15 +363,44 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
+    return _decide(root, look_at_masks([*files]), label)
+
+
+def decide_masks(
+    root: Path | str, files: Mapping[str, ImageFile], label: Label | None = None
+) -> tuple[dict[str, MaskFile], MaskConvention]:
+    """Decide what the values of a set's masks mean, as `decide_convention`, and keep small masks.
+
+    Returns
+    -------
+    dict of str to MaskFile, MaskConvention
+        A file of 0 and 255 that was seen here is not decoded again.
+    """
+    looks = look_at_masks([*files.values()])
+    convention = _decide(root, looks, label)
+    whole = convention.kind == "any" or convention.target == 255
+    return {
+        id_: MaskFile(file, convention, look.drawn if look is not None and whole else None)
+        for (id_, file), look in zip(files.items(), looks, strict=True)
+    }, convention
+
+
+def look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
+    """Look at mask files; None for one that cannot be read."""
+
+    def look_at_some(start: int) -> list[Look | None]:
+        return [_look_or_none(file) for file in files[start : start + _AT_A_TIME]]
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = [look for look in pool.map(_look_or_none, files) if look is not None]
-    return _decide(root, looks, label)
+        found = pool.map(look_at_some, range(0, len(files), _AT_A_TIME))
+        return [look for some in found for look in some]
 
 
-def _decide(root: Path | str, looks: Sequence[Look], label: Label | None) -> MaskConvention:
-    convention = convention_of(root, looks, label)
+def _decide(root: Path | str, looks: Iterable[Look | None], label: Label | None) -> MaskConvention:
+    seen = [look for look in looks if look is not None]
+    convention = convention_of(root, seen, label)
     if not convention.chosen:
-        _require_background(root, looks)
+        _require_background(root, seen)
     return convention
 
 
@@ -445,7 +519,12 @@ def look_at_mask(data: bytes, path: Path) -> Look:
         if marked == np.count_nonzero(image == 255):
             counts = {0: image.size - marked, 255: marked}
             kept = {code: count for code, count in counts.items() if count}
-            return Look(path, kept, 255, "none", _is_jpeg(data))
+            drawn = None
+            if marked <= _FEW * image.size:
+                height, width = image.shape
+                places = np.flatnonzero(image).astype(np.int32)
+                drawn = Drawn((height, width), places, data[24:26] == b"\x08\0" and is_png(data))
+            return Look(path, kept, 255, "none", _is_jpeg(data), drawn=drawn)
     alpha = _alpha_state(image)
     return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=_is_jpeg(data))
 
