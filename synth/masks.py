@@ -30,7 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.containers import is_png
-from synth.errors import FrameError, InvertedError, MaskError
+from synth.errors import FrameError, InvertedError, LossyError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
 from synth.tiff import is_tiff, read_palette_numbers
 
@@ -360,6 +360,8 @@ def decide_convention(
     ------
     MaskError
         The masks hold several labels, and `label` is not given, or no mask holds it.
+    LossyError
+        They are JPEG files of other values than 0 and 255, or `label` is given for JPEG files.
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
@@ -415,6 +417,19 @@ def convention_of(
         They hold several labels, or none of them holds `label`.
     """
     alpha = any(look.alpha == "varies" for look in looks)
+    faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
+    if faded and not _is_graded(looks):
+        raise LossyError(
+            root,
+            f"its masks are JPEG files, whose values are no labels ({faded[0].path.name} holds "
+            f"{len(faded[0].counts)} values); write the masks anew as PNG",
+        )
+    if faded and label is not None:
+        raise LossyError(
+            root,
+            "its masks are JPEG files, of which above half is target; leave out the label, or "
+            "write the masks anew as PNG",
+        )
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
     held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
@@ -430,7 +445,7 @@ def convention_of(
     marks = [code for code in found if code != 0]
     marked = [look for look in looks if set(look.counts) - {0}]
     if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):
-        raise MaskError(
+        raise LossyError(
             root,
             f"its JPEG masks hold nothing above {max(marks)}, and the compression changes values "
             "by as much, so targets may be lost; write the masks anew as PNG",
