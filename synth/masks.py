@@ -80,6 +80,8 @@ class MaskConvention:
     ones : bool
         Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
         255.
+    numbers : bool
+        Whether `target` is the number of a colour in the files' palettes, where they have one.
     faint : int
         With ``half``, number of blobs in all masks that do not reach above half of `target`, but
         above a JPEG's ringing: they are background, though a label may be meant.
@@ -90,6 +92,7 @@ class MaskConvention:
     alpha: bool = False
     chosen: bool = False
     ones: bool = False
+    numbers: bool = False
     faint: int = 0
 
     def read(self, data: bytes, path: Path | str) -> Mask:
@@ -126,6 +129,8 @@ class MaskConvention:
 
     def values(self, data: bytes, path: Path | str) -> NDArray[Any]:
         """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
+        if self.numbers and (numbers := palette_numbers(data, path)) is not None:
+            return numbers
         image = _decode(data, path)
         if image.ndim == 2 and image.dtype == np.uint8:
             return image
@@ -365,7 +370,8 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    return _decide(root, look_at_masks([*files]), label)
+    files = [*files]
+    return _decide(root, files, look_at_masks(files), label)
 
 
 def decide_masks(
@@ -379,8 +385,9 @@ def decide_masks(
         A file of 0 and 255 that was seen here is not decoded again.
     """
     looks = look_at_masks([*files.values()])
-    convention = _decide(root, looks, label)
+    convention = _decide(root, [*files.values()], looks, label)
     whole = convention.kind == "any" or convention.target == 255
+    whole = whole and not convention.numbers
     return {
         id_: MaskFile(file, convention, look.drawn if look is not None and whole else None)
         for (id_, file), look in zip(files.items(), looks, strict=True)
@@ -398,12 +405,31 @@ def look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
         return [look for some in found for look in some]
 
 
-def _decide(root: Path | str, looks: Iterable[Look | None], label: Label | None) -> MaskConvention:
+def _decide(
+    root: Path | str,
+    files: Sequence[ImageFile],
+    looks: Iterable[Look | None],
+    label: Label | None,
+) -> MaskConvention:
     seen = [look for look in looks if look is not None]
-    convention = convention_of(root, seen, label)
+    try:
+        convention = convention_of(root, seen, label)
+    except MaskError:
+        if isinstance(label, int) and any(_holds_number(file, label) for file in files):
+            return MaskConvention("value", label, chosen=True, numbers=True)
+        raise
     if not convention.chosen:
         _require_background(root, seen)
     return convention
+
+
+def _holds_number(file: ImageFile, number: int) -> bool:
+    """Whether a file has a palette, and pixels of one of its numbers."""
+    try:
+        numbers = palette_numbers(file.read(), file.path)
+    except FrameError:
+        return False
+    return numbers is not None and bool((numbers == number).any())
 
 
 def convention_of(
@@ -591,7 +617,7 @@ def decode_mask(data: bytes, path: Path | str, label: Label | None = None) -> Ma
     FrameError
         The file is damaged, or see `MaskConvention.read` and `decide_convention`.
     """
-    return _decide(path, [look_at_mask(data, Path(path))], label).read(data, path)
+    return _decide(path, [], [look_at_mask(data, Path(path))], label).read(data, path)
 
 
 def read_mask(path: Path | str, label: Label | None = None) -> Mask:

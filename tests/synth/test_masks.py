@@ -326,6 +326,22 @@ def test_a_label_is_not_looked_for_in_a_jpeg(value: int, label: str) -> None:
         read_set(files, value if label == "value" else "any")
 
 
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_a_label_may_be_a_palette_s_number(kind: str) -> None:
+    numbers = np.zeros((20, 24), np.uint8)
+    numbers[3:6, 3:6], numbers[10:12, 10:12] = 1, 2
+    image = Image.fromarray(numbers)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *[0] * 759])
+    data = saved(image, kind)
+    with pytest.raises(MaskError, match=r"#008000 .* and #800000"):
+        read_set([data])
+    for label in (1, 2):
+        np.testing.assert_array_equal(read_set([data], label)[0], numbers == label)
+    np.testing.assert_array_equal(read_set([data], parse_label("#008000"))[0], numbers == 2)
+    with pytest.raises(MaskError, match="no mask holds the label 3"):
+        read_set([data], 3)
+
+
 def test_an_instance_s_number_is_no_grey_level() -> None:
     # The masks reach 255, so that half of the range would cut most targets off.
     files = labelled([*range(5, 200, 10), 255])
