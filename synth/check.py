@@ -529,7 +529,8 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    if (values.dtype, convention.kind, convention.target) == (np.uint16, "value", 255):
+    exact = convention.kind == "value" and convention.target == 255
+    if exact and values.dtype == np.uint16:
         yield "mask of other values", f"{path.name}, 0 and 255 in 16 bits: {convention}"
         return
     if convention == STANDARD or convention.kind == "any":
