@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detect.errors import PredictionError
 from detect.evaluate import Case
-from synth.errors import FrameError, MaskError
+from synth.errors import FrameError, LossyError, MaskError
 from synth.frames import SUFFIXES, Mask, read_array, read_bytes, read_frame
 from synth.layout import file_id
 from synth.masks import (
@@ -138,7 +138,7 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
     whole = [look for look in looks if look is not None]
     try:
         convention = convention_of(folder, whole, label)
-    except MaskError as error:
+    except (MaskError, LossyError) as error:
         if label is not None or not _fades(whole):
             raise PredictionError(
                 f"{error}; `detect score --predicted VALUE` says which marks targets (any: all); "

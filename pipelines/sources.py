@@ -26,7 +26,7 @@ from synth.frames import (
     frame_shape,
     plain_file,
 )
-from synth.masks import MaskFile, is_standard
+from synth.masks import MaskFile
 from synth.noise.sampling import NoiseFrame
 from synth.recipe import LabelledSource
 from synth.scenes import SimulatedFrame, simulate_frame
@@ -183,11 +183,11 @@ class FilePair:
         )
 
     def _mask(self, files: PairFiles) -> Mask:
-        return self.mask.convention.read(files.mask, self.mask.path)
+        return self.mask.decode(files.mask)
 
     def _as_written(self, files: PairFiles, mask: Mask) -> PairFiles:
         image, suffix = plain_file(files.image, f"{self.image.path}")
-        if is_standard(files.mask, mask):
+        if self.mask.is_standard(files.mask, mask):
             return replace(files, image=image, image_suffix=suffix)
         return PairFiles(image, suffix, encode_png(mask), ".png")
 

@@ -75,9 +75,10 @@ FAULTS = (
     Fault("image without mask", True, "add one, or --fix leaves it out"),
     Fault("mask among the images", True, "move it to the masks; --fix leaves it out"),
     Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
+    Fault("lossy labels", True, "write the masks anew as PNG"),
     Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
     Fault("no target in training", True, "wrong masks? look at some"),
-    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: inverted? look"),
+    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: --label 0 if all are inverted"),
     Fault("id of two files", True, "remove one; --fix takes the first"),
     Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
     Fault("listed id without image", True, "take it off the list, as --fix does"),
@@ -100,7 +101,7 @@ FAULTS = (
     Fault("lossy mask", False, f"was saved as JPEG: look, {_RELABEL}"),
     Fault("grey mask", False, f"above half is target; {_RELABEL}"),
     Fault("faint label", False, f"not above half, so background: look, {_RELABEL}"),
-    Fault("mask of other values", False, f"nothing, if that is right; {_RELABEL}"),
+    Fault("mask of other values", False, "nothing, if that is right; --fix writes 0 and 255"),
     Fault("few images with a target", False, "nothing, if the others have none"),
     Fault("mask without target", False, "nothing, if there is none"),
     Fault("target larger than small", False, f"more than {_LARGE_SHARE:.2%} of the image: look"),
@@ -528,6 +529,10 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
+    exact = convention.kind == "value" and convention.target == 255
+    if exact and values.dtype == np.uint16:
+        yield "mask of other values", f"{path.name}, 0 and 255 in 16 bits: {convention}"
+        return
     if convention == STANDARD or convention.kind == "any":
         return
     look = look_at_values(values, path)

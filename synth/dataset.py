@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import warnings
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -22,7 +22,7 @@ from synth.layout import (
     read_layout,
     refuse,
 )
-from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_convention
+from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_masks
 from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
 from synth.split_names import SPLITS
 
@@ -310,9 +310,10 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
     convention = STANDARD
+    used: dict[str, MaskFile] = {}
     if label is not None or not (_is_own(root) if own is None else own):
-        convention = _decide(root, [files[id_] for id_ in images if id_ in files], label)
-    masks = {id_: MaskFile(file, convention) for id_, file in files.items()}
+        used, convention = _decide(root, {id_: files[id_] for id_ in images if id_ in files}, label)
+    masks = {id_: used.get(id_) or MaskFile(file, convention) for id_, file in files.items()}
     return Dataset(
         root,
         root.resolve().name,
@@ -325,10 +326,12 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
     )
 
 
-def _decide(root: Path, files: Iterable[ImageFile], label: Label | None) -> MaskConvention:
+def _decide(
+    root: Path, files: Mapping[str, ImageFile], label: Label | None
+) -> tuple[dict[str, MaskFile], MaskConvention]:
     where = shlex.quote(str(root))
     try:
-        return decide_convention(root, files, label)
+        return decide_masks(root, files, label)
     except MaskError as error:
         if label is not None:
             raise

@@ -38,6 +38,10 @@ class MaskError(DatasetError):
     """The values of masks do not say what is target."""
 
 
+class LossyError(DatasetError):
+    """Lossy compression has changed the values of masks, so that no label can be told."""
+
+
 class InvertedError(DatasetError):
     """Masks mark most of their pixels as target."""
 

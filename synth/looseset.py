@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synth.dataset import Dataset, dataset_of, open_dataset
-from synth.errors import DatasetError, MaskError
+from synth.errors import DatasetError, InvertedError, LossyError
 from synth.folders import child_folders
 from synth.foreign import describe_foreign
 from synth.frames import SUFFIXES
@@ -97,9 +97,11 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
         if label is not None:
             raise
         # Masks that are turned inside out are found one by one.
-        if isinstance(error, MaskError):
-            problems.append(Problem("several labels", error.problem.partition(";")[0]))
-        dataset = dataset_of(root, layout, "any")
+        if not isinstance(error, InvertedError):
+            fault = "lossy labels" if isinstance(error, LossyError) else "several labels"
+            problems.append(Problem(fault, error.problem.partition(";")[0]))
+        lossy = isinstance(error, LossyError)
+        dataset = dataset_of(root, layout, None if lossy else "any", True if lossy else None)
     return LooseSet(dataset, tuple(problems), layout.places)
 
 

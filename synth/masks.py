@@ -19,7 +19,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.errors import FrameError, InvertedError, MaskError
+from synth.containers import is_png
+from synth.errors import FrameError, InvertedError, LossyError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
 from synth.tiff import is_tiff, read_palette_numbers
 
@@ -55,6 +56,9 @@ _TINY = 400
 # What a JPEG leaves around a target stays below this part of the greatest value.
 _RINGING = 16
 
+# Share of a mask's pixels up to which they are kept as a list, and files that a thread looks at.
+_FEW, _AT_A_TIME = 0.05, 32
+
 # Values that an error lists.
 _LISTED = 8
 
@@ -76,6 +80,8 @@ class MaskConvention:
     ones : bool
         Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
         255.
+    numbers : bool
+        Whether `target` is the number of a colour in the files' palettes, where they have one.
     faint : int
         With ``half``, number of blobs in all masks that do not reach above half of `target`, but
         above a JPEG's ringing: they are background, though a label may be meant.
@@ -86,6 +92,7 @@ class MaskConvention:
     alpha: bool = False
     chosen: bool = False
     ones: bool = False
+    numbers: bool = False
     faint: int = 0
 
     def read(self, data: bytes, path: Path | str) -> Mask:
@@ -122,6 +129,8 @@ class MaskConvention:
 
     def values(self, data: bytes, path: Path | str) -> NDArray[Any]:
         """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
+        if self.numbers and (numbers := palette_numbers(data, path)) is not None:
+            return numbers
         image = _decode(data, path)
         if image.ndim == 2 and image.dtype == np.uint8:
             return image
@@ -176,6 +185,31 @@ STANDARD = MaskConvention()
 
 
 @dataclass(frozen=True, slots=True)
+class Drawn:
+    """A mask of few targets.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (H, W).
+    places : (n,) ndarray of int32
+        Where its targets' pixels are, in raster order.
+    standard : bool
+        Whether its file is a grey 8-bit PNG.
+    """
+
+    shape: tuple[int, int]
+    places: NDArray[np.int32]
+    standard: bool
+
+    def mask(self) -> Mask:
+        """The mask, (H, W) ndarray of bool."""
+        mask = np.zeros(self.shape, np.bool_)
+        mask.reshape(-1)[self.places] = True
+        return mask
+
+
+@dataclass(frozen=True, slots=True)
 class MaskFile:
     """The file of a mask, and what its values mean.
 
@@ -184,10 +218,13 @@ class MaskFile:
     file : ImageFile
     convention : MaskConvention
         Of the set that it belongs to.
+    drawn : Drawn or None
+        What it holds, where that was kept when its set was opened.
     """
 
     file: ImageFile
     convention: MaskConvention = STANDARD
+    drawn: Drawn | None = field(default=None, repr=False, compare=False)
 
     @property
     def path(self) -> Path:
@@ -200,7 +237,17 @@ class MaskFile:
 
     def mask(self) -> Mask:
         """Read it as a mask, see `MaskConvention.read`."""
-        return self.convention.read(self.read(), self.path)
+        return self.decode(self.read() if self.drawn is None else b"")
+
+    def decode(self, data: bytes) -> Mask:
+        """Decode its bytes, see `MaskConvention.read`."""
+        if self.drawn is not None:
+            return self.drawn.mask()
+        return self.convention.read(data, self.path)
+
+    def is_standard(self, data: bytes, mask: Mask) -> bool:
+        """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
+        return (self.drawn is not None and self.drawn.standard) or is_standard(data, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +272,8 @@ class Look:
         Blobs with their peak near half of it, and those with a peak that is not above half.
     flat, between : int
         Pixels that are neither 0 nor full scale in blobs of one or two values, and in all blobs.
+    drawn : Drawn or None
+        The mask, where the file holds 0, and 255 in few pixels.
     """
 
     path: Path
@@ -238,6 +287,7 @@ class Look:
     faint_blobs: int = 0
     flat: int = 0
     between: int = 0
+    drawn: Drawn | None = field(default=None, repr=False)
 
 
 def parse_label(text: str | int) -> Label:
@@ -315,19 +365,71 @@ def decide_convention(
     ------
     MaskError
         The masks hold several labels, and `label` is not given, or no mask holds it.
+    LossyError
+        They are JPEG files of other values than 0 and 255, or `label` is given for JPEG files.
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
+    files = [*files]
+    return _decide(root, files, look_at_masks(files), label)
+
+
+def decide_masks(
+    root: Path | str, files: Mapping[str, ImageFile], label: Label | None = None
+) -> tuple[dict[str, MaskFile], MaskConvention]:
+    """Decide what the values of a set's masks mean, as `decide_convention`, and keep small masks.
+
+    Returns
+    -------
+    dict of str to MaskFile, MaskConvention
+        A file of 0 and 255 that was seen here is not decoded again.
+    """
+    looks = look_at_masks([*files.values()])
+    convention = _decide(root, [*files.values()], looks, label)
+    whole = convention.kind == "any" or convention.target == 255
+    whole = whole and not convention.numbers
+    return {
+        id_: MaskFile(file, convention, look.drawn if look is not None and whole else None)
+        for (id_, file), look in zip(files.items(), looks, strict=True)
+    }, convention
+
+
+def look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
+    """Look at mask files; None for one that cannot be read."""
+
+    def look_at_some(start: int) -> list[Look | None]:
+        return [_look_or_none(file) for file in files[start : start + _AT_A_TIME]]
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = [look for look in pool.map(_look_or_none, files) if look is not None]
-    return _decide(root, looks, label)
+        found = pool.map(look_at_some, range(0, len(files), _AT_A_TIME))
+        return [look for some in found for look in some]
 
 
-def _decide(root: Path | str, looks: Sequence[Look], label: Label | None) -> MaskConvention:
-    convention = convention_of(root, looks, label)
+def _decide(
+    root: Path | str,
+    files: Sequence[ImageFile],
+    looks: Iterable[Look | None],
+    label: Label | None,
+) -> MaskConvention:
+    seen = [look for look in looks if look is not None]
+    try:
+        convention = convention_of(root, seen, label)
+    except MaskError:
+        if isinstance(label, int) and any(_holds_number(file, label) for file in files):
+            return MaskConvention("value", label, chosen=True, numbers=True)
+        raise
     if not convention.chosen:
-        _require_background(root, looks)
+        _require_background(root, seen)
     return convention
+
+
+def _holds_number(file: ImageFile, number: int) -> bool:
+    """Whether a file has a palette, and pixels of one of its numbers."""
+    try:
+        numbers = palette_numbers(file.read(), file.path)
+    except FrameError:
+        return False
+    return numbers is not None and bool((numbers == number).any())
 
 
 def convention_of(
@@ -341,6 +443,19 @@ def convention_of(
         They hold several labels, or none of them holds `label`.
     """
     alpha = any(look.alpha == "varies" for look in looks)
+    faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
+    if faded and not _is_graded(looks):
+        raise LossyError(
+            root,
+            f"its masks are JPEG files, whose values are no labels ({faded[0].path.name} holds "
+            f"{len(faded[0].counts)} values); write the masks anew as PNG",
+        )
+    if faded and label is not None:
+        raise LossyError(
+            root,
+            "its masks are JPEG files, of which above half is target; leave out the label, or "
+            "write the masks anew as PNG",
+        )
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
     held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
@@ -356,7 +471,7 @@ def convention_of(
     marks = [code for code in found if code != 0]
     marked = [look for look in looks if set(look.counts) - {0}]
     if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):
-        raise MaskError(
+        raise LossyError(
             root,
             f"its JPEG masks hold nothing above {max(marks)}, and the compression changes values "
             "by as much, so targets may be lost; write the masks anew as PNG",
@@ -445,7 +560,12 @@ def look_at_mask(data: bytes, path: Path) -> Look:
         if marked == np.count_nonzero(image == 255):
             counts = {0: image.size - marked, 255: marked}
             kept = {code: count for code, count in counts.items() if count}
-            return Look(path, kept, 255, "none", _is_jpeg(data))
+            drawn = None
+            if marked <= _FEW * image.size:
+                height, width = image.shape
+                places = np.flatnonzero(image).astype(np.int32)
+                drawn = Drawn((height, width), places, data[24:26] == b"\x08\0" and is_png(data))
+            return Look(path, kept, 255, "none", _is_jpeg(data), drawn=drawn)
     alpha = _alpha_state(image)
     return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=_is_jpeg(data))
 
@@ -497,7 +617,7 @@ def decode_mask(data: bytes, path: Path | str, label: Label | None = None) -> Ma
     FrameError
         The file is damaged, or see `MaskConvention.read` and `decide_convention`.
     """
-    return _decide(path, [look_at_mask(data, Path(path))], label).read(data, path)
+    return _decide(path, [], [look_at_mask(data, Path(path))], label).read(data, path)
 
 
 def read_mask(path: Path | str, label: Label | None = None) -> Mask:

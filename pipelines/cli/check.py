@@ -53,9 +53,11 @@ def check_command(
     loose = open_loosely(dataset, label)
     if out is not None:
         require_usable(out)
-        several = [problem for problem in loose.problems if problem.fault == "several labels"]
-        if several:
-            fail(f"{dataset}: {several[0].words}; say which with --label VALUE, or --any-label")
+        for problem in loose.problems:
+            if problem.fault == "several labels":
+                fail(f"{dataset}: {problem.words}; say which with --label VALUE, or --any-label")
+            if problem.fault == "lossy labels":
+                fail(f"{dataset}: {problem.words}; write the masks anew as PNG")
     pool = Pool(jobs)
     report = _check(loose.dataset, pool, loose.problems)
     repair = result = None

@@ -194,3 +194,21 @@ def test_a_score_says_how_predictions_were_read(
     assert "no probability is above the threshold of 0.5, the greatest is 0.235" in done.err
     done = detect("score", str(tmp_path / "weak"), root, "--threshold", "0.2", "--json")
     assert json.loads(done.out)["iou"] == 1
+
+
+def test_jpeg_masks_of_another_value_are_no_set(
+    small_set: SmallSet, tmp_path: Path, synth: Command
+) -> None:
+    for id_ in (*small_set.train, *small_set.test):
+        mask = cv2.imread(str(small_set.mask(id_)), -1)
+        small_set.mask(id_).unlink()
+        cv2.imwrite(str(small_set.mask(id_).with_suffix(".jpg")), mask // 255 * 38)
+    root, out = str(small_set.root), str(tmp_path / "out")
+    for options in ([], ["--label", "38"], ["--any-label"]):
+        done = synth("check", root, *options)
+        assert done.status == 1
+        assert "its masks are JPEG files" in done.out + done.err
+        done = synth("check", root, "--fix", "--out", out, *options)
+        assert done.status == 1
+        assert "as PNG" in done.err
+        assert not (tmp_path / "out").exists()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synth.dataset import open_dataset
-from synth.errors import DatasetError, FrameError, MaskError
+from synth.errors import DatasetError, FrameError, LossyError, MaskError
 from synth.frames import encode_png
 from synth.masks import (
     MaskConvention,
@@ -311,8 +311,35 @@ def test_transparency_that_a_set_does_not_have_is_an_error() -> None:
 def test_jpeg_masks_whose_labels_the_compression_may_have_lost_are_refused() -> None:
     masks = draw_masks(np.random.default_rng(4), 6, (48, 64))
     files = [saved(Image.fromarray(mask.view(np.uint8)), "JPEG", quality=95) for mask in masks]
-    with pytest.raises(MaskError, match="targets may be lost"):
-        read_set(files)
+    for label in (None, 1, "any"):
+        with pytest.raises(LossyError, match=r"as PNG"):
+            read_set(files, label)
+
+
+@pytest.mark.parametrize("value", [38, 127, 255])
+@pytest.mark.parametrize("label", ["value", "any"])
+def test_a_label_is_not_looked_for_in_a_jpeg(value: int, label: str) -> None:
+    # No value of a JPEG is exact, and it leaves other values around a target.
+    masks = draw_masks(np.random.default_rng(5), 6, (48, 64))
+    files = [grey(value, np.uint8, ".jpg")(mask) for mask in masks]
+    with pytest.raises(LossyError, match=r"^set: its masks are JPEG files.* as PNG"):
+        read_set(files, value if label == "value" else "any")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_a_label_may_be_a_palette_s_number(kind: str) -> None:
+    numbers = np.zeros((20, 24), np.uint8)
+    numbers[3:6, 3:6], numbers[10:12, 10:12] = 1, 2
+    image = Image.fromarray(numbers)
+    image.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0, *[0] * 759])
+    data = saved(image, kind)
+    with pytest.raises(MaskError, match=r"#008000 .* and #800000"):
+        read_set([data])
+    for label in (1, 2):
+        np.testing.assert_array_equal(read_set([data], label)[0], numbers == label)
+    np.testing.assert_array_equal(read_set([data], parse_label("#008000"))[0], numbers == 2)
+    with pytest.raises(MaskError, match="no mask holds the label 3"):
+        read_set([data], 3)
 
 
 def test_an_instance_s_number_is_no_grey_level() -> None:
