@@ -138,7 +138,9 @@ def open_predictions(folder: Path, ids: Sequence[str], label: Label | None = Non
     whole = [look for look in looks if look is not None]
     try:
         convention = convention_of(folder, whole, label)
-    except (MaskError, LossyError) as error:
+    except LossyError as error:
+        raise PredictionError(str(error)) from None
+    except MaskError as error:
         if label is not None or not _fades(whole):
             raise PredictionError(
                 f"{error}; `detect score --predicted VALUE` says which marks targets (any: all); "

@@ -388,3 +388,12 @@ def test_2000_files_drawn_at_random_are_read_right_or_refused(tmp_path: Path) ->
     assert files.total() >= 2000
     assert files["read"] >= 1000
     assert files["refused"] >= 300
+
+
+@pytest.mark.parametrize("value", [20, 38, 100, 127])
+def test_jpeg_masks_of_another_value_are_refused(
+    tmp_path: Path, dataset: Dataset, value: int
+) -> None:
+    folder = fill(tmp_path / "p", dataset, lambda mask: mask * np.uint8(value), ".jpg")
+    with pytest.raises(PredictionError, match=r"JPEG .* as PNG"):
+        open_predictions(folder, dataset.ids("test"))
