@@ -196,11 +196,19 @@ class Drawn:
         Where its targets' pixels are, in raster order.
     standard : bool
         Whether its file is a grey 8-bit PNG.
+    size, crc : int
+        Bytes of its file, and their CRC-32: the file may change after its set was opened.
     """
 
     shape: tuple[int, int]
     places: NDArray[np.int32]
     standard: bool
+    size: int
+    crc: int
+
+    def is_of(self, data: bytes) -> bool:
+        """Whether it was drawn from these bytes."""
+        return len(data) == self.size and zlib.crc32(data) == self.crc
 
     def mask(self) -> Mask:
         """The mask, (H, W) ndarray of bool."""
@@ -237,17 +245,18 @@ class MaskFile:
 
     def mask(self) -> Mask:
         """Read it as a mask, see `MaskConvention.read`."""
-        return self.decode(self.read() if self.drawn is None else b"")
+        return self.decode(self.read())
 
     def decode(self, data: bytes) -> Mask:
         """Decode its bytes, see `MaskConvention.read`."""
-        if self.drawn is not None:
+        if self.drawn is not None and self.drawn.is_of(data):
             return self.drawn.mask()
         return self.convention.read(data, self.path)
 
     def is_standard(self, data: bytes, mask: Mask) -> bool:
         """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
-        return (self.drawn is not None and self.drawn.standard) or is_standard(data, mask)
+        kept = self.drawn is not None and self.drawn.standard and self.drawn.is_of(data)
+        return kept or is_standard(data, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -564,7 +573,9 @@ def look_at_mask(data: bytes, path: Path) -> Look:
             if marked <= _FEW * image.size:
                 height, width = image.shape
                 places = np.flatnonzero(image).astype(np.int32)
-                drawn = Drawn((height, width), places, data[24:26] == b"\x08\0" and is_png(data))
+                standard = data[24:26] == b"\x08\0" and is_png(data)
+                crc = zlib.crc32(data)
+                drawn = Drawn((height, width), places, standard, len(data), crc)
             return Look(path, kept, 255, "none", _is_jpeg(data), drawn=drawn)
     alpha = _alpha_state(image)
     return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=_is_jpeg(data))

@@ -517,3 +517,15 @@ def test_many_masks_drawn_at_random_are_read_or_refused() -> None:
     tried, refused = try_sets(1, 2000)
     assert tried >= 2000
     assert refused > 400
+
+
+def test_a_mask_that_changes_after_its_set_was_opened_is_read_anew(tmp_path: Path) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "1.png").write_bytes(encode_png(np.eye(40, dtype=bool)))
+    dataset = open_dataset(tmp_path)
+    assert dataset.read_mask("1").sum() == 40
+    other = np.zeros((40, 40), bool)
+    other[3:5, 3:5] = True
+    (tmp_path / "masks" / "1.png").write_bytes(encode_png(other))
+    np.testing.assert_array_equal(dataset.read_mask("1"), other)
