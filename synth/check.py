@@ -430,8 +430,11 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         tag = _read_orientation(image_data, image_file.path)
         data = mask_file.read()
         mask_tag = _read_orientation(data, mask_file.path)
-        values = mask_file.convention.values(data, mask_file.path)
-        mask = mask_file.convention.mask_of(values, mask_file.path)
+        values, kept = None, mask_file.kept(data)
+        if kept is None:
+            values = mask_file.convention.values(data, mask_file.path)
+            kept = mask_file.convention.mask_of(values, mask_file.path)
+        mask = kept
     except MaskError as error:
         return PairFindings(id_, split, (("mask that is not understood", str(error)),))
     except FrameError as error:
@@ -446,8 +449,9 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     elif mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
-    jpeg = data.startswith(b"\xff\xd8")
-    faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
+    if values is not None:
+        jpeg = data.startswith(b"\xff\xd8")
+        faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
     faults += _mask_faults(mask, mask_file.path.name)
     targets = find_targets(mask)
     offsets: list[tuple[float, float]] = []

@@ -249,9 +249,14 @@ class MaskFile:
 
     def decode(self, data: bytes) -> Mask:
         """Decode its bytes, see `MaskConvention.read`."""
+        kept = self.kept(data)
+        return self.convention.read(data, self.path) if kept is None else kept
+
+    def kept(self, data: bytes) -> Mask | None:
+        """The mask of its bytes where it was kept: a file of nothing but 0 and 255."""
         if self.drawn is not None and self.drawn.is_of(data):
             return self.drawn.mask()
-        return self.convention.read(data, self.path)
+        return None
 
     def is_standard(self, data: bytes, mask: Mask) -> bool:
         """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
