@@ -247,8 +247,8 @@ def _load(
         category = note.get("category_id")
         try:
             piece = _draw(note, shape)
-            drawing.add(piece, classes.get(category, f"category {category!s:.20}"))
-            drawing.notes["crowds"] += bool(note.get("iscrowd"))
+            name = classes.get(category, f"category {category!s:.20}")
+            drawing.add(piece, name, *["crowds"] * bool(note.get("iscrowd")))
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DatasetError(
                 file, f"annotation {note.get('id')!r:.20} of {path.name}: {error!s:.200}"
@@ -292,4 +292,4 @@ _SAYS = (
     "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
     "compressed run lengths, one annotation a target; images in a folder a split"
 )
-COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index))
+COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index), True)

@@ -164,6 +164,7 @@ def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:
     whole = _parse(file) or {}
     require_stated_size(file, (whole.get("imageHeight"), whole.get("imageWidth")), shape, place)
     groups: dict[tuple[object, ...], list[Piece]] = {}
+    points: dict[tuple[object, ...], int] = {}
     for number, record in enumerate(only_known(whole, "shapes", list, file), start=1):
         label = only_known(record, "label", str, file)
         kind = record.get("shape_type") or "polygon"
@@ -171,12 +172,12 @@ def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:
             piece = _draw(record, kind, label, shape, file)
         except (ValueError, TypeError) as error:
             raise DatasetError(file, f"shape {number} ({label:.20}): {error!s:.160}") from None
-        drawing.notes["points"] += kind == "point"
         group = record.get("group_id")
         own = ("group", label, str(group)) if group is not None else ("shape", label, number)
         groups.setdefault(own, []).append(piece)
-    for (_, label, *_), pieces in groups.items():
-        drawing.add(join_pieces(pieces), str(label))
+        points[own] = points.get(own, 0) + (kind == "point")
+    for own, pieces in groups.items():
+        drawing.add(join_pieces(pieces), str(own[1]), *["points"] * points[own])
     return loaded(image, place, drawing)
 
 
@@ -230,4 +231,4 @@ def _paste(
     return piece._replace(clipped=clipped)
 
 
-LABELME = Format("labelme", read)
+LABELME = Format("labelme", read, classes=True)

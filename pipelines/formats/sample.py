@@ -8,11 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.drawing import Drawing
+from pipelines.formats.drawing import Class, Drawing
 from pipelines.names import link_inside, parts_inside
 from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
@@ -43,8 +43,8 @@ _PLAIN_FOLDERS = {*IMAGE_FOLDERS, "jpegimages", "data", *(n for ns in FOLDERS.va
 class Sample:
     """One labelled image on its way out.
 
-    `image` is its file, byte for byte. `mask_png` is the mask's file where that is a grey 8-bit PNG
-    of 0 and 255, else the mask written anew.
+    `image` is its file, or a PNG of it where `synth.frames.is_plain` is false. `mask_png` is the
+    mask's file where that is a grey 8-bit PNG of 0 and 255, else the mask written anew.
     """
 
     id: str
@@ -94,6 +94,20 @@ class Loaded:
     mask: Mask
     mask_png: bytes
     facts: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Drawing | None = None
+
+    def choose(self, kinds: Container[Class]) -> Loaded:
+        """The pair with the annotations of some classes as its targets."""
+        if self.drawing is None:
+            return self
+        drawing, left_out = self.drawing.choose(kinds)
+        return replace(
+            self,
+            mask=drawing.mask,
+            mask_png=encode_png(drawing.mask),
+            facts=drawing.facts() | ({"left_out": left_out} if left_out else {}),
+            drawing=drawing,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +137,14 @@ class Format:
         `drawing.describe_notes`.
     written : Written or None
         How a set is written in it; None for a format that is only read.
+    classes : bool
+        Whether its annotations have classes.
     """
 
     name: str
     read: Callable[[Path, Counter[str]], Iterable[Found]]
     written: Written | None = None
+    classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +219,8 @@ def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile
     else:
         values, data = mask, encode_png(mask)
     require_same_size(Path(where), values.shape, shape)
-    return Loaded(*plain_file(image, image_path), values, data, facts)
+    drawing = mask if isinstance(mask, Drawing) else None
+    return Loaded(*plain_file(image, image_path), values, data, facts, drawing)
 
 
 def load_pair(image: ImageFile, mask: MaskFile) -> Loaded:

@@ -182,7 +182,9 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool, edges: bo
             # Objects of a class have one number where only classes are numbered.
             count, labels = (1, own.astype(np.int32)) if numbered else label_targets(own)
             for label in range(1, count + 1):
-                drawing.add(cut_piece(labels == label), f"class {describe_label(number)}")
+                name = describe_label(number)
+                told = int(name) if name.isdigit() else None
+                drawing.add(cut_piece(labels == label), f"class {name}", number=told)
         # Numbers of objects say nothing of their classes, which the XML file has.
         if numbered or objects:
             drawing.classes = Counter(name for name, _ in objects)
@@ -309,4 +311,4 @@ _SAYS = (
     "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
     "masks of `SegmentationObject` and `SegmentationClass`"
 )
-VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index))
+VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index), True)

@@ -126,7 +126,8 @@ def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _N
             piece = _draw(np.array(shares), shape)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
-        drawing.add(piece, names.get(int(class_), f"class {int(class_)}"))
+        name = names.get(int(class_), f"class {int(class_)}")
+        drawing.add(piece, name, number=int(class_))
     return drawing
 
 
@@ -489,5 +490,5 @@ _LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`: a line a target"
 _BOXES = f"{_LAYOUT} with its box, which is all that is kept of its mask"
 _OUTLINES = f"{_LAYOUT} with its outline along the edges of its pixels"
 
-YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index))
-YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index))
+YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index), True)
+YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index), True)
