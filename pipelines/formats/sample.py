@@ -27,7 +27,7 @@ from synth.frames import (
 )
 from synth.layout import IMAGE_FOLDERS, read_text
 from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
-from synth.split_names import FOLDERS
+from synth.split_names import FOLDERS, split_named, splits_told
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
@@ -270,6 +270,47 @@ def require_stated_size(
 
 def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else f"{value!s:.12}"
+
+
+def split_of_folders(path: Path, place: Path) -> str:
+    """The split that the folders of a path in a set tell; training where none does.
+
+    A folder that is called as a split is counts more than a word in a name.
+
+    Raises
+    ------
+    DatasetError
+        The folders tell several splits.
+    """
+    folders = path.parts[:-1]
+    told = {split for name in folders if (split := split_named(name))}
+    told = told or {split for name in folders for split in splits_told(name)}
+    if len(told) > 1:
+        raise DatasetError(
+            place, f"is in folders of several splits ({', '.join(sorted(told))}); rename them"
+        )
+    return next(iter(told), "train")
+
+
+def require_pixels(numbers: Iterable[float], file: Path, format_: str) -> None:
+    """Coordinates of at most 1 throughout, some with a fraction, are shares of the sides.
+
+    Raises
+    ------
+    DatasetError
+        They are such.
+    """
+    fraction = False
+    for number in numbers:
+        if number > 1:
+            return
+        fraction |= bool(number % 1)
+    if fraction:
+        raise DatasetError(
+            file,
+            "has no coordinate above 1, so they seem to be shares of the image's sides; "
+            f"{format_} has pixels, so multiply them by width and height",
+        )
 
 
 def to_numbers(values: object, count: int | None = None) -> list[float]:

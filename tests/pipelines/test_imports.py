@@ -919,3 +919,69 @@ def test_trainval_folders_of_arrays_are_for_training(synth: Synth, tmp_path: Pat
     npy(tmp_path / "set/trainval", numbers(1))
     _, dataset = read_back(synth, tmp_path / "set", "npy")
     assert dataset.ids("train") == ("0",)
+
+
+def test_shares_of_the_sides_are_refused_where_pixels_are_wanted(
+    synth: Synth, tmp_path: Path
+) -> None:
+    labelme(tmp_path / "l" / "set", {"points": [[0.1, 0.2], [0.3, 0.4]]})
+    refused(synth, tmp_path / "l" / "set", "labelme", "a.json", "shares of the image's sides")
+    voc(tmp_path / "v" / "set", xml=box_xml(0.1, 0.2, 0.3, 0.4))
+    refused(synth, tmp_path / "v" / "set", "voc", "a.xml", "shares of the image's sides")
+
+
+@pytest.mark.parametrize(
+    ("note", "words"),
+    [
+        ({"bbox": [14, 5, 17, 8], "area": 9}, "as two corners"),
+        (BOX | {"segmentation": {"size": [20, 30], "counts": [154, 3, 27, 3, 413]}}, "columns"),
+        ({"bbox": [4, 5, 14, 15], "segmentation": [[4, 5, 14, 5, 14, 15, 4, 15]]}, None),
+    ],
+)
+def test_coco_boxes_that_contradict_their_pixels_are_refused(
+    synth: Synth, tmp_path: Path, note: dict[str, Any], words: str | None
+) -> None:
+    coco(tmp_path / "set", [note])
+    refused(synth, tmp_path / "set", "coco", "instances_train.json", words or "has the bbox")
+
+
+def test_a_coco_name_in_several_folders_is_refused(synth: Synth, tmp_path: Path) -> None:
+    coco(tmp_path / "set", [BOX])
+    frame(tmp_path / "set" / "validation" / "a.png")
+    refused(synth, tmp_path / "set", "coco", "images/a.png", "validation/a.png")
+
+
+def test_a_folder_called_as_a_split_counts_more_than_a_word(synth: Synth, tmp_path: Path) -> None:
+    labelme(tmp_path / "set" / "my_test_flight" / "train")
+    labelme(tmp_path / "set" / "my_test_flight" / "val")
+    _, dataset = read_back(synth, tmp_path / "set", "labelme")
+    assert {split: len(ids) for split, ids in dataset.splits.items() if ids} == {
+        "train": 1,
+        "val": 1,
+    }
+
+
+@pytest.mark.parametrize("folder", ["train_test", "train/test"])
+def test_folders_that_tell_several_splits_are_refused(
+    synth: Synth, tmp_path: Path, folder: str
+) -> None:
+    labelme(tmp_path / "set" / folder)
+    refused(synth, tmp_path / "set", "labelme", "several splits (test, train)")
+
+
+def test_yolo_images_that_a_partial_list_leaves_out_are_counted(
+    synth: Synth, tmp_path: Path
+) -> None:
+    yolo(tmp_path / "set", "0 0.5 0.5 0.1 0.1\n")
+    frame(tmp_path / "set" / "images" / "train" / "b.png")
+    write(tmp_path / "set" / "data.yaml", {"names": ["t"], "train": "some.txt"})
+    write(tmp_path / "set" / "some.txt", "./images/train/a.png\n")
+    told, dataset = read_back(synth, tmp_path / "set", "yolo")
+    assert dataset.ids("all") == ("a",)
+    assert told["notes"] == {"unlisted": 1}
+
+
+def test_empty_yolo_labels_beside_filled_ones_are_refused(synth: Synth, tmp_path: Path) -> None:
+    yolo(tmp_path / "set", "")
+    write(tmp_path / "set" / "labels_seg" / "train" / "a.txt", "0 0.5 0.5 0.1 0.1\n")
+    refused(synth, tmp_path / "set", "yolo", "labels_seg")
