@@ -13,7 +13,7 @@ import platform
 import stat
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,7 @@ import numpy as np
 from pipelines.card import Contents, code_span, plain_text, write_card
 from pipelines.errors import StoreError
 from pipelines.formats import FORMATS, WRITTEN, Written
-from pipelines.formats.drawing import describe_notes
+from pipelines.formats.drawing import Class, describe_classes, describe_notes
 from pipelines.formats.sample import Entry, Found, load_sample
 from pipelines.formats.webdataset import add_member
 from pipelines.pool import Pool
@@ -52,7 +52,7 @@ Progress = Callable[[str, int, int], None]
 SHARD_SIZE = 1000
 
 # What an import says of its annotations, in `ExportResult` and in ``dataset.json``.
-_FACTS = ("annotations", "classes", "notes")
+_FACTS = ("annotations", "classes", "left_out", "notes")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,8 @@ class ExportResult:
     `made` units (samples, shards) were written in this run; the others were whole already.
     `mask_iou` is the intersection over union of all masks with what the format keeps of them; 1 for
     none at all, None for what was there already. `annotations` counts what an import read, None for
-    a format of masks; `classes` has them by class, and `notes` by what else happened to them
+    a format of masks; `classes` has them by class, `left_out` those of classes that
+    were not chosen, and `notes` by what else happened to them
     (`pipelines.formats.drawing`).
     """
 
@@ -73,6 +74,7 @@ class ExportResult:
     mask_iou: float | None
     annotations: int | None = None
     classes: Mapping[str, int] = field(default_factory=dict)
+    left_out: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -107,7 +109,8 @@ def export_dataset(
 ) -> ExportResult:
     """Write every listed pair of a data set in another format.
 
-    Image files are copied byte for byte, masks that are grey PNGs of 0 and 255 as well.
+    Image files are copied; those that simple readers read wrongly (turned by a tag, palettes,
+    unusual TIFF) are written as PNG. Masks that are grey PNGs of 0 and 255 are copied as well.
 
     Parameters
     ----------
@@ -176,17 +179,26 @@ def export_dataset(
 
 
 def import_dataset(
-    root: Path, name: str, out: Path, pool: Pool, *, progress: Progress | None = None
+    root: Path,
+    name: str,
+    out: Path,
+    pool: Pool,
+    *,
+    classes: Sequence[str] = (),
+    progress: Progress | None = None,
 ) -> ExportResult:
     """Read a folder of another format and write it as a data set of ours.
 
-    Image files are copied byte for byte. No link is followed, nothing outside of the folder is
-    read, and nothing is unpacked.
+    Image files are copied; those that simple readers read wrongly (turned by a tag, palettes,
+    unusual TIFF) are written as PNG. No link is followed, nothing outside of the folder is read,
+    and nothing is unpacked. `classes` names the classes of the targets, all by default; other
+    annotations are background.
 
     Raises
     ------
     FrameError
-        The folder is not of that format, or a file in it is damaged, missing, or a link.
+        The folder is not of that format, a file in it is damaged, missing, or a link, or no
+        annotation is of a class that was asked for.
     StoreError
         `out` is taken, is in the folder, or cannot be written.
     """
@@ -197,8 +209,46 @@ def import_dataset(
     found = _own_ids(root, list(FORMATS[name].read(root, notes)))
     lists = _lists(root, found)
     origin = [f"Read from {code_span(root.resolve().name)}, a folder of the format {name}."]
-    configuration = {"command": "import", "format": name}
-    return write_set(found, lists, root, out, configuration, origin, pool, progress, notes)
+    configuration: dict[str, Any] = {"command": "import", "format": name}
+    kinds = None
+    if classes:
+        configuration["classes"] = sorted(set(classes))
+        kinds = _chosen_kinds(root, found, classes, pool)
+    return write_set(found, lists, root, out, configuration, origin, pool, progress, notes, kinds)
+
+
+def _chosen_kinds(
+    root: Path, found: Sequence[Found], classes: Sequence[str], pool: Pool
+) -> set[Class]:
+    """The classes of a set that names or, where none is called so, numbers choose."""
+    there: set[Class] = set()
+    counts: Counter[str] = Counter()
+    with closing(pool.map(_look_at_classes, found)) as results:
+        for kinds, own in results:
+            there |= kinds
+            counts.update(own)
+    chosen: set[Class] = set()
+    for wanted in classes:
+        named = {kind for kind in there if kind[0] == wanted}
+        named = named or {kind for kind in there if str(kind[1]) == wanted}
+        if not named:
+            raise DatasetError(
+                root,
+                f"has no annotation of the class {wanted!r:.60}; choose --class from "
+                f"{describe_classes(counts) or 'none: the set has no annotation'}",
+            )
+        chosen |= named
+    return chosen
+
+
+def _look_at_classes(item: Found) -> tuple[set[Class], Counter[str]]:
+    pair = item.load()
+    if pair.drawing is None:
+        return set(), Counter()
+    try:
+        return pair.drawing.kinds(), pair.drawing.classes
+    except ValueError as error:
+        raise DatasetError(item.source or item.id, str(error)) from None
 
 
 def write_set(
@@ -211,6 +261,7 @@ def write_set(
     pool: Pool,
     progress: Progress | None = None,
     notes: Mapping[str, int] | None = None,
+    kinds: Container[Class] | None = None,
 ) -> ExportResult:
     """Write pairs that were found in a folder as a data set of ours, with its card.
 
@@ -231,6 +282,8 @@ def write_set(
         Called with stage, pairs done, pairs in all.
     notes : mapping of str to int, optional
         What was left out while the pairs were looked for, see `ExportResult`.
+    kinds : container of Class, optional
+        The classes whose annotations are targets; all by default.
     """
     report = progress or _silent
     out = _place(out, root)
@@ -247,7 +300,7 @@ def write_set(
         made = len(ordered) - done
 
         def write(item: Found) -> bytes:
-            return _write_found(stage.place, item)
+            return _write_found(stage.place, item, kinds)
 
         with closing(pool.map(write, ordered[done:])) as lines:
             for line in lines:
@@ -262,7 +315,7 @@ def write_set(
         if divided:
             layout += ", lists of ids in `50_50` and `img_idx`"
         facts = _facts(stage, notes or {})
-        words = describe_notes(facts.get("notes", {}), facts.get("classes", {}))
+        words = describe_notes(*(facts.get(key, {}) for key in ("notes", "classes", "left_out")))
         origin = [*origin, *(f"{plain_text(line)}." for line in words)]
         files[CARD] = write_card(out.name, layout, contents, origin, {})
         targets = sum(contents.targets.values())
@@ -362,7 +415,8 @@ def _card(dataset: Dataset, name: str, looked: Sequence[_Looked], iou: float) ->
     kept = "all of every mask" if iou == 1 else f"masks at an IoU of {iou:.3f} with the originals"
     origin = [
         f"Exported from {code_span(dataset.name)} by sirst-synth; the format {name} keeps {kept}.",
-        "Image files are those of the source, byte for byte.",
+        "Image files are copied; those that simple readers read wrongly (turned by a tag, "
+        "palettes, unusual TIFF) are written as PNG.",
         f"`{MANIFEST}` has the SHA-256 of every file; `synth verify` tests them.",
     ]
     return write_card(dataset.name, WRITTEN[name].says, contents, origin, {})
@@ -439,8 +493,10 @@ def _digest_file(path: Path) -> bytes:
         return hashlib.file_digest(stream, "sha256").digest()
 
 
-def _write_found(place: Path, item: Found) -> bytes:
+def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> bytes:
     pair = item.load()
+    if kinds is not None:
+        pair = pair.choose(kinds)
     targets = find_targets(pair.mask)
     record: dict[str, Any] = {"id": item.id, "split": item.split, "source": item.id}
     record |= item.facts
@@ -462,16 +518,20 @@ def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
     """What became of the annotations of all pairs; nothing for pairs that have none."""
     counted: int | None = None
     classes: Counter[str] = Counter()
+    left_out: Counter[str] = Counter()
     found: Counter[str] = Counter(notes)
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
         record = json.loads(line)
         if "annotations" in record:
             counted = (counted or 0) + record["annotations"]
             classes.update(record["classes"])
+            left_out.update(record.get("left_out", {}))
             found.update(record["notes"])
     facts: dict[str, Any] = {} if counted is None else {"annotations": counted}
     if classes:
         facts["classes"] = dict(sorted(classes.items()))
+    if left_out:
+        facts["left_out"] = dict(sorted(left_out.items()))
     if any(found.values()):
         facts["notes"] = {key: count for key, count in sorted(found.items()) if count}
     return facts

@@ -58,8 +58,9 @@ def export_command(
 ) -> None:
     """Write DATASET in the format of another ecosystem.
 
-    Image files are copied byte for byte. All formats keep the masks as they are but yolo, which has
-    no more than boxes. An export that was interrupted goes on when the same command is run again.
+    Image files are copied; those that simple readers read wrongly (turned by a tag, palettes,
+    unusual TIFF) are written as PNG. All formats keep the masks as they are but yolo, which has no
+    more than boxes. An export that was interrupted goes on when the same command is run again.
 
     \b
     Example: synth export out/demo --format coco --out demo-coco
@@ -79,21 +80,33 @@ def export_command(
 @click.command("import")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @_format_and_out(FORMATS)
+@click.option(
+    "--class",
+    "classes",
+    multiple=True,
+    metavar="NAME",
+    help="Class whose annotations are targets, all by default; may be repeated.",
+)
 @_jobs
 @json_option
-def import_command(folder: Path, name: str, out: Path, jobs: int, as_json: bool) -> None:
+def import_command(
+    folder: Path, name: str, out: Path, classes: tuple[str, ...], jobs: int, as_json: bool
+) -> None:
     """Read a set of another format in DIR, and write it as a data set with images and masks.
 
-    All classes are merged into one, target; the numbers of annotations and targets, and why they
-    differ, are printed. Links are not followed, and nothing outside of DIR is read.
+    All classes, or those of --class, are merged into one, target; the numbers of annotations and
+    targets, and why they differ, are printed. Links are not followed, and nothing outside of DIR is
+    read.
 
     \b
     Example: synth import demo-coco --format coco --out demo-again
     """
+    if classes and not FORMATS[name].classes:
+        raise click.UsageError(f"--class is for annotations with classes; {name} has none.")
     require_usable(out)
     started = time.perf_counter()
     with stage_bar("import") as report:
-        result = import_dataset(folder, name, out, Pool(jobs), progress=report)
+        result = import_dataset(folder, name, out, Pool(jobs), classes=classes, progress=report)
     _tell(result, name, time.perf_counter() - started, as_json)
 
 
@@ -107,6 +120,7 @@ def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> Non
                 **({} if result.annotations is None else {"annotations": result.annotations}),
                 "targets": result.targets,
                 "classes": dict(result.classes),
+                **({"left_out": dict(result.left_out)} if result.left_out else {}),
                 "notes": dict(result.notes),
                 "made": result.made,
                 "seconds": round(seconds, 3),
@@ -123,7 +137,7 @@ def _tell(result: ExportResult, name: str, seconds: float, as_json: bool) -> Non
         click.echo(f"{result.out}: {name}, {counts}, {result.targets:,} targets in {seconds:.1f} s")
     if result.annotations is not None:
         click.echo(f"annotations {result.annotations:,}, targets {result.targets:,}")
-    for line in describe_notes(result.notes, result.classes):
+    for line in describe_notes(result.notes, result.classes, result.left_out):
         click.echo(f"  {line}")
     if result.mask_iou is not None and result.mask_iou < 1:
         click.echo(f"IoU of all masks with what {name} keeps of them: {result.mask_iou:.4f}")

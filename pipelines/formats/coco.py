@@ -34,17 +34,22 @@ from pipelines.formats.sample import (
     only_known,
     plain_id,
     read_json,
+    require_pixels,
     require_stated_size,
+    split_of_folders,
     to_numbers,
 )
 from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
 from synth.errors import DatasetError
-from synth.frames import Mask, frame_shape, read_bytes
+from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
 from synth.layout import require_one_split
-from synth.split_names import split_told, splits_told
+from synth.split_names import splits_told
 from synth.targets import label_targets
 
 _CATEGORY = {"id": 1, "name": "target", "supercategory": "target"}
+
+# Pixels by which a box may differ from its segmentation.
+_BOX_SLACK = 2.5
 
 
 def annotate(sample: Sample) -> list[dict[str, Any]]:
@@ -120,6 +125,10 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     """
     used: set[Path] = set()
     lists = _lists(root, notes)
+    by_name: dict[str, list[Path]] = {}
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() in SUFFIXES:
+            by_name.setdefault(path.name, []).append(path)
     told: tuple[str, ...] = ()
     for file, whole in lists:
         inside = file.relative_to(root)
@@ -132,12 +141,13 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         for note in only_known(whole, "annotations", list, file):
             own.setdefault(only_known(note, "image_id", int, file), []).append(note)
         _require_pixels(whole["annotations"], file)
+        _require_sizes(whole["annotations"], file)
         seen: set[int] = set()
         for image in only_known(whole, "images", list, file):
             number = only_known(image, "id", int, file)
             name = only_known(image, "file_name", str, file).replace("\\", "/")
-            path = _find(root, file, told[0] if told else "train", name)
-            split = told[0] if told else _split_of_folders(path.relative_to(root))
+            path = _find(root, file, told[0] if told else "train", name, by_name)
+            split = told[0] if told else split_of_folders(path.relative_to(root), path)
             id_ = plain_id(nested_id(Path(name)), file)
             if number in seen:
                 raise DatasetError(file, f"lists image {number} twice, with the id {id_!r} again")
@@ -153,7 +163,9 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
                 f"annotation {left[0].get('id')!r:.20} is of image {number}, which is not listed "
                 f"({sum(map(len, own.values())):,} in all); list the image or remove them",
             )
-    if told == () and all(_split_of_folders(path.relative_to(root)) == "train" for path in used):
+    if told == () and all(
+        split_of_folders(path.relative_to(root), path) == "train" for path in used
+    ):
         require_one_split(root, used, IN_FOLDERS, [file for file, _ in lists])
     notes["unlisted"] += count_unused(root, used)
 
@@ -177,11 +189,6 @@ def _lists(root: Path, notes: Counter[str]) -> list[tuple[Path, Mapping[str, Any
     raise DatasetError(root, "has no annotations/*.json; give the folder of a COCO set")
 
 
-def _split_of_folders(path: Path) -> str:
-    """The split that a folder of an image's path tells; training where none does."""
-    return next(filter(None, map(split_told, path.parts[:-1])), "train")
-
-
 def _require_pixels(notes: Sequence[Mapping[str, Any]], file: Path) -> None:
     """Coordinates of at most 1 throughout, some with a fraction, are shares of the sides."""
     numbers: list[float] = []
@@ -195,11 +202,47 @@ def _require_pixels(notes: Sequence[Mapping[str, Any]], file: Path) -> None:
             numbers += [number for number in own if isinstance(number, int | float)]
         if numbers and max(numbers) > 1:
             return
-    if any(number % 1 for number in numbers):
+    require_pixels(numbers, file, "COCO")
+
+
+def _require_sizes(notes: Sequence[Mapping[str, Any]], file: Path) -> None:
+    """Boxes whose areas are all those between two corners are corners, not sizes."""
+    apart = False
+    for note in notes:
+        try:
+            left, top, wide, high = to_numbers(note.get("bbox"), 4)
+            (area,) = to_numbers([note.get("area")], 1)
+        except ValueError:
+            return
+        if min(wide - left, high - top) <= 0 or abs((wide - left) * (high - top) - area) > 0.5:
+            return
+        apart |= abs(wide * high - area) > 0.5
+    if apart:
         raise DatasetError(
             file,
-            "has no coordinate above 1, so they seem to be shares of the image's sides; COCO has "
-            "pixels, so multiply them by width and height",
+            "has boxes that fit their areas as two corners only; COCO has left, top, width and "
+            "height, so write those",
+        )
+
+
+def _require_box(note: Mapping[str, Any], piece: Piece, shape: tuple[int, int]) -> None:
+    """Test that a box is about that of the segmentation; programs differ by a pixel or two."""
+    try:
+        left, top, wide, high = to_numbers(note.get("bbox"), 4)
+    except ValueError:
+        return
+    if not note.get("segmentation") or max(wide, high) <= 0 or not piece.pixels.any():
+        return
+    rows, cols = np.nonzero(piece.pixels)
+    row, col = (part.start or 0 for part in piece.window)
+    own = [col + cols.min(), row + rows.min(), col + cols.max() + 1, row + rows.max() + 1]
+    height, width = shape
+    box = np.clip([left, top, left + wide, top + high], 0, [width, height, width, height])
+    if np.abs(box - own).max() > _BOX_SLACK:
+        raise ValueError(
+            f"has the bbox {note['bbox']!r:.60}, but its segmentation is in "
+            f"{[int(own[0]), int(own[1]), int(own[2] - own[0]), int(own[3] - own[1])]}; run "
+            "lengths go down the columns, and a bbox is left, top, width, height; correct one"
         )
 
 
@@ -212,17 +255,30 @@ def _class_names(whole: Mapping[str, Any], file: Path) -> dict[Any, str]:
     return names
 
 
-def _find(root: Path, file: Path, split: str, name: str) -> Path:
+def _find(root: Path, file: Path, split: str, name: str, by_name: Mapping[str, list[Path]]) -> Path:
     """Find an image where the usual layouts have it."""
     # As `instances_train2017.json` has its images in `train2017`.
     own = re.sub("^instances_", "", file.stem)
     folders = (own, split, f"images/{own}", f"images/{split}", f"{split}/images")
-    for folder in (*folders, "images", "data", ""):
-        # A file system may keep a name in either of Unicode's forms.
-        for form in (name, *(unicodedata.normalize(kind, name) for kind in ("NFC", "NFD"))):
-            if (root / folder / form).is_file():
-                return file_inside(root, f"{folder}/{form}" if folder else form, file)
-    return file_inside(file.parent, name, file)
+    # A file system may keep a name in either of Unicode's forms.
+    forms = (name, *(unicodedata.normalize(kind, name) for kind in ("NFC", "NFD")))
+    places = [(folder, form) for folder in (*folders, "images", "data", "") for form in forms]
+    there = [(folder, form) for folder, form in places if (root / folder / form).is_file()]
+    if not there:
+        return file_inside(file.parent, name, file)
+    folder, form = there[0]
+    path = file_inside(root, f"{folder}/{form}" if folder else form, file)
+    others = [root / folder / form for folder, form in there]
+    if folder in ("images", "data"):
+        # Nothing but its name says that this is the image.
+        beside = by_name.get(path.name, [])
+        others += [other for other in beside if not other.is_relative_to(root / folder)]
+    for other in others:
+        if not other.samefile(path) and other.as_posix().endswith(f"/{form}"):
+            raise DatasetError(
+                file, f"names {name!r:.80}, which is {path} and {other}; keep or name one folder"
+            )
+    return path
 
 
 def _parse(file: Path) -> Mapping[str, Any]:
@@ -247,8 +303,9 @@ def _load(
         category = note.get("category_id")
         try:
             piece = _draw(note, shape)
-            drawing.add(piece, classes.get(category, f"category {category!s:.20}"))
-            drawing.notes["crowds"] += bool(note.get("iscrowd"))
+            _require_box(note, piece, shape)
+            name = classes.get(category, f"category {category!s:.20}")
+            drawing.add(piece, name, *["crowds"] * bool(note.get("iscrowd")))
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise DatasetError(
                 file, f"annotation {note.get('id')!r:.20} of {path.name}: {error!s:.200}"
@@ -292,4 +349,4 @@ _SAYS = (
     "`annotations/instances_<split>.json`: boxes (left, top, width, height) and masks as "
     "compressed run lengths, one annotation a target; images in a folder a split"
 )
-COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index))
+COCO = Format("coco", read, Written(_SAYS, annotate, held, files, index), True)

@@ -7,7 +7,7 @@ annotations, the counts here say why.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,9 @@ _WORDS = {
 # Classes that are printed.
 _LISTED = 20
 
+Class = tuple[str, int | None]
+"""Name of a class, and its number where the format has both."""
+
 
 class Drawing:
     """The annotations of one image.
@@ -59,21 +62,54 @@ class Drawing:
         self.mask: Mask = np.zeros(shape, np.bool_)
         self.classes: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
-        self._pieces: list[Piece] = []
+        self._pieces: list[tuple[Piece, Class, tuple[str, ...]]] = []
 
-    def add(self, piece: Piece, class_: str) -> None:
-        """Draw an annotation."""
+    def add(self, piece: Piece, class_: str, *notes: str, number: int | None = None) -> None:
+        """Draw an annotation; `notes` are keys of `_WORDS` that hold for it."""
         self.mask[piece.window] |= piece.pixels
         self.classes[class_] += 1
         self.notes["clipped"] += piece.clipped
-        self._pieces.append(piece)
+        self.notes.update(notes)
+        self._pieces.append((piece, (class_, number), notes))
+
+    def kinds(self) -> set[Class]:
+        """The classes of the annotations.
+
+        Raises
+        ------
+        ValueError
+            The pixels do not tell which annotation is of which class.
+        """
+        kinds = {kind for _, kind, _ in self._pieces}
+        if {name for name, _ in kinds} != set(self.classes) and kinds:
+            raise ValueError(
+                "has a mask, and an XML file whose names of classes are not tied to its pixels; "
+                "leave --class out, or move the masks or the Annotations out of the set"
+            )
+        return kinds
+
+    def choose(self, kinds: Container[Class]) -> tuple[Drawing, dict[str, int]]:
+        """The annotations of some classes, and how many of the others there are by class."""
+        height, width = self.mask.shape
+        chosen = Drawing((height, width))
+        # What is said of the whole image stays.
+        chosen.notes = self.notes.copy()
+        for piece, _, notes in self._pieces:
+            chosen.notes.subtract([*notes, *["clipped"] * piece.clipped])
+        left_out: Counter[str] = Counter()
+        for piece, kind, notes in self._pieces:
+            if kind in kinds:
+                chosen.add(piece, kind[0], *notes, number=kind[1])
+            else:
+                left_out[kind[0]] += 1
+        return chosen, dict(sorted(left_out.items()))
 
     def facts(self) -> dict[str, Any]:
         """What the manifest holds about them: plain data."""
         notes = self.notes.copy()
         _, labels = label_targets(self.mask)
         holders: Counter[int] = Counter()
-        for piece in self._pieces:
+        for piece, _, _ in self._pieces:
             own = np.unique(labels[piece.window][piece.pixels]).tolist()
             holders.update(own)
             notes["apart"] += len(own) - 1
@@ -85,17 +121,27 @@ class Drawing:
         }
 
 
-def describe_notes(notes: Mapping[str, int], classes: Mapping[str, int]) -> list[str]:
+def describe_notes(
+    notes: Mapping[str, int], classes: Mapping[str, int], left_out: Mapping[str, int]
+) -> list[str]:
     """The notes of a set in words, a line each."""
     lines = []
     if len(classes) > 1:
-        names = [f"{_printable(name)} {count:,}" for name, count in sorted(classes.items())]
-        if len(names) > _LISTED:
-            names[_LISTED:] = [f"and {len(names) - _LISTED:,} more"]
-        lines.append(f"classes merged into target: {', '.join(names)}")
+        advice = "" if left_out else " (choose with --class)"
+        lines.append(f"classes merged into target: {describe_classes(classes)}{advice}")
+    if left_out:
+        lines.append(f"left out by --class: {describe_classes(left_out)}")
     order = list(_WORDS)
     counted = sorted((key for key in notes if notes[key]), key=order.index)
     return lines + [f"{notes[key]:,} {_WORDS[key]}" for key in counted]
+
+
+def describe_classes(classes: Mapping[str, int]) -> str:
+    """Names of classes and how many annotations each has."""
+    names = [f"{_printable(name)} {count:,}" for name, count in sorted(classes.items())]
+    if len(names) > _LISTED:
+        names[_LISTED:] = [f"and {len(names) - _LISTED:,} more"]
+    return ", ".join(names)
 
 
 def _printable(name: str) -> str:

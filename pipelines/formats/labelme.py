@@ -33,7 +33,9 @@ from pipelines.formats.sample import (
     only_known,
     plain_id,
     read_json,
+    require_pixels,
     require_stated_size,
+    split_of_folders,
     to_numbers,
 )
 from pipelines.formats.shapes import (
@@ -48,7 +50,6 @@ from pipelines.formats.shapes import (
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
 from synth.layout import require_one_split
-from synth.split_names import split_told
 
 # What labelme's own tools take for pixels that are no object.
 _NO_OBJECTS = ("__ignore__", "_background_")
@@ -67,12 +68,14 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     images = {path.relative_to(root): path for path in files_below(root, SUFFIXES)}
     by_key = {name_key(path): path for path in images}
     owners: dict[Path, Path] = {}
+    coordinates: list[float] = []
     lone: list[tuple[Path, str, bytes]] = []
     for file in files_below(root, (".json",)):
         whole = _parse(file)
         if whole is None:
             notes["other_lists"] += 1
             continue
+        coordinates += _coordinates(whole)
         inside = file.relative_to(root)
         image = _find(inside, whole.get("imagePath"), images, by_key)
         beside = by_key.get(name_key(inside), image)
@@ -90,21 +93,34 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             owners[image] = file
     if not owners and not lone:
         raise DatasetError(root, "holds no JSON of labelme (with shapes); give the set's folder")
-    if all(_split(path) == "train" for path in images):
+    require_pixels(coordinates, next(iter(owners.values()), root), "labelme")
+    splits = {path: split_of_folders(path, place) for path, place in images.items()}
+    if set(splits.values()) == {"train"}:
         require_one_split(root, images.values(), IN_FOLDERS, [*owners.values()])
     for path, place in images.items():
         load = partial(_load, place, owners.get(path))
-        yield Found(plain_id(nested_id(path), root), _split(path), load, source=place)
+        yield Found(plain_id(nested_id(path), root), splits[path], load, source=place)
     for file, suffix, data in lone:
         inside = file.relative_to(root)
         load = partial(_load, file.with_suffix(suffix), file, data)
-        yield Found(plain_id(nested_id(inside), root), _split(inside), load, source=file)
+        yield Found(
+            plain_id(nested_id(inside), root), split_of_folders(inside, file), load, source=file
+        )
 
 
 def _parse(file: Path) -> Mapping[str, Any] | None:
     """A JSON of labelme; None for one of something else."""
     whole = read_json(file)
     return whole if isinstance(whole, Mapping) and "shapes" in whole else None
+
+
+def _coordinates(whole: Mapping[str, Any]) -> list[float]:
+    """The numbers of all points; what is none is refused when it is drawn."""
+    records = whole["shapes"] if isinstance(whole["shapes"], list) else []
+    found = [record.get("points") for record in records if isinstance(record, Mapping)]
+    points = [point for points in found if isinstance(points, list) for point in points]
+    numbers = [number for point in points if isinstance(point, list) for number in point]
+    return [number for number in numbers if isinstance(number, int | float)]
 
 
 def _find(
@@ -148,11 +164,6 @@ def _decode(text: object, file: Path) -> bytes:
         raise DatasetError(file, "has imageData or a mask that is no base64") from None
 
 
-def _split(path: Path) -> str:
-    """The split whose name a folder of the path has; training where none has."""
-    return next(filter(None, map(split_told, path.parts[:-1])), "train")
-
-
 def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:
     image = read_bytes(place) if data is None else data
     shape = frame_shape(image, place)
@@ -163,7 +174,9 @@ def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:
     drawing.notes["embedded"] += data is not None
     whole = _parse(file) or {}
     require_stated_size(file, (whole.get("imageHeight"), whole.get("imageWidth")), shape, place)
+    own: tuple[object, ...]
     groups: dict[tuple[object, ...], list[Piece]] = {}
+    points: dict[tuple[object, ...], int] = {}
     for number, record in enumerate(only_known(whole, "shapes", list, file), start=1):
         label = only_known(record, "label", str, file)
         kind = record.get("shape_type") or "polygon"
@@ -171,12 +184,12 @@ def _load(place: Path, file: Path | None, data: bytes | None = None) -> Loaded:
             piece = _draw(record, kind, label, shape, file)
         except (ValueError, TypeError) as error:
             raise DatasetError(file, f"shape {number} ({label:.20}): {error!s:.160}") from None
-        drawing.notes["points"] += kind == "point"
         group = record.get("group_id")
         own = ("group", label, str(group)) if group is not None else ("shape", label, number)
         groups.setdefault(own, []).append(piece)
-    for (_, label, *_), pieces in groups.items():
-        drawing.add(join_pieces(pieces), str(label))
+        points[own] = points.get(own, 0) + (kind == "point")
+    for own, pieces in groups.items():
+        drawing.add(join_pieces(pieces), str(own[1]), *["points"] * points[own])
     return loaded(image, place, drawing)
 
 
@@ -230,4 +243,4 @@ def _paste(
     return piece._replace(clipped=clipped)
 
 
-LABELME = Format("labelme", read)
+LABELME = Format("labelme", read, classes=True)

@@ -8,11 +8,11 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pipelines.formats.drawing import Drawing
+from pipelines.formats.drawing import Class, Drawing
 from pipelines.names import link_inside, parts_inside
 from synth.dataset import Dataset, require_same_size
 from synth.errors import DatasetError
@@ -27,7 +27,7 @@ from synth.frames import (
 )
 from synth.layout import IMAGE_FOLDERS, read_text
 from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
-from synth.split_names import FOLDERS
+from synth.split_names import FOLDERS, split_named, splits_told
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
@@ -43,8 +43,8 @@ _PLAIN_FOLDERS = {*IMAGE_FOLDERS, "jpegimages", "data", *(n for ns in FOLDERS.va
 class Sample:
     """One labelled image on its way out.
 
-    `image` is its file, byte for byte. `mask_png` is the mask's file where that is a grey 8-bit PNG
-    of 0 and 255, else the mask written anew.
+    `image` is its file, or a PNG of it where `synth.frames.is_plain` is false. `mask_png` is the
+    mask's file where that is a grey 8-bit PNG of 0 and 255, else the mask written anew.
     """
 
     id: str
@@ -94,6 +94,20 @@ class Loaded:
     mask: Mask
     mask_png: bytes
     facts: Mapping[str, Any] = field(default_factory=dict)
+    drawing: Drawing | None = None
+
+    def choose(self, kinds: Container[Class]) -> Loaded:
+        """The pair with the annotations of some classes as its targets."""
+        if self.drawing is None:
+            return self
+        drawing, left_out = self.drawing.choose(kinds)
+        return replace(
+            self,
+            mask=drawing.mask,
+            mask_png=encode_png(drawing.mask),
+            facts=drawing.facts() | ({"left_out": left_out} if left_out else {}),
+            drawing=drawing,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +137,14 @@ class Format:
         `drawing.describe_notes`.
     written : Written or None
         How a set is written in it; None for a format that is only read.
+    classes : bool
+        Whether its annotations have classes.
     """
 
     name: str
     read: Callable[[Path, Counter[str]], Iterable[Found]]
     written: Written | None = None
+    classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +219,8 @@ def loaded(image: bytes, image_path: Path | str, mask: Drawing | Mask | MaskFile
     else:
         values, data = mask, encode_png(mask)
     require_same_size(Path(where), values.shape, shape)
-    return Loaded(*plain_file(image, image_path), values, data, facts)
+    drawing = mask if isinstance(mask, Drawing) else None
+    return Loaded(*plain_file(image, image_path), values, data, facts, drawing)
 
 
 def load_pair(image: ImageFile, mask: MaskFile) -> Loaded:
@@ -252,6 +270,47 @@ def require_stated_size(
 
 def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, int | float) else f"{value!s:.12}"
+
+
+def split_of_folders(path: Path, place: Path) -> str:
+    """The split that the folders of a path in a set tell; training where none does.
+
+    A folder that is called as a split is counts more than a word in a name.
+
+    Raises
+    ------
+    DatasetError
+        The folders tell several splits.
+    """
+    folders = path.parts[:-1]
+    told = {split for name in folders if (split := split_named(name))}
+    told = told or {split for name in folders for split in splits_told(name)}
+    if len(told) > 1:
+        raise DatasetError(
+            place, f"is in folders of several splits ({', '.join(sorted(told))}); rename them"
+        )
+    return next(iter(told), "train")
+
+
+def require_pixels(numbers: Iterable[float], file: Path, format_: str) -> None:
+    """Coordinates of at most 1 throughout, some with a fraction, are shares of the sides.
+
+    Raises
+    ------
+    DatasetError
+        They are such.
+    """
+    fraction = False
+    for number in numbers:
+        if number > 1:
+            return
+        fraction |= bool(number % 1)
+    if fraction:
+        raise DatasetError(
+            file,
+            "has no coordinate above 1, so they seem to be shares of the image's sides; "
+            f"{format_} has pixels, so multiply them by width and height",
+        )
 
 
 def to_numbers(values: object, count: int | None = None) -> list[float]:

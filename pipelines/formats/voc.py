@@ -11,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -32,6 +33,7 @@ from pipelines.formats.sample import (
     images_below,
     loaded,
     read_list,
+    require_pixels,
     require_stated_size,
     to_numbers,
 )
@@ -152,6 +154,9 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
     listed = dict.fromkeys(id_ for _, id_ in lists)
     notes["unlisted"] += len(images) - len(listed)
     void = any(_holds_numbers(masks[id_]) for id_ in listed if id_ in masks)
+    named = [boxes[id_] for id_ in listed if id_ in boxes]
+    if named:
+        require_pixels(chain.from_iterable(map(_coordinates, named)), named[0], "Pascal VOC")
     edges = any(_holds_edges(boxes[id_]) for id_ in listed if id_ in boxes)
     for split, id_ in lists:
         load = partial(_load, images[id_], masks.get(id_), boxes.get(id_), void, edges)
@@ -182,7 +187,9 @@ def _load(path: Path, mask: Path | None, xml: Path | None, void: bool, edges: bo
             # Objects of a class have one number where only classes are numbered.
             count, labels = (1, own.astype(np.int32)) if numbered else label_targets(own)
             for label in range(1, count + 1):
-                drawing.add(cut_piece(labels == label), f"class {describe_label(number)}")
+                name = describe_label(number)
+                told = int(name) if name.isdigit() else None
+                drawing.add(cut_piece(labels == label), f"class {name}", number=told)
         # Numbers of objects say nothing of their classes, which the XML file has.
         if numbered or objects:
             drawing.classes = Counter(name for name, _ in objects)
@@ -228,6 +235,15 @@ def _parse(file: Path) -> ElementTree.Element:
 def _corners(item: ElementTree.Element) -> list[float]:
     """Left, top, right and bottom of an object's box; `ValueError` where it has none."""
     return to_numbers([item.findtext(f"bndbox/{key}") for key in _CORNERS], 4)
+
+
+def _coordinates(file: Path) -> Iterator[float]:
+    """The corners of all boxes of a file; what is no box is refused when it is read."""
+    for item in _parse(file).iter("object"):
+        try:
+            yield from _corners(item)
+        except ValueError:
+            continue
 
 
 def _holds_edges(file: Path) -> bool:
@@ -309,4 +325,4 @@ _SAYS = (
     "`JPEGImages` (in their own file format), `Annotations`, `ImageSets`, and the numbered "
     "masks of `SegmentationObject` and `SegmentationClass`"
 )
-VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index))
+VOC = Format("voc", read, Written(_SAYS, annotate, None, files, index), True)

@@ -126,7 +126,8 @@ def draw_lines(lines: str, shape: tuple[int, int], names: Mapping[int, str] = _N
             piece = _draw(np.array(shares), shape)
         except ValueError as error:
             raise ValueError(f"line {number}: {error}") from None
-        drawing.add(piece, names.get(int(class_), f"class {int(class_)}"))
+        name = names.get(int(class_), f"class {int(class_)}")
+        drawing.add(piece, name, number=int(class_))
     return drawing
 
 
@@ -224,17 +225,19 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
         _require_no_link(root, folder)
     _require_used(root, places, labels.values())
     lists: dict[Path, str] = {}
+    only: dict[str, set[Path]] = {}
     if list(places) == [root / "images"]:
         pictures = images_below(root / "images").values()
         lists = _read_lists(root, file, whole, pictures)
         if not lists:
             require_one_split(root, pictures, IN_FOLDERS)
     else:
-        _require_agreement(root, whole, places)
+        only = _require_agreement(root, whole, places)
     labelled = {images: _labels_of(images, labels[images]) for images in places}
     if not any(labelled.values()):
         folder = next(iter(labels.values()))
         raise DatasetError(folder, "holds no label file; is it the folder of the labels?")
+    _require_filled(root, labelled)
     used: set[Path] = set()
     for images, split in places.items():
         below, texts = images_below(images), labelled[images]
@@ -244,7 +247,7 @@ def read(root: Path, notes: Counter[str]) -> Iterator[Found]:
             )
         for id_, path in below.items():
             label = texts.pop(name_key(path.relative_to(images)), None)
-            if lists and path not in lists:
+            if (lists and path not in lists) or path not in only.get(split, {path}):
                 continue
             used.add(path)
             load = partial(_load, path, label, names)
@@ -325,8 +328,11 @@ def _list_files(root: Path, whole: Mapping[str, Any], split: str) -> list[Path]:
     ]
 
 
-def _require_agreement(root: Path, whole: Mapping[str, Any], places: Mapping[Path, str]) -> None:
-    """Lists beside folders of splits may not name images of another split."""
+def _require_agreement(
+    root: Path, whole: Mapping[str, Any], places: Mapping[Path, str]
+) -> dict[str, set[Path]]:
+    """The images of lists beside folders of splits, which may not name those of another split."""
+    listed: dict[str, set[Path]] = {}
     images = {
         path: split for place, split in places.items() for path in images_below(place).values()
     }
@@ -344,6 +350,9 @@ def _require_agreement(root: Path, whole: Mapping[str, Any], places: Mapping[Pat
                         f"names {image} for {split}, but it is in a folder of {images[image]}; "
                         "move it, or correct the list",
                     )
+                if image is not None:
+                    listed.setdefault(split, set()).add(image)
+    return listed
 
 
 def _read_lists(
@@ -408,6 +417,19 @@ def _require_used(root: Path, images: Iterable[Path], labels: Iterable[Path]) ->
     for path in beside:
         if not any(path.is_relative_to(place) for place in used) and path.name not in _NO_LABELS:
             raise DatasetError(path, "is in no split; move it to the folder of a split, as train")
+
+
+def _require_filled(root: Path, labelled: Mapping[Path, Mapping[str, Path]]) -> None:
+    """Refuse empty labels beside filled ones of a folder of another name, as ``labels_seg``."""
+    if any(path.stat().st_size for texts in labelled.values() for path in texts.values()):
+        return
+    for folder in _folders(root):
+        if folder.name == "labels" or not folder.name.lower().startswith("labels"):
+            continue
+        if any(path.stat().st_size for path in files_below(folder, (".txt",))):
+            raise DatasetError(
+                root / "labels", f"has empty labels only, but {folder} has some; keep one"
+            )
 
 
 def _require_no_link(root: Path, folder: Path) -> None:
@@ -489,5 +511,5 @@ _LAYOUT = "`images/<split>`, `labels/<split>` and `data.yaml`: a line a target"
 _BOXES = f"{_LAYOUT} with its box, which is all that is kept of its mask"
 _OUTLINES = f"{_LAYOUT} with its outline along the edges of its pixels"
 
-YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index))
-YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index))
+YOLO = Format("yolo", read, Written(_BOXES, annotate_boxes, held, files, index), True)
+YOLO_SEG = Format("yolo-seg", read, Written(_OUTLINES, annotate_outlines, held, files, index), True)

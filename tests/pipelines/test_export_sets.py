@@ -510,8 +510,12 @@ def test_coco_of_other_tools_is_read(synth: Synth, tmp_path: Path) -> None:
         frame = np.full((10, 12), 9, np.uint8)
         (tmp_path / "set" / split / f"{split}.png").write_bytes(encode_png(frame))
     square = {"id": 1, "image_id": 7, "category_id": 3, "bbox": [2, 3, 4, 2]}
-    polygon = square | {"id": 2, "segmentation": [[8, 1, 11, 1, 11, 3, 8, 3]]}
-    runs = square | {"id": 3, "segmentation": {"size": [10, 12], "counts": [9, 1, 110]}}
+    polygon = square | {"id": 2, "bbox": [8, 1, 3, 2], "segmentation": [[8, 1, 11, 1, 11, 3, 8, 3]]}
+    runs = square | {
+        "id": 3,
+        "bbox": [0, 9, 1, 1],
+        "segmentation": {"size": [10, 12], "counts": [9, 1, 110]},
+    }
     for split, notes in (("train", [square, polygon, runs]), ("valid", [])):
         image = {"id": 7, "file_name": f"{split}.png", "width": 12, "height": 10}
         whole = {"images": [image], "annotations": notes, "categories": [{"id": 3}]}
