@@ -84,7 +84,7 @@ class Drawing:
         if {name for name, _ in kinds} != set(self.classes) and kinds:
             raise ValueError(
                 "has a mask, and an XML file whose names of classes are not tied to its pixels; "
-                "leave --class out, or move the masks or the Annotations out of the set"
+                "move the masks or the Annotations out of the set"
             )
         return kinds
 
@@ -127,7 +127,7 @@ def describe_notes(
     """The notes of a set in words, a line each."""
     lines = []
     if len(classes) > 1:
-        advice = "" if left_out else " (choose with --class)"
+        advice = "" if left_out else " (`synth import --class` takes some of them)"
         lines.append(f"classes merged into target: {describe_classes(classes)}{advice}")
     if left_out:
         lines.append(f"left out by --class: {describe_classes(left_out)}")
