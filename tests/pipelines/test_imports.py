@@ -245,8 +245,8 @@ def test_counts_in_and_out_are_printed_with_the_reasons(synth: Synth, tmp_path: 
         printed = synth(*arguments).out
         assert "annotations 4, targets 4\n" in printed
         assert (
-            "classes merged into target: category 2 1, plane 3 (`synth import --class` takes some of them)\n"
-            in printed
+            "classes merged into target: category 2 1, plane 3 "
+            "(`synth import --class` takes some of them)\n" in printed
         )
         assert "1 fewer targets: annotations that touch are one target\n" in printed
         assert "1 more targets: annotations in several pieces are as many targets\n" in printed
