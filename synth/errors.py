@@ -59,4 +59,4 @@ class QualityError(SynthError):
 
 
 class SkippedWarning(UserWarning):
-    """A link was not followed: it leads nowhere, in a circle, or to what is read anyway."""
+    """A link was not followed: it is broken, circular, or leads to a folder already read."""

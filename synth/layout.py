@@ -508,7 +508,7 @@ def require_one_split(
 
 _OWN = ("dataset.json", "manifest.jsonl")
 _TEXTS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
-# A list of a million images is larger than what is read of it; its start tells enough.
+# Bytes of a text file that are searched for ids and splits; longer lists are cut here.
 _READ = 1 << 22
 
 
