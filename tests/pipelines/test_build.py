@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from real_data import real_data
 from small_sets import SmallSet
+from synth.realise import realise
 
 from pipelines.build import BuildResult, build
 from pipelines.build_config import BuildConfig
@@ -29,7 +30,6 @@ from synth.dataset import Dataset, open_dataset
 from synth.errors import DatasetError, NoiseError, RecipeError
 from synth.frames import encode_png, read_frame
 from synth.noise.bank import load_bank, make_bank
-from synth.realise import realise
 from synth.recipe import Spec
 from synth.targets import find_targets, target_box
 

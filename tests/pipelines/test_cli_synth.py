@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from shared_noise import independent_limit, pair_correlations
 from small_sets import Outcome, SmallSet
+from synth.realise import realise
 
 from pipelines.cli.synth import main
 from pipelines.store import manifest_line
@@ -24,7 +25,6 @@ from synth.frames import read_frame
 from synth.masks import read_mask
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
-from synth.realise import realise
 from synth.recipe import Spec
 from synth.targets import find_targets
 

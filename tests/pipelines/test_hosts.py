@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 from small_sets import SmallSet, write_small_set
+from synth.realise import realise
 
 from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
@@ -20,7 +21,6 @@ from pipelines.seams import measure_seams
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, NoiseError, RecipeError
 from synth.frames import encode_png, read_frame
-from synth.realise import realise
 from synth.recipe import Spec
 from synth.targets import find_targets
 

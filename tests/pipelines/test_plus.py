@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 import pytest
 from small_sets import Outcome, SmallSet
+from synth.realise import realise
 
 from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
@@ -21,7 +22,6 @@ from synth.masks import read_mask
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.model import fit_model
-from synth.realise import realise
 from synth.recipe import Spec
 from synth.targets import find_targets
 

@@ -13,17 +13,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-
 from synth.blend import BLENDS, blend_mask, blend_patch
-from synth.borders import border_shares
 from synth.distractors import KINDS, add_distractor
+from synth.moves import Mover
+from synth.negatives import turn_patch
+from synth.realise import Realiser
+
+from synth.borders import border_shares
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame, Mask, decode_frame, encode_png, frame_shape, to_luma
 from synth.likeness import difference_hash
 from synth.masks import STANDARD
-from synth.moves import Mover
 from synth.mscn import normalise, to_own_range
-from synth.negatives import turn_patch
 from synth.niqe import patch_features
 from synth.noise.bank import make_bank
 from synth.noise.blocks import find_noise_blocks, second_differences
@@ -36,7 +37,6 @@ from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, window_
 from synth.noise.transfer import mixup, resize_patch
 from synth.piqe import piqe
 from synth.quality import entropy, local_contrast
-from synth.realise import Realiser
 from synth.recipe import DistractorChoice, MoveChoice, NoiseChoice, Spec, TurnChoice
 from synth.seams import describe_border
 from synth.splits import scene_signature

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-
 from synth.blend import BLENDS, Blend, blend_mask, blend_patch
 from synth.realise import realise
+
 from synth.recipe import LabelledSource, Recipe, fit_side, plan_negatives
 from synth.scenes import SCENE_KINDS, make_sensor, simulate_frame
 from synth.targets import find_targets, target_box

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_data import real_data
+from synth.moves import Mover
 
 from synth.dataset import open_dataset
 from synth.frames import Frame, Mask
-from synth.moves import Mover
 from synth.scenes import SCENE_KINDS, simulate_frame
 from synth.sensor import make_sensor
 from synth.targets import Target, find_targets, local_scr, measure_offsets

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from synth.blend import BLENDS, Blend
-from synth.errors import NoiseError, RecipeError
 from synth.negatives import turn_patch
+from synth.realise import realise
+
+from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import make_bank
 from synth.noise.transfer import mixup
-from synth.realise import realise
 from synth.recipe import NoiseChoice, Spec, TurnChoice
 from synth.targets import find_targets, measure_offsets, target_box
 

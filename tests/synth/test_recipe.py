@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from synth.blend import BLENDS
+
 from synth.errors import RecipeError
 from synth.noise.bank import NoiseBank, join_banks, make_bank
 from synth.recipe import (

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-
 from synth.blend import Blend, blend_patch
+
 from synth.frames import Frame
 from synth.scenes import SCENE_KINDS, simulate_frame
 from synth.seams import describe_border, probe_seams

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synth.moves import Mover
+from synth.realise import Realiser, realise
 
 from synth.errors import RecipeError
 from synth.frames import Frame, Mask
-from synth.moves import Mover
 from synth.noise.bank import make_bank
-from synth.realise import Realiser, realise
 from synth.recipe import (
     Hosts,
     LabelledSource,

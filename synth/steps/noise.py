@@ -1,0 +1,58 @@
+"""What the steps that add noise have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.noise.realisation import SEEDS
+from synth.scene import Scene
+from synth.steps.base import Step, check_range
+
+
+@dataclass(frozen=True)
+class NoiseStep(Step):
+    """Settings of the steps that add noise.
+
+    Attributes
+    ----------
+    share : float
+        Share of the outputs that get noise. One that nothing else tells from an earlier repeat of
+        it always gets some.
+    """
+
+    changes_mask: ClassVar[bool] = False
+
+    share: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_range("share", self.share, 0, 1)
+
+    @property
+    def unique(self) -> bool:
+        return self.share > 0
+
+    def skips(self, scene: Scene, rng: np.random.Generator) -> bool:
+        """Whether an output gets no noise."""
+        alike = self.share > 0 and scene.draws is not None and scene.draws.alike
+        return not alike and self.share < 1 and bool(rng.random() >= self.share)
+
+
+def noise_seed(scene: Scene, rng: np.random.Generator) -> int:
+    """Seed of the noise of an output; drawn outside of a plan."""
+    return scene.draws.noise if scene.draws is not None else int(rng.integers(SEEDS))
+
+
+def draw_amount(amounts: Sequence[float], rng: np.random.Generator) -> float:
+    """One of some amounts of noise."""
+    return float(amounts[int(rng.integers(len(amounts)))] if amounts[1:] else amounts[0])
+
+
+def draw_member(kinds: Sequence[NDArray[np.intp]], rng: np.random.Generator) -> int:
+    """Index of a patch or frame: first its type is drawn, so that none is crowded out."""
+    kind = kinds[int(rng.integers(len(kinds)))] if kinds[1:] else kinds[0]
+    return int(kind[int(rng.integers(len(kind)))])
