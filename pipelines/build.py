@@ -56,10 +56,10 @@ from pipelines.store import (
 )
 from synth.dataset import Dataset, open_dataset, require_targets
 from synth.errors import DatasetError, NoiseError, RecipeError
-from synth.frames import encode_png
+from synth.frames import Mask, encode_png
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
-from synth.recipe import Output, Outputs, Recipe, Sample
+from synth.recipe import Output, Outputs, Recipe
 from synth.recipe import Plan as RecipePlan
 from synth.scene import Scene
 from synth.shards import FOLDER as SHARDS
@@ -711,19 +711,19 @@ def make_group(task: Task, group: Group) -> Iterator[Made]:
     supply = read_supply(task.place / NOISE, task.noise) if task.noise is not None else Supply()
     recipe = task.recipe.bind(replace(supply, hosts=task.hosts.loaded()))
     scene = Scene(source.image, source.mask, group.pair.id, targets=source.targets)
+    masks: dict[int, tuple[Mask, OutputFile]] = {}
     for output in group.outputs:
         try:
             sample = recipe.make(scene, output, task.seed)
         except (NoiseError, RecipeError) as error:
             raise type(error)(f"{_where(group.pair)}: output {output.id}: {error}") from None
-        yield as_output(output.id, group, sample)
-
-
-def as_output(id_: str, group: Group, sample: Sample) -> Made:
-    """The record and the files of what was made of a group's source."""
-    record = {"id": id_, "split": group.split, "source": group.pair.id} | sample.record
-    image, mask = (OutputFile(encode_png(one), ".png") for one in (sample.image, sample.mask))
-    return record, image, mask
+        # Repeats, and outputs with noise alone, have one mask between them.
+        known = masks.get(id(sample.mask))
+        if known is None:
+            known = sample.mask, OutputFile(encode_png(sample.mask), ".png")
+            masks[id(sample.mask)] = known
+        record = {"id": output.id, "split": group.split, "source": group.pair.id}
+        yield record | sample.record, OutputFile(encode_png(sample.image), ".png"), known[1]
 
 
 def _copy(group: Group, files: PairFiles) -> Made:

@@ -18,7 +18,7 @@ from synth.errors import RecipeError
 from synth.frames import Frame, Mask
 from synth.noise.realisation import SEEDS, realisation_seed
 from synth.scene import Draws, Labelled, Scene
-from synth.seeds import generator
+from synth.seeds import generator, quick_generator
 from synth.steps.base import Choice, Step, Supply, find_step
 
 
@@ -162,7 +162,7 @@ class Recipe:
                 # Two steps that add noise add different noise.
                 noise = (draws.noise + number * _APART) % SEEDS
                 scene = scene.drawn(Draws(noise, draws.variant + number, draws.repeat, alike))
-            rng = generator(entropy, step.name, str(number))
+            rng = quick_generator(entropy, step.name, str(number))
             given = variant if number == self.enumerating else {}
             found = step.resolve(scene, rng, given)
             if found is None:

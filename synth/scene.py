@@ -76,7 +76,7 @@ class Scene:
         Of the output that is being made; None outside of a plan.
     """
 
-    __slots__ = ("_known", "_targets", "draws", "ground", "id", "image", "mask")
+    __slots__ = ("_ground", "_known", "_known_of_mask", "draws", "id", "image", "mask")
 
     def __init__(
         self,
@@ -91,11 +91,17 @@ class Scene:
         self.mask = mask
         self.id = id
         self.draws = draws
-        self.ground = self
-        """The scene whose background, with its own noise, this one has."""
-
-        self._targets = targets
+        # None for itself: a reference to itself would keep it until the garbage is collected.
+        self._ground: Scene | None = None
         self._known: dict[Any, Any] = {}
+        self._known_of_mask: dict[Any, Any] = {}
+        if targets is not None:
+            self._known_of_mask[find_targets, ()] = targets
+
+    @property
+    def ground(self) -> Scene:
+        """The scene whose background, with its own noise, this one has."""
+        return self._ground or self
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -105,9 +111,7 @@ class Scene:
     @property
     def targets(self) -> Sequence[Target]:
         """The targets of the mask, in raster order."""
-        if self._targets is None:
-            self._targets = find_targets(self.mask)
-        return self._targets
+        return self.once_of_mask(find_targets)
 
     def once(self, function: Callable[..., Value], *arguments: Any) -> Value:
         """Value of ``function(scene, *arguments)``, computed when it is first asked for.
@@ -121,10 +125,19 @@ class Scene:
         found: Value = self._known[key]
         return found
 
+    def once_of_mask(self, function: Callable[..., Value], *arguments: Any) -> Value:
+        """The same of ``function(mask, *arguments)``, for all scenes with this mask."""
+        key = function, arguments
+        if key not in self._known_of_mask:
+            self._known_of_mask[key] = function(self.mask, *arguments)
+        found: Value = self._known_of_mask[key]
+        return found
+
     def drawn(self, draws: Draws | None) -> Scene:
         """The same scene for another output."""
-        scene = Scene(self.image, self.mask, self.id, targets=self._targets, draws=draws)
-        scene.ground = self.ground
+        scene = self.noisy(self.image)
+        scene.draws = draws
+        scene._ground = self._ground or self
         scene._known = self._known
         return scene
 
@@ -138,9 +151,11 @@ class Scene:
             The same without it.
         """
         scene = self.noisy(image) if mask is None else Scene(image, mask, self.id, draws=self.draws)
-        scene.ground = self.ground
+        scene._ground = self.ground
         return scene
 
     def noisy(self, image: Frame) -> Scene:
         """The scene with another image whose background is no longer that of this one."""
-        return Scene(image, self.mask, self.id, targets=self._targets, draws=self.draws)
+        scene = Scene(image, self.mask, self.id, draws=self.draws)
+        scene._known_of_mask = self._known_of_mask
+        return scene

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from synth.frames import Frame, Mask
 from synth.scene import Scene
-from synth.seeds import generator
+from synth.seeds import quick_generator
 from synth.steps.base import DRAWS, Choice, Step, as_tuple, register_step
 from synth.steps.blend import blend_patch
 from synth.steps.turn import turned
@@ -127,7 +127,7 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
         Where it was added, half-open (top, left, bottom, right). None where no place was free, or
         none of the forms tried was unlike a target: then the image is as it was.
     """
-    rng = generator(draw, "distractor", kind)
+    rng = quick_generator(draw, "distractor", kind)
     out: NDArray[Any] = image.copy()
     for _ in range(_TRIES):
         side = int(rng.integers(*_SIDES[kind]))

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import NoiseBank
-from synth.noise.transfer import mixup
+from synth.noise.transfer import mixup, weigh_image
 from synth.scene import Labelled, Scene
-from synth.seeds import generator
+from synth.seeds import quick_generator
 from synth.steps.base import Choice, as_tuple, check_range, register_step
 from synth.steps.noise import NoiseStep, draw_amount, draw_member
 
@@ -41,7 +41,6 @@ class Mixup(NoiseStep):
     noise: NoiseBank | None = field(default=None, repr=False)
     ratio: float | tuple[float, ...] = 0.1
     gain: float | None = None
-    share: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -67,7 +66,13 @@ class Mixup(NoiseStep):
         patches = self._bank.patches
         if not 0 <= choice["patch"] < len(patches):
             raise NoiseError(f"noise patch {choice['patch']} is not in the bank")
-        image = mixup(scene.image, patches[choice["patch"]], choice["ratio"], choice.get("gain"))
+        image = mixup(
+            scene.image,
+            patches[choice["patch"]],
+            choice["ratio"],
+            choice.get("gain"),
+            weigh=lambda ratio, precise: scene.once(_weigh, ratio, precise),
+        )
         return scene.noisy(image), {}
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
@@ -85,14 +90,18 @@ class Mixup(NoiseStep):
         return self.noise
 
 
+def _weigh(scene: Scene, ratio: float, precise: type[np.floating]) -> NDArray[np.floating]:
+    return weigh_image(scene.image, ratio, precise)
+
+
 def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> int:
     """One patch; numbers below the count of all patches give different ones.
 
     Types take turns, and each goes through its patches from a place and with a step that are
     drawn, so that nothing has to be kept of the numbers before.
     """
-    rng = generator(seed, "patch")
-    order = rng.permutation(len(kinds)).tolist()
+    rng = quick_generator(seed, "patch")
+    order = rng.permutation(len(kinds)).tolist() if kinds[1:] else [0]
     left = {kind: len(kinds[kind]) for kind in order}
     taken = 0
     # Sweeps over all types that still have patches; the smallest ends a stretch of them.

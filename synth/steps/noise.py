@@ -14,7 +14,7 @@ from synth.scene import Scene
 from synth.steps.base import Step, check_range
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class NoiseStep(Step):
     """Settings of the steps that add noise.
 

@@ -59,7 +59,6 @@ class Physical(NoiseStep):
     blinking: float = 0.0
     depth: Literal[8, 16] = 8
     strength: float | tuple[float, ...] = 1.0
-    share: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

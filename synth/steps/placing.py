@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from synth.frames import Frame, Mask
 from synth.scene import Labelled, Scene
-from synth.seeds import generator
+from synth.seeds import quick_generator
 from synth.steps.base import DRAWS, Choice, Step, check_range, check_span
 from synth.steps.blend import span_border
 from synth.targets import Target, box_window, label_targets, offsets_of
@@ -79,7 +79,7 @@ class Change:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlacingStep(Step):
     """Settings of the steps that put targets where they fit.
 
@@ -154,7 +154,7 @@ def move_target(
         return image, mask, shift
     residual, near = _turn(scene, lifted, target, change)
     window = box_window(scene.targets[target].box)
-    mask[window] &= scene.once(label_map)[window] != target + 1
+    mask[window] &= scene.once_of_mask(label_map)[window] != target + 1
     new = lifted.window.shifted(shift)
     _add(image, mask, new, near, residual, change.scr, (lifted.window, left))
     return image, mask, shift
@@ -194,14 +194,14 @@ def copy_target(
     return image, mask, shift
 
 
-def label_map(scene: Scene) -> NDArray[np.int32]:
-    """(H, W): 0 for background, and for each target of a scene its index plus 1."""
-    return label_targets(scene.mask)[1]
+def label_map(mask: Mask) -> NDArray[np.int32]:
+    """(H, W): 0 for background, and for each target of a mask its index plus 1."""
+    return label_targets(mask)[1]
 
 
 def target_offsets(scene: Scene) -> Floats:
     """(n, 2): how far the mask of each target lies beside it; see `measure_offsets`."""
-    return offsets_of(scene.image, scene.targets, scene.once(label_map))
+    return offsets_of(scene.image, scene.targets, scene.once_of_mask(label_map))
 
 
 def _lift(scene: Scene, target: int, change: Change) -> _Lifted:
@@ -219,7 +219,7 @@ def _lift_anew(scene: Scene, target: int, turned: bool, zoom: float) -> _Lifted:
     window = _Window.of(found.row - reach, found.col - reach, 2 * reach + 1, scene.shape)
     # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
     values = window.cut(scene.image).astype(np.float64)
-    near = (window.cut(scene.once(label_map)) == target + 1) & window.covers()
+    near = (window.cut(scene.once_of_mask(label_map)) == target + 1) & window.covers()
     weight = _weigh(near)
     background = _continue(values, weight)
     return _Lifted(window, values, near, weight, background, weight * (values - background))
@@ -258,7 +258,7 @@ def _find_place(scene: Scene, target: int, change: Change, onto: Scene) -> tuple
     rows, cols = bottom - top + 2 * _CLEAR, right - left + 2 * _CLEAR
     if rows >= height or cols >= width:
         return None
-    rng = generator(change.draw, "place")
+    rng = quick_generator(change.draw, "place")
     tops = rng.integers(0, height - rows, _PLACES)
     lefts = rng.integers(0, width - cols, _PLACES)
     taken = onto.once(_taken)
@@ -310,7 +310,7 @@ def _find_grain(scene: Scene, size: int, target: int, draw: int) -> Floats:
     nothing = np.zeros((size, size))
     if size > min(height, width):
         return nothing
-    rng = generator(draw, "grain")
+    rng = quick_generator(draw, "grain")
     row, col = scene.targets[target].row, scene.targets[target].col
     away = 3 * size
     tops = rng.integers(max(row - away, 0), min(row + away, height - size) + 1, 24)

@@ -39,7 +39,6 @@ class Residual(NoiseStep):
     noise: CameraNoise | None = field(default=None, repr=False)
     strength: float | tuple[float, ...] = 1.0
     gain: float | None = None
-    share: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,7 +11,7 @@ import numpy as np
 from synth.errors import RecipeError
 from synth.frames import Frame, Mask
 from synth.scene import Labelled, Scene
-from synth.seeds import generator
+from synth.seeds import quick_generator
 from synth.steps.base import Choice, as_tuple, register_step
 from synth.steps.placing import Change, PlacingStep, copy_target
 from synth.steps.target import draw_target, require_target
@@ -79,18 +79,19 @@ class Transplant(PlacingStep):
     ----------
     scr, zoom, angle
         See `PlacingStep`.
+    images : Hosts, or sequence of ndarray
+        The images that targets are put into: frames without targets, pairs of image and mask. A
+        build gives them.
     hosts : "training", "noise", or both
-        Which images a build puts targets into: its training images, or the frames without targets
-        that its noise is from.
-    images : Hosts, sequence of ndarray, or None
-        Such images outside of a build: frames without targets, pairs of image and mask.
+        Which images a build gives: its training images, or the frames without targets that its
+        noise is from.
     """
 
     name = "transplant"
     needs: ClassVar = {"images": "hosts"}
 
-    hosts: HostKind | tuple[HostKind, ...] = "training"
     images: Any = field(default=None, repr=False)
+    hosts: HostKind | tuple[HostKind, ...] = "training"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,7 +157,7 @@ class Transplant(PlacingStep):
 
 def _draw_part(shape: tuple[int, ...], wanted: tuple[int, ...], draw: int) -> tuple[slice, slice]:
     """A part of an image that is no larger than another one."""
-    rng = generator(draw, "part")
+    rng = quick_generator(draw, "part")
     rows, cols = (
         slice(start, start + min(size, most))
         for size, most in zip(shape, wanted, strict=True)

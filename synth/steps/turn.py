@@ -108,19 +108,16 @@ class Turn(Step):
         top, left, bottom, right = target.box
         room = min(top - rows.start, left - cols.start, rows.stop - bottom, cols.stop - right)
         ramp = float(min(max(room, 1), _MOST_RAMP))
-        image, mask = scene.image.copy(), scene.mask.copy()
+        image = scene.image.copy()
         image[window] = blend_patch(
             image[window], turned(image[window], turns, mirror), blend, ramp
         )
-        patch = turned(mask[window], turns, mirror)
+        offset: tuple[float, ...] = ()
         if choice.get("keep_offset"):
-            own = scene.once(label_map)[window] == target.index + 1
-            # Only where all of it is in the box.
-            if own.sum() == target.area:
-                whole = turned(own, turns, mirror)
-                offset = scene.once(target_offsets)[target.index].tolist()
-                patch = (patch & ~whole) | keep_offset(whole, offset, turns, mirror)
-        mask[window] = blend_mask(mask[window], patch, blend, ramp)
+            offset = tuple(scene.once(target_offsets)[target.index].tolist())
+        # Repeats have other noise but the same mask.
+        how = turns, mirror, blend, ramp
+        mask = scene.once_of_mask(_turn_mask, target, box, how, offset)
         return scene.changed(image, mask), {}
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
@@ -131,6 +128,28 @@ class Turn(Step):
                     f"turn: a box of side {self.side} is larger than image {source.id!r} "
                     f"({source.shape[0]}x{source.shape[1]}); take a smaller side"
                 )
+
+
+def _turn_mask(
+    mask: Mask,
+    target: Target,
+    box: Box,
+    how: tuple[int, bool, Blend, float],
+    offset: Sequence[float],
+) -> Mask:
+    """The mask of a turn; with an offset the target's own is kept there, see `keep_offset`."""
+    turns, mirror, blend, ramp = how
+    window = slice(box[0], box[2]), slice(box[1], box[3])
+    patch = turned(mask[window], turns, mirror)
+    if offset:
+        own = label_map(mask)[window] == target.index + 1
+        # Only where all of it is in the box.
+        if own.sum() == target.area:
+            whole = turned(own, turns, mirror)
+            patch = (patch & ~whole) | keep_offset(whole, offset, turns, mirror)
+    made = mask.copy()
+    made[window] = blend_mask(mask[window], patch, blend, ramp)
+    return made
 
 
 def turn_patch(
