@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from detect.errors import TrainingError
 from synth.dataset import Dataset
+from synth.disk.manifest import Line, read_lines
+from synth.errors import StoreError
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The box that tells a negative from its source; see `synth.negatives.turn_patch`.
+    """The box that tells a negative from its source; see `synth.steps.turn`.
 
     Attributes
     ----------
@@ -62,45 +60,23 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
 
     Raises
     ------
-    TrainingError
+    StoreError
         The manifest cannot be read.
     """
-    return {id_: origin for path in dataset.manifests() for id_, origin in _read(path)}
+    return {
+        entry.id: _origin(entry, path) for path in dataset.manifests() for entry in read_lines(path)
+    }
 
 
-def _read(path: Path) -> Iterator[tuple[str, Origin]]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            found = str(entry["id"]), _origin(entry)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise TrainingError(
-                f"{path}: line {number} is not one that a build writes; build the set again"
-            ) from None
-        yield found
-
-
-# What a manifest says of every image, also of one that was only copied, or that was read from
-# another format.
-_PLAIN = {"id", "split", "source", "shape", "areas"} | {
-    f"{what}{end}" for what in ("image", "mask") for end in ("", "_sha256", "_at")
-}
-
-
-def is_made(entry: Mapping[str, Any]) -> bool:
-    """Whether a line of a manifest is of an image that anything was done to."""
-    source = entry.get("source") or entry["id"]
-    return str(source) != str(entry["id"]) or bool(entry.keys() - _PLAIN)
-
-
-def _origin(entry: Mapping[str, Any]) -> Origin:
-    source = str(entry.get("source") or entry["id"])
-    turn = None
-    if "quarter_turns" in entry:
-        turn = Turn(
-            int(entry["target"]), int(entry["side"]), int(entry["quarter_turns"]), entry["mirror"]
+def _origin(entry: Line, path: Path) -> Origin:
+    turn, put = entry.choice("turn"), entry.choice("transplant")
+    try:
+        found = turn and Turn(
+            int(turn["target"]), int(turn["side"]), int(turn["quarter_turns"]), turn["mirror"]
         )
-    host = entry.get("host")
-    return Origin(source, is_made(entry), turn, None if host is None else str(host))
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise StoreError(
+            path, f"has a line of {entry.id!r:.80} that no build writes; build the set again"
+        ) from None
+    host = None if put is None else put.get("host")
+    return Origin(entry.source, entry.made, found or None, None if host is None else str(host))

@@ -50,12 +50,13 @@ from typing import Any
 
 from detect.evaluate import Rules
 from pipelines.bootstrap import LEVEL
-from pipelines.errors import PipelineError, StoreError
+from pipelines.errors import PipelineError
 from pipelines.store import replace_file
 from pipelines.study_config import evaluations, read_study
 from pipelines.study_figure import plot_curves
 from pipelines.study_results import RUN_COLUMNS, RUNS_CSV, read_table, recompute
 from pipelines.study_sets import share_of
+from synth.errors import StoreError
 
 LATE_CSV, LATE_COLUMNS = "late.csv", ("study", "arm", "split")
 SETS_CSV, SET_COLUMNS = "sets.csv", ("set", "train", "test", "near_duplicates")
@@ -446,7 +447,7 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("page", type=Path, help="docs/results.md")
     page = parser.parse_args(words).page
-    files = Files(page.with_suffix(""), page.parent.parent / "configs" / "studies")
+    files = Files(page.with_suffix(""), page.parent.parent / "configs" / "study")
     try:
         text = fill(page.read_text(encoding="utf-8"), files)
         replace_file(page, text.encode())

@@ -8,7 +8,6 @@ whatever the number and kind of workers and however often the build was interrup
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
@@ -22,7 +21,6 @@ from pipelines.build_config import BuildConfig
 from pipelines.card import Contents, code_span, write_card
 from pipelines.cluster import processor, versions
 from pipelines.config import label_of
-from pipelines.errors import StoreError
 from pipelines.hosts import NO_HOSTS, HostImages, gather_hosts
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
@@ -47,7 +45,6 @@ from pipelines.store import (
     OutputFile,
     Staging,
     finished,
-    manifest_line,
     place_file,
     sha256,
     split_lists,
@@ -55,7 +52,8 @@ from pipelines.store import (
     write_file,
 )
 from synth.dataset import Dataset, open_dataset, require_targets
-from synth.errors import DatasetError, NoiseError, RecipeError
+from synth.disk.manifest import Line, read_lines
+from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import Mask, encode_png
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
@@ -439,9 +437,7 @@ def _place_of_shard(shard: Shard) -> tuple[int, int]:
 def _count_noisier(plan: Plan, out: Path) -> int | None:
     if not _adds_noise(plan):
         return None
-    with (out / MANIFEST).open("rb") as lines:
-        facts = (json.loads(line).get("facts", {}) for line in lines)
-        return sum(found.get("noisier", 0.0) >= 0.5 for found in facts)
+    return sum(entry.facts.get("noisier", 0.0) >= 0.5 for entry in read_lines(out / MANIFEST))
 
 
 def _adds_noise(plan: Plan) -> bool:
@@ -670,9 +666,9 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
 def _make_outputs(task: Task) -> list[bytes]:
     """Write the outputs of some groups; return their manifest lines."""
     return [
-        _write_pair(task, record, image, mask)
+        _write_pair(task, entry, image, mask)
         for group in task.groups
-        for record, image, mask in make_group(task, group)
+        for entry, image, mask in make_group(task, group)
     ]
 
 
@@ -685,16 +681,16 @@ def _make_shard(shard: _ShardTask) -> Shard:
         )  # so that no other file is open beside the shard
     with ShardWriter(task.place, shard.name) as writer:
         for group in task.groups:
-            for record, image, mask in make_group(task, group):
-                writer.add(record, image, mask)
+            for entry, image, mask in make_group(task, group):
+                writer.add(entry, image, mask)
         return writer.finish()
 
 
-Made = tuple[dict[str, Any], OutputFile, OutputFile]
+Made = tuple[Line, OutputFile, OutputFile]
 
 
 def make_group(task: Task, group: Group) -> Iterator[Made]:
-    """Make the outputs of a group: the record of each, its image and its mask."""
+    """Make the outputs of a group: the entry of each, its image and its mask."""
     # Held-out pairs are only copied; their masks are written as 0 and 255 where they are not.
     if group.split == "test":
         yield _copy(group, group.pair.files())
@@ -722,30 +718,30 @@ def make_group(task: Task, group: Group) -> Iterator[Made]:
         if known is None:
             known = sample.mask, OutputFile(encode_png(sample.mask), ".png")
             masks[id(sample.mask)] = known
-        record = {"id": output.id, "split": group.split, "source": group.pair.id}
-        yield record | sample.record, OutputFile(encode_png(sample.image), ".png"), known[1]
+        entry = Line(output.id, group.split, group.pair.id, sample.steps, sample.facts)
+        yield entry, OutputFile(encode_png(sample.image), ".png"), known[1]
 
 
 def _copy(group: Group, files: PairFiles) -> Made:
-    record = {"id": group.pair.id, "split": group.split, "source": group.pair.id}
+    entry = Line(group.pair.id, group.split, group.pair.id)
     image = OutputFile(files.image, files.image_suffix)
-    return record, image, OutputFile(files.mask, files.mask_suffix)
+    return entry, image, OutputFile(files.mask, files.mask_suffix)
 
 
 def _where(pair: Pair) -> Path | str:
     return pair.image.path if isinstance(pair, FilePair) else pair.id
 
 
-def _write_pair(task: Task, record: dict[str, Any], image: OutputFile, mask: OutputFile) -> bytes:
+def _write_pair(task: Task, entry: Line, image: OutputFile, mask: OutputFile) -> bytes:
+    files: dict[str, str] = {}
     for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
-        name = f"{folder}/{record['id']}{file.suffix}"
+        name = f"{folder}/{entry.id}{file.suffix}"
         if task.apart:
             place_file(f"{task.place}/{name}", file.data, task.place / PARTS)
         else:
             write_file(f"{task.place}/{name}", file.data)
-        record[key] = name
-        record[f"{key}_sha256"] = file.sha256
-    return manifest_line(record)
+        files |= {key: name, f"{key}_sha256": file.sha256}
+    return replace(entry, more=files).to_line()
 
 
 # Noise is read once a process: it lies in the staging directory, so that no task carries it. Its

@@ -7,7 +7,6 @@ where it was interrupted, and can be verified file by file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import stat
@@ -22,7 +21,6 @@ from typing import Any
 import numpy as np
 
 from pipelines.card import Contents, code_span, plain_text, write_card
-from pipelines.errors import StoreError
 from pipelines.formats import FORMATS, WRITTEN, Written
 from pipelines.formats.drawing import Class, describe_classes, describe_notes
 from pipelines.formats.sample import Entry, Found, load_sample
@@ -35,7 +33,6 @@ from pipelines.store import (
     MASKS,
     Staging,
     finished,
-    manifest_line,
     sha256,
     split_lists,
     staging,
@@ -43,7 +40,8 @@ from pipelines.store import (
 )
 from synth import __version__
 from synth.dataset import Dataset
-from synth.errors import DatasetError
+from synth.disk.manifest import Line, parse_line
+from synth.errors import DatasetError, StoreError
 from synth.split_names import SPLITS
 from synth.targets import find_targets
 
@@ -387,7 +385,7 @@ def _write_unit(
                 _make_parent(place / name)
                 write_file(f"{place}/{name}", data)
                 hashes[name] = sha256(data)
-    return manifest_line({"id": unit.key, "split": unit.split, "files": hashes})
+    return Line(unit.key, unit.split, unit.key, more={"files": hashes}).to_line()
 
 
 def _make_parent(path: Path) -> None:
@@ -401,7 +399,7 @@ def _folders(stage: Staging) -> dict[str, int]:
     """Files of the samples by folder, for a glance at whether all are there."""
     folders: Counter[str] = Counter()
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        folders.update(str(Path(name).parent) for name in json.loads(line)["files"])
+        folders.update(str(Path(name).parent) for name in parse_line(line).files)
     return dict(sorted(folders.items()))
 
 
@@ -498,8 +496,7 @@ def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> by
     if kinds is not None:
         pair = pair.choose(kinds)
     targets = find_targets(pair.mask)
-    record: dict[str, Any] = {"id": item.id, "split": item.split, "source": item.id}
-    record |= item.facts
+    record: dict[str, Any] = {}
     for key, folder, suffix, data in (
         ("image", IMAGES, pair.suffix, pair.image),
         ("mask", MASKS, ".png", pair.mask_png),
@@ -508,10 +505,10 @@ def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> by
         write_file(f"{place}/{name}", data)
         record[key] = name
         record[f"{key}_sha256"] = sha256(data)
-    record |= pair.facts
     record["shape"] = list(pair.mask.shape)
     record["areas"] = [target.area for target in targets]
-    return manifest_line(record)
+    facts = {**item.facts, **pair.facts}
+    return Line(item.id, item.split, item.id, facts=facts, more=record).to_line()
 
 
 def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
@@ -521,7 +518,7 @@ def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
     left_out: Counter[str] = Counter()
     found: Counter[str] = Counter(notes)
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        record = json.loads(line)
+        record = parse_line(line).facts
         if "annotations" in record:
             counted = (counted or 0) + record["annotations"]
             classes.update(record["classes"])
@@ -541,8 +538,9 @@ def _contents(stage: Staging, lists: dict[str, list[str]]) -> Contents:
     contents = Contents({split: len(ids) for split, ids in lists.items()})
     contents.targets = dict.fromkeys(contents.images, 0)
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        record = json.loads(line)
-        contents.targets[record["split"]] += len(record["areas"])
+        entry = parse_line(line)
+        record = entry.more
+        contents.targets[entry.split] += len(record["areas"])
         contents.areas.update(record["areas"])
         height, width = record["shape"]
         contents.shapes[height, width] += 1

@@ -18,7 +18,6 @@ import numpy as np
 from pipelines.build import fingerprint, read_supply, survey
 from pipelines.build_config import SimulationSettings
 from pipelines.config import label_of
-from pipelines.errors import StoreError
 from pipelines.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, dataset_source, simulated_source
@@ -30,6 +29,8 @@ from pipelines.store import (
     read_manifest,
 )
 from synth.dataset import Dataset, open_dataset
+from synth.disk.manifest import Line
+from synth.errors import StoreError
 from synth.frames import Frame, ImageFile, decode_frame
 from synth.recipe import remake
 from synth.scene import Scene
@@ -145,7 +146,7 @@ def recompute(
                 yield done, len(lines), difference
 
 
-def _draw(lines: list[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+def _draw(lines: list[Line], count: int | None) -> list[Line]:
     """As many lines as are wanted, in their order, by a seed that is always the same."""
     if count is None or count >= len(lines):
         return lines
@@ -182,19 +183,18 @@ class _Group:
 
 
 def _groups(
-    out: Path, lines: Sequence[Mapping[str, Any]], source: Source, hosts: HostImages
+    out: Path, lines: Sequence[Line], source: Source, hosts: HostImages
 ) -> Iterator[_Group]:
     """The lines of a manifest by their sources, not too many at a time."""
     pairs: dict[str, Pair] = {pair.id: pair for some in source.splits.values() for pair in some}
-    for (name, split), members in groupby(lines, lambda line: (line["source"], line["split"])):
+    for (name, split), members in groupby(lines, lambda line: (line.source, line.split)):
         if name not in pairs:
             raise StoreError(
                 out / MANIFEST, f"names the source {name!r:.80}, which {source.name!r:.80} has not"
             )
         outputs = []
         for line in members:
-            steps = [pair for step in line.get("steps", ()) for pair in step.items()]
-            for _, choice in steps:
+            for _, choice in line.steps:
                 host = choice.get("host")
                 if host is not None and host not in hosts.images:
                     raise StoreError(
@@ -202,7 +202,7 @@ def _groups(
                         f"has targets in the frame {host!r:.80}; say where it is now, with "
                         "--noise FRAMES as for the build",
                     )
-            outputs.append((line["id"], steps))
+            outputs.append((line.id, line.steps))
         for at in range(0, len(outputs), _OUTPUTS_PER_TASK):
             yield _Group(pairs[name], split, outputs[at : at + _OUTPUTS_PER_TASK])
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from pipelines.errors import StoreError
 from pipelines.store import read_manifest
 from synth.dataset import open_dataset
+from synth.disk.manifest import Line
+from synth.errors import StoreError
 from synth.frames import Frame
 from synth.recipe import remake
 from synth.scene import Scene
@@ -73,13 +73,13 @@ def measure_seams(
     """
     dataset = open_dataset(root)
     lines = read_manifest(root)
-    there = {line["id"] for line in lines}
+    there = {line.id for line in lines}
     made = [
         (line, steps)
         for line in lines
         for steps in [_without_noise(line)]
-        if line["source"] in there
-        and line["source"] != line["id"]
+        if line.source in there
+        and line.source != line.id
         and any("target" in choice for _, choice in steps)
         and not any(name == "transplant" for name, _ in steps)
     ][:limit]
@@ -92,7 +92,7 @@ def measure_seams(
     empty: list[tuple[Frame, Box, str]] = []
     sources: dict[str, Scene] = {}
     for line, steps in made:
-        group = line["source"]
+        group = line.source
         if group not in sources:
             sources[group] = Scene(*dataset.read_pair(group), group)
         scene = sources[group]
@@ -101,12 +101,11 @@ def measure_seams(
         side = choice.get("side") or fit_side(target, scene)
         original.append((scene.image, target_box(target, side, scene.shape), group))
         after = remake(scene, steps)
-        facts = line.get("facts", {})
-        down, along = facts.get("shift") or (0, 0)
+        down, along = line.facts.get("shift") or (0, 0)
         place = replace(target, row=target.row + down, col=target.col + along)
         changed.append((after.image, target_box(place, side, scene.shape), group))
         items = next((choice["items"] for name, choice in steps if name == "distract"), ())
-        for one, box in zip(items, facts.get("distractor_boxes", ()), strict=False):
+        for one, box in zip(items, line.facts.get("distractor_boxes", ()), strict=False):
             if one["kind"] == "turned" and box is not None:
                 empty.append((after.image, tuple(box), group))
         each()
@@ -125,10 +124,11 @@ def measure_seams(
     )
 
 
-def _without_noise(line: Mapping[str, Any]) -> list[tuple[str, Choice]]:
+def _without_noise(line: Line) -> list[tuple[str, Choice]]:
     """The steps of a manifest line that change more than noise."""
-    steps = [pair for step in line.get("steps", ()) for pair in step.items()]
-    return [(name, choice) for name, choice in steps if not issubclass(find_step(name), NoiseStep)]
+    return [
+        (name, choice) for name, choice in line.steps if not issubclass(find_step(name), NoiseStep)
+    ]
 
 
 def _probe(boxes: list[tuple[Frame, Box, str]], labels: list[bool]) -> float | None:

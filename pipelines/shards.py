@@ -15,21 +15,21 @@ import uuid
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import StoreError
 from pipelines.store import (
     PARTS,
     OutputFile,
     Staging,
     file_problem,
-    manifest_line,
     place_file,
     sha256,
 )
+from synth.disk.manifest import Line
+from synth.errors import StoreError
 from synth.shards import BLOCK, FOLDER, MASK_END, member_key
 
 MARKS = ".whole"
@@ -91,12 +91,12 @@ class ShardWriter:
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
-    def add(self, record: Mapping[str, Any], image: OutputFile, mask: OutputFile) -> None:
+    def add(self, entry: Line, image: OutputFile, mask: OutputFile) -> None:
         """Append an output.
 
         Parameters
         ----------
-        record : mapping
+        entry : Line
             What its manifest line says, without its files.
         image, mask : OutputFile
 
@@ -105,8 +105,8 @@ class ShardWriter:
         StoreError
             It cannot be written (disk full, read-only).
         """
-        key = member_key(record["id"])
-        line = dict(record)
+        key = member_key(entry.id)
+        line: dict[str, Any] = {}
         parts: list[bytes] = []
         at = self._at
         for what, end, file in (("image", "", image), ("mask", MASK_END, mask)):
@@ -116,10 +116,10 @@ class ShardWriter:
             line[f"{what}_sha256"] = file.sha256
             at += sum(map(len, member))
             parts += member
-        self._lines.append(manifest_line(line))
+        self._lines.append(replace(entry, more=line).to_line())
         parts += _member(f"{key}.json", self._lines[-1])
         self._write(b"".join(parts))
-        self._noisier += record.get("noisier", 0.0) >= 0.5
+        self._noisier += entry.facts.get("noisier", 0.0) >= 0.5
 
     def finish(self) -> Shard:
         """Put the shard and its manifest in place, and mark it as whole."""

@@ -18,14 +18,14 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from pipelines.errors import ClusterError, StoreError
+from pipelines.errors import ClusterError
 from pipelines.lock import alone_in
 from pipelines.names import link_inside, parts_inside
-from synth.errors import DatasetError
+from synth.disk.manifest import Line, parse_line, read_lines
+from synth.errors import DatasetError, StoreError
 from synth.shards import is_sharded, manifest_files, read_index
 from synth.split_names import SPLITS
 
@@ -40,8 +40,6 @@ PARTS = ".parts"
 
 _PLAN = ".plan.json"
 _LIST = re.compile(r"50_50/(train|val|test)\.txt|img_idx/(train|val|test)_[^/]*\.txt")
-
-_LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -171,11 +169,6 @@ class OutputFile:
         return self._sha256
 
 
-def manifest_line(record: Mapping[str, Any]) -> bytes:
-    """One line of the manifest."""
-    return _LINES.encode(record).encode() + b"\n"
-
-
 def describe(description: Mapping[str, Any]) -> bytes:
     """The bytes of ``dataset.json``: the description with the SHA-256 of itself as last key."""
     body = json.dumps(description, indent=2, ensure_ascii=False)
@@ -301,8 +294,8 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
     return files
 
 
-def read_manifest(out: Path) -> list[dict[str, Any]]:
-    """Read the manifest, or those of all shards: a record for every output, in the build's order.
+def read_manifest(out: Path) -> list[Line]:
+    """Read the manifest, or those of all shards: an entry for every output, in the build's order.
 
     Raises
     ------
@@ -312,19 +305,7 @@ def read_manifest(out: Path) -> list[dict[str, Any]]:
         ``dataset.json`` does not name the shards.
     """
     paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
-    return [line for path in paths for line in _read_lines(path)]
-
-
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        raise StoreError(path, "is missing; give a set that synth build has made") from None
-    except (OSError, ValueError, RecursionError):
-        raise StoreError(path, "cannot be read; see synth verify") from None
-    if not all(isinstance(line, dict) and {"id", "source"} <= line.keys() for line in lines):
-        raise StoreError(path, "has lines that are none of a manifest; see synth verify")
-    return lines
+    return [entry for path in paths for entry in read_lines(path)]
 
 
 class Staging:
@@ -520,8 +501,8 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         for done, (line, key, problem) in enumerate(checks, start=1):
             if key is not None:
                 splits[key[0]] = key[1]
-            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                for name, _ in _files_of(json.loads(line)):
+            with suppress(ValueError):
+                for name in parse_line(line).files:
                     with suppress(ValueError):
                         expected.add("/".join(parts_inside(name)))
             yield done, len(lines), problem
@@ -592,16 +573,16 @@ def _shard_problems(out: Path, shards: Mapping[str, int]) -> Iterator[str]:
         yield str(error)
         return
     for path in manifest_files(out):
-        split, lines = path.stem.rpartition("-")[0], _read_lines(path)
+        split, lines = path.stem.rpartition("-")[0], list(read_lines(path))
         if len(lines) != shards[path.stem]:
             yield (
                 f"{path}: has {len(lines):,} outputs, and {DESCRIPTION} says "
                 f"{shards[path.stem]:,}; build the set again"
             )
         for line in lines:
-            if line.get("split") != split:
+            if line.split != split:
                 yield (
-                    f"{path}: has {line['id']!r:.80} in the split {line.get('split')!r:.80}, and "
+                    f"{path}: has {line.id!r:.80} in the split {line.split!r:.80}, and "
                     f"the shard is of {split!r}; build the set again"
                 )
 
@@ -653,24 +634,15 @@ def _remove_empty(folders: Iterable[Path]) -> None:
             break
 
 
-def _files_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and SHA-256 of the files of an output: an image and a mask, or what an export made."""
-    if "files" in record:
-        return list(record["files"].items())
-    return [(record[key], record[f"{key}_sha256"]) for key in ("image", "mask")]
-
-
 def _line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
     """The (id, split) of a manifest line, and what is wrong with its files."""
     try:
-        record = json.loads(line)
-        key = (record["id"], record["split"])
-        files = _files_of(record)
-        if not all(isinstance(text, str) for text in (*key, *chain.from_iterable(files))):
-            raise TypeError("names and hashes are text")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        entry = parse_line(line)
+        files = entry.files
+    except ValueError:
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
-    for name, wanted in files:
+    key = entry.id, entry.split
+    for name, wanted in files.items():
         try:
             parts_inside(name)
         except ValueError as error:

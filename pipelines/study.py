@@ -32,7 +32,7 @@ from detect.teachers import Teaching
 from detect.train import BEST, LAST, train
 from detect.tta import Moves
 from pipelines.build import build
-from pipelines.errors import ConfigError, PipelineError, StoreError
+from pipelines.errors import ConfigError, PipelineError
 from pipelines.label import label_frames
 from pipelines.noise import fit_files
 from pipelines.pool import Pool
@@ -82,7 +82,7 @@ from pipelines.study_sets import (
     open_noise,
 )
 from synth.dataset import Dataset, open_dataset
-from synth.errors import NoiseError
+from synth.errors import NoiseError, StoreError
 from synth.frames import ImageFile, read_frame
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from detect.curve import THRESHOLDS
 from detect.evaluate import Rules, judge
-from pipelines.errors import StoreError
 from pipelines.store import replace_file
 from pipelines.study_config import TEST_SEED, Evaluation
 from pipelines.study_helpers import part_name
 from synth.dataset import Dataset
-from synth.errors import NoiseError
+from synth.errors import NoiseError, StoreError
 from synth.frames import Frame, Mask
 from synth.noise.cameras import CameraNoise
 from synth.noise.realisation import SEEDS

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -30,14 +30,21 @@ class Sample:
     ----------
     image : (H, W) ndarray of the source's dtype
     mask : (H, W) ndarray of bool
-    record : dict
-        ``steps``, a list of ``{name: choice}``, and ``facts``, what turned out: plain values, as a
-        line of the manifest has them.
+    steps : tuple of (str, dict)
+        Name and choice of every step that did something.
+    facts : dict
+        What turned out. Both are plain values, as a line of the manifest has them.
     """
 
     image: Frame
     mask: Mask
-    record: dict[str, Any]
+    steps: tuple[tuple[str, Choice], ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """Steps and facts as a manifest has them."""
+        return {"steps": [{name: choice} for name, choice in self.steps], "facts": self.facts}
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +161,7 @@ class Recipe:
         return self._apply(scene, entropy, output.draws, output.variant)
 
     def _apply(self, scene: Scene, entropy: int, draws: Draws | None, variant: Choice) -> Sample:
-        steps: list[dict[str, Choice]] = []
+        steps: list[tuple[str, Choice]] = []
         facts: dict[str, Any] = {}
         alike = draws is not None and draws.repeat > 0
         for number, step in enumerate(self.steps):
@@ -170,11 +177,10 @@ class Recipe:
             applied, choice = found
             scene, turned_out = applied.apply(scene, choice)
             alike = alike and not applied.unique
-            steps.append({applied.name: choice})
+            steps.append((applied.name, choice))
             for key, value in turned_out.items():
                 facts[key if key not in facts else f"{key}_{len(steps)}"] = value
-        record = {"steps": steps, "facts": facts} if facts else {"steps": steps}
-        return Sample(scene.image, scene.mask, record)
+        return Sample(scene.image, scene.mask, tuple(steps), facts)
 
     @cached_property
     def enumerating(self) -> int | None:
@@ -224,7 +230,7 @@ def remake(
     for name, choice in steps:
         step = find_step(name)().bind(supply or Supply())
         scene, _ = step.apply(scene, choice)
-    return Sample(scene.image, scene.mask, {})
+    return Sample(scene.image, scene.mask)
 
 
 class Plan:

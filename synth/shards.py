@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.errors import DatasetError
+from synth.disk.manifest import Line, read_lines
+from synth.errors import DatasetError, StoreError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile
 
@@ -215,32 +216,31 @@ class _Entry(NamedTuple):
 
 def _read_manifest(path: Path) -> Iterator[_Entry]:
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    entry = _entry(json.loads(line))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    raise DatasetError(
-                        path, f"line {number} is not one that a build writes; build the set again"
-                    ) from None
-                yield entry
-    except OSError as error:
-        raise DatasetError(path, f"cannot be read ({error.strerror})") from None
+        for entry in read_lines(path):
+            try:
+                found = _entry(entry)
+            except (ValueError, KeyError, TypeError):
+                raise DatasetError(
+                    path, f"has a line of {entry.id!r:.80} that no build writes; build it again"
+                ) from None
+            yield found
+    except StoreError as error:
+        raise DatasetError(error.path, error.problem) from None
 
 
-def _entry(line: Any) -> _Entry:
-    id_ = line["id"]
-    if not isinstance(id_, str) or not id_ or id_ in (".", ".."):
-        raise TypeError("an id is a name")
+def _entry(line: Line) -> _Entry:
+    id_ = line.id
+    if not id_ or id_ in (".", ".."):
+        raise ValueError("an id is a name")
     if "/" in id_ or "\\" in id_ or not id_.isprintable():
-        raise TypeError("an id is a plain name")
+        raise ValueError("an id is a plain name")
     key = member_key(id_)
-    image = *_extent(line["image_at"]), _suffix(line["image"], key)
-    mask = *_extent(line["mask_at"]), _suffix(line["mask"], key + MASK_END)
-    return _Entry(id_, _turn(id_, line["source"]), image, mask)
+    image = *_extent(line.more["image_at"]), _suffix(line.more["image"], key)
+    mask = *_extent(line.more["mask_at"]), _suffix(line.more["mask"], key + MASK_END)
+    return _Entry(id_, _turn(id_, line.source), image, mask)
 
 
-def _turn(id_: str, source: Any) -> int:
+def _turn(id_: str, source: str) -> int:
     """When it is an output's turn among those of its split, as `synth.recipe` names them.
 
     0 for an original; the number of an output that is called by one; else the round.

@@ -35,7 +35,6 @@ from pipelines.cli.console import (
 )
 from pipelines.cli.options import make_settings, settings_options
 from pipelines.config import label_text, load_config
-from pipelines.errors import StoreError
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.recompute import Difference, recompute
@@ -48,7 +47,7 @@ from pipelines.store import (
 )
 from synth import __version__
 from synth.dataset import open_dataset
-from synth.errors import DatasetError, FrameError, RecipeError
+from synth.errors import DatasetError, FrameError, RecipeError, StoreError
 from synth.folders import find_frames
 from synth.frames import Frame, encode_png, read_frame
 from synth.masks import Label
@@ -617,7 +616,7 @@ def build(
     same bytes.
 
     \b
-    Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
+    Example: synth build configs/build/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
     Example: synth build my.yaml --format webdataset --shard-size 5000
     Example: synth build my.yaml --backend dask --scheduler tcp://HOST:8786
     """

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
 
-from pipelines.errors import FetchError, StoreError
+from pipelines.errors import FetchError
 from pipelines.lock import lock
 from pipelines.store import replace_file
 from synth import __version__
+from synth.errors import StoreError
 
 Progress = Callable[[int, int | None], None]
 Response = http.client.HTTPResponse

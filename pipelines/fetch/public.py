@@ -12,7 +12,7 @@ from typing import TypeVar
 from urllib.parse import urlsplit
 
 from pipelines.card import code_span, plain_text
-from pipelines.errors import FetchError, StoreError
+from pipelines.errors import FetchError
 from pipelines.export import write_set
 from pipelines.fetch.download import Patience, discard, download, keep
 from pipelines.fetch.fingerprint import (
@@ -31,7 +31,7 @@ from pipelines.repair import find_grey_pairs
 from pipelines.store import finished, read_description, require_usable, sha256
 from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import Dataset, open_dataset
-from synth.errors import SynthError
+from synth.errors import StoreError, SynthError
 
 Progress = Callable[[str, int, int | None], None]
 Item = TypeVar("Item")

@@ -72,7 +72,7 @@ def choose_families(dataset: Dataset, lineage: Lineage) -> dict[str, list[str]]:
     for split in ("train", "val"):
         for id_ in dataset.splits.get(split, ()):
             record = lineage.records.get(id_)
-            source = str(record["source"]) if record is not None else id_
+            source = record.source if record is not None else id_
             if source != id_ and source in dataset.images and source in dataset.masks:
                 families.setdefault(source, []).append(id_)
     # A source with many negatives shows more of what is made.
@@ -362,7 +362,7 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
         if lineage.made(id_)
         and id_ in dataset.images
         # A frame that a target was put into is not in the set.
-        and record.get("host", id_) in dataset.images
+        and all(choice.get("host", id_) in dataset.images for _, choice in record.steps)
     ]
     if description is None:
         return Html()
@@ -468,10 +468,10 @@ def _evenly(ids: Sequence[str], count: int) -> list[str]:
 
 def _varied(ids: Sequence[str], lineage: Lineage, count: int) -> list[str]:
     """Some of the negatives of one source, of as many kinds of change as there are."""
-    kinds: dict[tuple[bool, ...], list[str]] = {}
+    kinds: dict[tuple[str, ...], list[str]] = {}
     for id_ in ids:
         record = lineage.records[id_]
-        kind = tuple(key in record for key in ("quarter_turns", "move", "distractors"))
+        kind = tuple(name for name, _ in record.steps)
         kinds.setdefault(kind, []).append(id_)
     chosen: list[str] = []
     while len(chosen) < min(count, len(ids)):

@@ -105,6 +105,19 @@ class Step:
         """
         raise NotImplementedError
 
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """Say in words what was done, for a person who looks at an output."""
+        values = (f"{key} {value}" for key, value in choice.items() if _is_plain(value))
+        return " ".join([self.name, ", ".join(values)]).rstrip()
+
+    def kind(self, choice: Choice) -> str:
+        """What outputs are counted under that this step was the first to change."""
+        return self.name
+
+    def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """What a report counts of an output, and the value of each."""
+        yield from ()
+
     def resolve(
         self, scene: Scene, rng: np.random.Generator, variant: Choice
     ) -> tuple[Step, Choice] | None:
@@ -235,6 +248,10 @@ def check_span(name: str, span: Sequence[float] | None, low: float, high: float)
         raise ValueError(
             f"{name}: must be two numbers from {low:g} to {high:g}, the smaller one first"
         )
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, str | int | float)
 
 
 def _plain(value: Any) -> Any:

@@ -8,6 +8,7 @@ blur spot explains of it is bounded, and none lies near a label.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, ClassVar, Literal, cast, get_args
@@ -105,6 +106,19 @@ class Distract(Step):
             image, box = add_distractor(image, scene.mask, one["kind"], one["draw"])
             boxes.append(None if box is None else list(box))
         return scene.changed(image), {"distractor_boxes": boxes}
+
+    def kind(self, choice: Choice) -> str:
+        """See `Step`."""
+        return "distractors alone"
+
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """See `Step`."""
+        return f"distractors: {', '.join(one['kind'] for one in choice['items'])}"
+
+    def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """See `Step`."""
+        for one, box in zip(choice["items"], facts["distractor_boxes"], strict=True):
+            yield "distractors", one["kind"] if box else f"{one['kind']}, which found no place"
 
 
 def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Frame, Box | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,20 @@ class Move(PlacingStep):
             return None
         how = {key: True for key in ("stay", "copy") if getattr(self, key)}
         return {"target": target, **self.draw_change(rng), **how}
+
+    def kind(self, choice: Choice) -> str:
+        """See `Step`."""
+        if choice.get("copy"):
+            return "target copied"
+        return "target changed at its place" if choice.get("stay") else "target moved"
+
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """See `Step`."""
+        shift = facts.get("shift")
+        by = "" if shift is None else f" by {shift[0]}, {shift[1]}"
+        how = "copied" if choice.get("copy") else "moved"
+        by = " nowhere" if choice.get("stay") else by
+        return f"target {choice['target']} {how}{by}{Change.of(choice)}"
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
         """See `Step`. The fact ``shift`` is rows and columns from the old place to the new one."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synth.noise.realisation import SEEDS
 from synth.scene import Scene
-from synth.steps.base import Step, check_range
+from synth.steps.base import Choice, Step, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +35,23 @@ class NoiseStep(Step):
     @property
     def unique(self) -> bool:
         return self.share > 0
+
+    def kind(self, choice: Choice) -> str:
+        """See `Step`."""
+        return "noise alone"
+
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """See `Step`."""
+        number = choice.get("patch", choice.get("frame"))
+        which = "" if number is None else f" no. {number}"
+        return f"noise{which}, {self.name} {choice.get('ratio', choice.get('strength')):g}"
+
+    def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """See `Step`."""
+        name, amount = self.name, choice.get("ratio", choice.get("strength"))
+        yield "noise", f"{name}, {amount:g}"
+        if facts.get("noisier", 0.0) >= 0.5:
+            yield "noise that was there", "as much on half of the pixels or more"
 
     def skips(self, scene: Scene, rng: np.random.Generator) -> bool:
         """Whether an output gets no noise."""

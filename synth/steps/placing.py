@@ -7,6 +7,9 @@ comes to lie, the background stays and the residual is added.
 
 from __future__ import annotations
 
+import bisect
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -46,6 +49,9 @@ _MARGIN = 20
 
 _FINENESS = 8
 
+# Bins of signal-to-clutter ratios in reports begin here.
+_SCR_BINS = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -73,10 +79,16 @@ class Change:
 
     @classmethod
     def of(cls, choice: Choice) -> Change:
-        """The change that a step's choice describes."""
+        """The change that a step's choice has."""
         return cls(
             **{key: choice[key] for key in ("draw", "angle", "scr", "zoom") if key in choice}
         )
+
+    def __str__(self) -> str:
+        """What of it is not as it was, in words that go on."""
+        turned = f", turned by {self.angle:.0f}°" if self.angle else ""
+        grown = f", enlarged {self.zoom:.2f} times" if self.zoom != 1 else ""
+        return turned + grown + (f", to SCR {self.scr:.1f}" if self.scr else "")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +119,20 @@ class PlacingStep(Step):
     def variants(self, scene: Labelled) -> list[Choice]:
         """See `Step`: every target."""
         return [{"target": target.index} for target in scene.targets]
+
+    def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """See `Step`."""
+        for one in choice.get("targets", [choice]):
+            change = Change.of(one)
+            if change.angle:
+                low = 15 * math.floor(change.angle / 15)
+                yield "turn of a moved target", f"{low} to {low + 15}°"
+            place = bisect.bisect(_SCR_BINS, change.scr)
+            bin_ = f"{_SCR_BINS[place - 1]:g} to {[*_SCR_BINS, math.inf][place]:g}"
+            yield "SCR of a moved target", bin_ if change.scr else "left as it was"
+            if change.zoom != 1:
+                size = 0.5 * math.floor(change.zoom / 0.5)
+                yield "size of a moved target", f"{size:g} times and more"
 
     def draw_change(self, rng: np.random.Generator) -> Choice:
         """Draw where a target comes to lie, and what it is like there; see `Change.of`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
@@ -139,6 +139,18 @@ class Transplant(PlacingStep):
             made = made.changed(image, mask)
             places.append([target.row + down, target.col + along])
         return made, {"places": places}
+
+    def kind(self, choice: Choice) -> str:
+        """See `Step`."""
+        return "target put into another image"
+
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """See `Step`."""
+        parts = []
+        for one, place in zip(choice["targets"], facts["places"], strict=True):
+            at = ", where no place was free" if place is None else f" at {place[0]}, {place[1]}"
+            parts.append(f"target {one['target']} moved into {choice['host']}{at}{Change.of(one)}")
+        return "; ".join(parts)
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
         """See `Step`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, cast
 
@@ -119,6 +119,25 @@ class Turn(Step):
         how = turns, mirror, blend, ramp
         mask = scene.once_of_mask(_turn_mask, target, box, how, offset)
         return scene.changed(image, mask), {}
+
+    def kind(self, choice: Choice) -> str:
+        """See `Step`."""
+        return "target turned"
+
+    def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
+        """See `Step`."""
+        mirrored = "mirrored and " if choice["mirror"] else ""
+        return (
+            f"target {choice['target']} {mirrored}turned by {90 * int(choice['quarter_turns'])}°, "
+            f"box {choice['side']}, {choice['blend']}"
+        )
+
+    def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """See `Step`."""
+        mirrored = " after mirroring" if choice["mirror"] else ""
+        yield "quarter turns", f"{90 * int(choice['quarter_turns'])}°{mirrored}"
+        yield "side of the box", f"{choice['side']} pixels"
+        yield "blending", str(choice["blend"])
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
         """See `Step`: no box may be larger than its image."""

@@ -24,10 +24,9 @@ from synth.realise import realise
 from pipelines.build import BuildResult, build
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
-from pipelines.errors import StoreError
 from pipelines.store import verify
 from synth.dataset import Dataset, open_dataset
-from synth.errors import DatasetError, NoiseError, RecipeError
+from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import encode_png, read_frame
 from synth.noise.bank import load_bank, make_bank
 from synth.recipe import Spec
@@ -601,7 +600,7 @@ def test_a_part_of_the_published_set_is_made_as_published(tmp_path: Path) -> Non
             shutil.copy(source.image_path(id_), part / "images")
             shutil.copy(source.mask_path(id_), part / "masks")
     wanted = load_config(
-        ROOT / "configs" / "sirst5k.yaml",
+        ROOT / "configs" / "build" / "sirst5k.yaml",
         BuildConfig,
         ["negatives.count=null", f"noise.sources=['{noise / 'S2'}']"],
         data=part,

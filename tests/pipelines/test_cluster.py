@@ -271,7 +271,7 @@ def test_a_scheduler_that_is_not_there_is_told(
     monkeypatch.setattr(cluster_module, "_PATIENCE", 0.5)
     for address in ("tcp://127.0.0.1:1", "nonsense", "nonsense://a:b"):
         outcome = synth(
-            "build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "out",
+            "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "out",
             "--backend", "dask", "--scheduler", address,
         )  # fmt: skip
         assert (outcome.status, outcome.err.count("\n")) == (1, 1)
@@ -312,7 +312,7 @@ def test_without_dask_an_error_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     outcome: Any = synth(
-        "build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "out",
+        "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "out",
         "--backend", "dask", "--scheduler", "tcp://127.0.0.1:1",
     )  # fmt: skip
     assert (outcome.status, outcome.err.count("\n")) == (1, 1)

@@ -15,14 +15,14 @@ from real_data import real_data
 
 from detect.curve import THRESHOLDS
 from docs.results_page import DAGGER, Files, draw, fill, loose_numbers, main
-from pipelines.errors import StoreError
 from pipelines.study_results import ARM_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, recompute
 from pipelines.study_scores import RunScores, archive_path
 from synth.check import check_dataset
 from synth.dataset import open_dataset
+from synth.errors import StoreError
 
 DOCS = Path(__file__).parents[2] / "docs"
-COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "studies")
+COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "study")
 
 
 # Studies that were run before scores of images were kept.
@@ -109,7 +109,7 @@ def scores_of(intersection: int) -> RunScores:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """A study of two seeds in which `good` gains and `bad` loses ten points in every image."""
-    results, configs = tmp_path / "results", tmp_path / "configs" / "studies"
+    results, configs = tmp_path / "results", tmp_path / "configs" / "study"
     results.mkdir()
     configs.mkdir(parents=True)
     iou = {"originals": (50, 52), "good": (60, 62), "bad": (40, 42)}

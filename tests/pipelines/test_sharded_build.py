@@ -24,9 +24,9 @@ from pipelines import build as build_module
 from pipelines import shards as shards_module
 from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
-from pipelines.errors import StoreError
 from pipelines.pool import Pool
 from pipelines.store import describe, manifest_line, read_description, sha256, verify
+from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
 Synth = Callable[..., Outcome]
@@ -475,7 +475,9 @@ def test_bad_sizes_are_wrong_usage(synth: Synth, tmp_path: Path) -> None:
         ("--backend", "dask"),
         ("--scheduler", "tcp://127.0.0.1:1"),
     ):
-        outcome = synth("build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "o", *options)
+        outcome = synth(
+            "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "o", *options
+        )
         assert outcome.status == 2
         assert outcome.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import StoreError
 from pipelines.store import (
     DESCRIPTION,
     MANIFEST,
@@ -32,6 +31,7 @@ from pipelines.store import (
     verify,
     write_file,
 )
+from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
 

@@ -12,7 +12,7 @@ import yaml
 from pipelines.errors import ConfigError
 from pipelines.study_config import Arm, StudyConfig, evaluations, read_study
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "study").glob("*.yaml"))
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -48,7 +48,7 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
     head = path.read_text().split("\nname:")[0]
     assert head.startswith("# ")
     assert "?" in head or "question" in head
-    assert f"configs/studies/{path.name}" in head
+    assert f"configs/study/{path.name}" in head
     assert "minutes" in head
     study, arms = read_study(path)
     assert study.name == path.stem
@@ -66,7 +66,7 @@ def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
     text = (root / "docs" / "studies.md").read_text().split("```yaml\n")[1].split("```")[0]
     (tmp_path / "studies").mkdir()
     (tmp_path / "train").symlink_to(root / "configs" / "train")
-    (tmp_path / "own.yaml").symlink_to(root / "configs" / "own.yaml")
+    (tmp_path / "own.yaml").symlink_to(root / "configs" / "build" / "own.yaml")
     path = tmp_path / "studies" / "mine.yaml"
     path.write_text(text)
     assert [one.name for one in read_study(path)[1]] == ["originals", "turned", "no-noise"]

@@ -1,0 +1,145 @@
+"""The manifest: one line of JSON for every output; the one place that writes and reads them.
+
+A line is ``{"id", "split", "source", "image", "image_sha256", "mask", "mask_sha256", "steps":
+[{"turn": {…}}, …], "facts": {…}}``. An output was made from its source when it has steps, and for
+no other reason. In shards ``image_at`` and ``mask_at`` say where the files lie in the tar file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synth.errors import StoreError
+
+_LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_OWN = ("id", "split", "source", "steps", "facts")
+
+Choice = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One output.
+
+    Attributes
+    ----------
+    id, split, source : str
+        The source is the output itself, where nothing was done to it.
+    steps : tuple of (str, dict)
+        Name and choice of every step that made it, in order; see `synth.steps`.
+    facts : mapping
+        What turned out.
+    more : mapping
+        The files, and what exports and imports add.
+    """
+
+    id: str
+    split: str
+    source: str
+    steps: tuple[tuple[str, Choice], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made from its source; else it is a copy."""
+        return bool(self.steps)
+
+    def choice(self, step: str) -> Choice | None:
+        """What was chosen for the first step of a name; None where there is none."""
+        return next((choice for name, choice in self.steps if name == step), None)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of its files by name: an image and a mask, or what an export made.
+
+        Raises
+        ------
+        ValueError
+            The line does not say.
+        """
+        more = self.more
+        if "files" in more:
+            files = more["files"]
+        else:
+            pairs = ((more.get(key), more.get(f"{key}_sha256")) for key in ("image", "mask"))
+            files = dict(pairs)
+        if not isinstance(files, dict) or not all(
+            isinstance(text, str) for pair in files.items() for text in pair
+        ):
+            raise ValueError("names and hashes are text")
+        return files
+
+    def to_line(self) -> bytes:
+        """The line."""
+        record: dict[str, Any] = {"id": self.id, "split": self.split, "source": self.source}
+        record |= self.more
+        if self.steps:
+            record["steps"] = [{name: choice} for name, choice in self.steps]
+        if self.facts:
+            record["facts"] = self.facts
+        return _LINES.encode(record).encode() + b"\n"
+
+
+def parse_line(line: bytes | str) -> Line:
+    """Read a line.
+
+    Raises
+    ------
+    ValueError
+        It is not one that a build writes.
+    """
+    try:
+        record = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
+    id_: Any = record.get("id")
+    split: Any = record.get("split", "")
+    source: Any = record.get("source", id_)
+    facts, listed = record.get("facts", {}), record.get("steps", [])
+    if not all(isinstance(text, str) for text in (id_, split, source)):
+        raise ValueError("id, split and source are text")
+    if not isinstance(facts, dict) or not isinstance(listed, list):
+        raise ValueError("facts are an object, and steps a list")
+    steps = []
+    for step in listed:
+        if not isinstance(step, dict) or len(step) != 1:
+            raise ValueError("a step is one name with its choice")
+        ((name, choice),) = step.items()
+        if not isinstance(choice, dict):
+            raise ValueError("a step's choice is an object")
+        steps.append((name, choice))
+    more = {key: value for key, value in record.items() if key not in _OWN}
+    return Line(id_, split, source, tuple(steps), facts, more)
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Read one manifest.
+
+    Raises
+    ------
+    StoreError
+        It is missing, cannot be read, or has a line that no build writes.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    entry = parse_line(line)
+                except ValueError:
+                    raise StoreError(
+                        path, f"line {number} is not one that a build writes; build the set again"
+                    ) from None
+                yield entry
+    except FileNotFoundError:
+        raise StoreError(path, "is missing; give a set that synth build has made") from None
+    except OSError as error:
+        raise StoreError(path, f"cannot be read ({error.strerror})") from None
