@@ -19,7 +19,7 @@ from pipelines.config import LabelText, StrictModel, build_step
 from synth.noise.sampling import SamplingRule
 from synth.recipe import Recipe
 from synth.scenes import SCENE_KINDS
-from synth.steps import Step, Transplant, Turn, parse_step
+from synth.steps import Mixup, Step, Transplant, Turn, parse_step
 from synth.steps.base import as_tuple
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
@@ -147,7 +147,7 @@ class NegativeSettings(StrictModel):
     """
 
     count: Count | None = None
-    steps: Steps = ()
+    steps: Steps = (Mixup(), Turn())
 
     @property
     def recipe(self) -> Recipe:

@@ -258,7 +258,12 @@ def _set_readers(place: Path) -> Iterator[Reader]:
 
     source = write_small_set(place / "sets" / "plain", 3, 2, shapes=((24, 32),), targets=1)
     config = BuildConfig.model_validate(
-        {"name": "built", "data": source.root, "noise": {"patch": 8}, "negatives": {"side": 9}}
+        {
+            "name": "built",
+            "data": source.root,
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"steps": ["mixup", {"turn": {"side": 9}}]},
+        }
     )
     build(config, place / "sets" / "built", jobs=1)
     build(config, place / "sets" / "shards", jobs=1, shards=ShardSize(outputs=4))

@@ -68,9 +68,8 @@ class Move(PlacingStep):
         target, change = require_target(scene, choice["target"]), Change.of(choice)
         if choice.get("copy"):
             made = copy_target(scene, target, change, scene)
-            if made is None:
-                return scene, {"shift": None}
         else:
             made = move_target(scene, target, change, stay=bool(choice.get("stay")))
-        image, mask, shift = made
-        return scene.changed(image, mask), {"shift": list(shift)}
+        if made is None:
+            return scene, {"shift": None}
+        return scene.changed(made.image, made.mask), {"shift": list(made.shift)}

@@ -11,7 +11,7 @@ import bisect
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -146,9 +146,26 @@ class PlacingStep(Step):
         return change
 
 
-def move_target(
-    scene: Scene, target: int, change: Change, *, stay: bool = False
-) -> tuple[Frame, Mask, tuple[int, int]]:
+class Placed(NamedTuple):
+    """An image with a target at its new place.
+
+    Attributes
+    ----------
+    image, mask : (H, W) ndarrays
+        New arrays.
+    shift : tuple of int
+        Rows and columns from the old place to the new one; (0, 0) where no place fits.
+    scale : float
+        Factor on the target's residual.
+    """
+
+    image: Frame
+    mask: Mask
+    shift: tuple[int, int]
+    scale: float = 1.0
+
+
+def move_target(scene: Scene, target: int, change: Change, *, stay: bool = False) -> Placed:
     """Move one target within its image.
 
     Parameters
@@ -162,10 +179,7 @@ def move_target(
 
     Returns
     -------
-    image, mask : (H, W) ndarrays
-        Copies of both.
-    shift : tuple of int
-        Rows and columns from the old place to the new one; (0, 0) where no place fits.
+    Placed
     """
     lifted = _lift(scene, target, change)
     image, mask = scene.image.copy(), scene.mask.copy()
@@ -177,18 +191,16 @@ def move_target(
     elif change.angle or change.scr or change.zoom != 1:
         left = lifted.values - lifted.residual
     else:
-        return image, mask, shift
+        return Placed(image, mask, shift)
     residual, near = _turn(scene, lifted, target, change)
     window = box_window(scene.targets[target].box)
     mask[window] &= scene.once_of_mask(label_map)[window] != target + 1
     new = lifted.window.shifted(shift)
-    _add(image, mask, new, near, residual, change.scr, (lifted.window, left))
-    return image, mask, shift
+    scale = _add(image, mask, new, near, residual, change.scr, (lifted.window, left))
+    return Placed(image, mask, shift, scale)
 
 
-def copy_target(
-    scene: Scene, target: int, change: Change, onto: Scene
-) -> tuple[Frame, Mask, tuple[int, int]] | None:
+def copy_target(scene: Scene, target: int, change: Change, onto: Scene) -> Placed | None:
     """Put a copy of a target into an image, the same or another one.
 
     In another image places are held against the target's own by how rough they are, and by how
@@ -205,9 +217,8 @@ def copy_target(
 
     Returns
     -------
-    tuple or None
-        Copies of the image and the mask of `onto` with the target in them, (H, W), and the shift,
-        as of `move_target`; None where no place is free.
+    Placed or None
+        `onto` with the target in it; None where no place is free.
     """
     shift = _find_place(scene, target, change, onto)
     if shift is None:
@@ -216,8 +227,8 @@ def copy_target(
     lifted = _lift(scene, target, change)
     residual, near = _turn(scene, lifted, target, change)
     window = lifted.window.shifted(shift, mask.shape)
-    _add(image, mask, window, near, residual, change.scr)
-    return image, mask, shift
+    scale = _add(image, mask, window, near, residual, change.scr)
+    return Placed(image, mask, shift, scale)
 
 
 def label_map(mask: Mask) -> NDArray[np.int32]:
@@ -525,8 +536,8 @@ def _add(
     residual: Floats,
     scr: float,
     left: tuple[_Window, Floats] | None = None,
-) -> None:
-    """Add a target to an image and to its mask.
+) -> float:
+    """Add a target to an image and to its mask, and return the factor that it is scaled by.
 
     `left` is what the target leaves where it was. Whatever lies near is not rounded before the
     target is added.
@@ -543,6 +554,7 @@ def _add(
     here.add(values, scale * residual)
     window.put_rounded(image, here.cut(values))
     window.mark(mask, near)
+    return scale
 
 
 def _scale_for(

@@ -135,8 +135,8 @@ class Transplant(PlacingStep):
             if put is None:
                 places.append(None)
                 continue
-            image, mask, (down, along) = put
-            made = made.changed(image, mask)
+            made = made.changed(put.image, put.mask)
+            down, along = put.shift
             places.append([target.row + down, target.col + along])
         return made, {"places": places}
 

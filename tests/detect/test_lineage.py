@@ -14,7 +14,7 @@ def test_a_built_set_says_what_was_made_from_what(
     small_set: SmallSet, synth: Callable[..., Outcome], tmp_path: Path
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("negatives: {side: 8, mirror: true, turns: [0, 3]}\n")
+    config.write_text("negatives: {steps: [mixup, turn: {side: 8, mirror: true, turns: [0, 3]}]}\n")
     out = tmp_path / "out"
     assert synth("build", config, "--data", small_set.root, "--out", out).status == 0
     dataset = open_dataset(out)

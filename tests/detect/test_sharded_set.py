@@ -26,8 +26,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         {
             "name": "tiny",
             "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (32, 32)},
-            "noise": {"patch": 8},
-            "negatives": {"side": 9, "count": 20},
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"count": 20, "steps": ["mixup", {"turn": {"side": 9}}]},
         }
     )
     loose = tmp_path_factory.mktemp("loose") / "tiny"

@@ -19,7 +19,7 @@ Break = Callable[[SmallSet], None]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "my.yaml"
-    path.write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    path.write_text("noise: {sample: {side: 8}}\nnegatives: {side: 9}\n")
     return path
 
 

@@ -40,8 +40,8 @@ slow = pytest.mark.slow
 def config(**changes: Any) -> BuildConfig:
     values: dict[str, Any] = {
         "name": "small",
-        "noise": {"patch": 8},
-        "negatives": {"side": 9, "mirror": True},
+        "noise": {"sample": {"side": 8}},
+        "negatives": {"steps": ["mixup", {"turn": {"side": 9, "mirror": True}}]},
     }
     return BuildConfig.model_validate(values | changes)
 
@@ -133,8 +133,16 @@ def test_ids_that_are_no_numbers_name_what_was_done(
     [
         {},
         {"noise": {"patch": 8, "ratio": [0.1, 0.3, 0.5]}},
-        {"noise": {"patch": 8, "limit": 9}, "negatives": {"side": 2, "count": 40}},
-        {"noise": {"patch": 16}, "negatives": {"side": 48, "turns": [1, 3], "mirror": True}},
+        {
+            "noise": {"sample": {"side": 8, "limit": 9}},
+            "negatives": {"count": 40, "steps": ["mixup", {"turn": {"side": 2}}]},
+        },
+        {
+            "noise": {"sample": {"side": 16}},
+            "negatives": {
+                "steps": ["mixup", {"turn": {"side": 48, "turns": [1, 3], "mirror": True}}]
+            },
+        },
     ],
 )
 def test_every_negative_can_be_made_again_from_its_line(
@@ -300,7 +308,7 @@ def test_workers_do_not_change_a_byte(
     make_set: Callable[..., SmallSet], tmp_path: Path, tree: Tree, where: str
 ) -> None:
     # More outputs than go to a worker at a time, and one source with more than go to one task.
-    settings = {"negatives": {"side": 9, "count": 500}}
+    settings = {"negatives": {"count": 500, "steps": ["mixup", {"turn": {"side": 9}}]}}
     if where == "files":
         source = make_set(train=3, targets=20, shapes=((64, 80),))
         wanted = config(data=source.root, **settings)
@@ -346,7 +354,10 @@ def test_a_finished_build_is_left_as_it_is(small_set: SmallSet, tmp_path: Path, 
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
         ({"noise": {"patch": 8, "ratio": 0.2}}, r"noise\.ratio is \[0\.1\] there"),
-        ({"negatives": {"side": 8, "mirror": True}}, r"negatives\.side is 9 there and 8 here"),
+        (
+            {"negatives": {"steps": ["mixup", {"turn": {"side": 8, "mirror": True}}]}},
+            r"negatives\.side is 9 there and 8 here",
+        ),
     ],
 )
 def test_a_finished_set_is_not_changed_by_another_configuration(
@@ -453,8 +464,8 @@ def large_config(tmp_path: Path) -> Path:
     path = tmp_path / "large.yaml"
     path.write_text(
         "simulate: {train: 8, test: 4, noise_frames: 2, shape: [128, 128], targets: [2, 3]}\n"
-        "noise: {patch: 16}\n"
-        "negatives: {side: 16, count: 1200}\n"
+        "noise: {sample: {side: 16}}\n"
+        "negatives: {count: 1200, steps: [mixup, turn: {side: 16}]}\n"
     )
     return path
 

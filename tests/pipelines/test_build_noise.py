@@ -50,7 +50,10 @@ def added_noise(labelled: SmallSet, camera: Path, tmp_path: Path, **noise: Any) 
                 "name": name,
                 "data": labelled.root,
                 "noise": settings,
-                "negatives": {"side": 16, "count": 200, "blend": "poisson"},
+                "negatives": {
+                    "count": 200,
+                    "steps": ["mixup", {"turn": {"side": 16, "blend": "poisson"}}],
+                },
             }
         )
         build(config, out, jobs=1)
@@ -83,7 +86,11 @@ def test_patches_come_from_frames_and_from_models_that_keep_them(
     labelled: SmallSet, camera: Path, tmp_path: Path
 ) -> None:
     noise = {"mode": "residual", "source": "patches"}
-    plain = {"name": "x", "data": labelled.root, "negatives": {"side": 16, "count": 3}}
+    plain = {
+        "name": "x",
+        "data": labelled.root,
+        "negatives": {"count": 3, "steps": ["mixup", {"turn": {"side": 16}}]},
+    }
 
     def built(name: str, **changes: Any) -> CameraNoise:
         config = {**plain, "noise": {**noise, **changes}}

@@ -37,7 +37,7 @@ def config(count: int = 120) -> BuildConfig:
         {
             "name": "small",
             "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (48, 64)},
-            "noise": {"patch": 8},
+            "noise": {"sample": {"side": 8}},
             "negatives": {"side": 9, "count": count},
         }
     )
@@ -123,7 +123,7 @@ def test_a_set_on_disk_is_found_from_workers(
     cluster: LocalCluster, small_set: SmallSet, synth: Synth, tmp_path: Path, tree: Tree,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    (tmp_path / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    (tmp_path / "my.yaml").write_text("noise: {sample: {side: 8}}\nnegatives: {side: 9}\n")
     monkeypatch.chdir(tmp_path)
     common = ("build", "my.yaml", "--data", small_set.root.name, "--json")
     there = ("--backend", "dask", "--scheduler", cluster.address)
@@ -229,7 +229,7 @@ def test_an_error_on_a_worker_is_one_line_and_leaves_nothing(
     cluster: LocalCluster, small_set: SmallSet, synth: Synth, tmp_path: Path
 ) -> None:
     shutil.copy(small_set.image(small_set.test[0]), small_set.image("002"))
-    (tmp_path / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    (tmp_path / "my.yaml").write_text("noise: {sample: {side: 8}}\nnegatives: {side: 9}\n")
     outcome = synth(
         "build", tmp_path / "my.yaml", "--data", small_set.root, "--out", tmp_path / "out",
         "--backend", "dask", "--scheduler", cluster.address,

@@ -181,7 +181,7 @@ def test_frames_of_the_simulator_are_hosts_too(tmp_path: Path) -> None:
         {
             "name": "simulated",
             "simulate": {"train": 4, "test": 1, "noise_frames": 2, "shape": [48, 64]},
-            "noise": {"patch": 8},
+            "noise": {"sample": {"side": 8}},
             "negatives": {"side": 9, "transplants": 1, "hosts": "noise", "count": 12},
         }
     )

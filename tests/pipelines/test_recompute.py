@@ -30,7 +30,7 @@ ALL = "negatives: {side: 9, count: 14, moves: 0.4, transplants: 0.3, copies: [0,
 def built(synth: Synth, small_set: SmallSet, tmp_path: Path) -> Path:
     """A set with turns, moves, transplants and copies."""
     config = tmp_path / "c.yaml"
-    config.write_text(f"noise: {{patch: 8}}\n{ALL}")
+    config.write_text(f"noise: {{sample: {{side: 8}}}}\n{ALL}")
     out = tmp_path / "out"
     done = synth("build", config, "--data", small_set.root, "--out", out)
     assert done.status == 0, done.err
@@ -74,7 +74,7 @@ def test_an_untouched_set_is_equal(
     synth: Synth, small_set: SmallSet, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(f"noise: {{patch: 8}}\n{ALL}")
+    config.write_text(f"noise: {{sample: {{side: 8}}}}\n{ALL}")
     out = tmp_path / "out"
     synth("build", config, "--data", small_set.root, "--out", out, *options)
     done = synth("verify", out, "--recompute", "--data", small_set.root, "--json")
@@ -206,7 +206,7 @@ def test_a_host_that_is_a_frame_is_asked_for(
     (frames / "f.png").write_bytes(encode_png(values))
     config = tmp_path / "c.yaml"
     config.write_text(
-        "noise: {patch: 8}\nnegatives: {side: 9, count: 6, transplants: 1, hosts: noise}\n"
+        "noise: {sample: {side: 8}}\nnegatives: {side: 9, count: 6, transplants: 1, hosts: noise}\n"
     )
     source, out = ("--data", small_set.root), tmp_path / "out"
     assert synth("build", config, *source, "--noise", frames, "--out", out).status == 0
@@ -237,7 +237,7 @@ def test_without_some_instructions_a_simulated_set_is_the_same(
     # With 16 bits a difference of float32 shows in one output of ten.
     config.write_text(
         "simulate: {train: 24, test: 2, noise_frames: 2, shape: [129, 150], bits: 16}\n"
-        "noise: {max_var: 1000000000}\n"
+        "noise: {sample: {max_var: 1000000000}}\n"
         "negatives: {side: auto, count: 96, blend: poisson, moves: 0.7, angle: 60, scr: [2, 9],\n"
         "  zoom: [0.8, 1.2], transplants: 0.3, copies: [0, 2], distractors: [0, 2]}\n"
     )

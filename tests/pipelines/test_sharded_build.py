@@ -37,8 +37,8 @@ def config(**changes: Any) -> BuildConfig:
     values: dict[str, Any] = {
         "name": "small",
         "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (48, 64)},
-        "noise": {"patch": 8},
-        "negatives": {"side": 9, "count": 90},
+        "noise": {"sample": {"side": 8}},
+        "negatives": {"count": 90, "steps": ["mixup", {"turn": {"side": 9}}]},
     }
     return BuildConfig.model_validate(values | changes)
 
@@ -180,7 +180,7 @@ def test_files_of_the_source_keep_their_bytes_and_suffix(
     small_set.image("005").unlink()
     cv2.imwrite(str(small_set.image("005").with_suffix(".bmp")), frame)
     wanted = BuildConfig.model_validate(
-        {"name": "x", "data": small_set.root, "noise": {"patch": 8}}
+        {"name": "x", "data": small_set.root, "noise": {"sample": {"side": 8}}}
     )
     build(wanted, tmp_path / "out", jobs=1, shards=ShardSize(outputs=9))
     inside = members(tmp_path / "out")
@@ -344,7 +344,7 @@ def test_a_killed_build_ends_with_the_same_bytes(tmp_path: Path, tree: Tree) -> 
     file = tmp_path / "my.yaml"
     file.write_text(
         "simulate: {train: 8, test: 4, noise_frames: 2, shape: [128, 128], targets: [2, 3]}\n"
-        "noise: {patch: 16}\nnegatives: {side: 16, count: 800}\n"
+        "noise: {sample: {side: 16}}\nnegatives: {side: 16, count: 800}\n"
     )
     command = [sys.executable, "-m", "pipelines.cli", "build", file, "--jobs", "2", "--format",
                "webdataset", "--shard-size", "20", "--out"]  # fmt: skip
@@ -386,7 +386,7 @@ def test_a_full_disk_is_told_and_left_empty(
 ) -> None:
     disk = mount_tmpfs(f"size={free}")
     file = small_set.root.parent / "my.yaml"
-    file.write_text("noise: {patch: 8}\nnegatives: {side: 9, count: 400}\n")
+    file.write_text("noise: {sample: {side: 8}}\nnegatives: {side: 9, count: 400}\n")
     outcome = synth(
         "build", file, "--data", small_set.root, "--out", disk / "new" / "out",
         "--format", "webdataset", "--jobs", 2,

@@ -110,7 +110,7 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
         (arm(train={"set": {"seed": 9}}), r"train\.set\.seed: .*`seeds` of the study"),
         (arm(build={"config": "build.yaml", "set": {"data": "x"}}), r"build\.set\.data"),
         (
-            arm(build={"config": "build.yaml", "set": {"noise": {"sources": "x"}}}),
+            arm(build={"config": "build.yaml", "set": {"noise": {"frames": "x"}}}),
             r"build\.set\.noise\.sources",
         ),
         ({"train": {"config": "train.yaml", "set": {"steps": 9}}}, r"train\.set\.steps"),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synth.negatives import turn_patch
 
+from synth.steps.turn import turn_patch
 from synth.targets import find_targets, target_box
 
 

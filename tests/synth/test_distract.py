@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from synth.distractors import KINDS, MOST_LIKE_A_SPOT, Kind, add_distractor, spot_likeness
 
 from synth.scenes import simulate_frame
 from synth.sensor import make_sensor
+from synth.steps.distract import KINDS, MOST_LIKE_A_SPOT, Kind, add_distractor, spot_likeness
 
 
 @given(st.integers(0, 2**31), st.sampled_from(KINDS), st.sampled_from([8, 14]))
