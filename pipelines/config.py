@@ -134,9 +134,9 @@ def load_config(
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.yaml"
     ...     _ = path.write_text("name: mine\\ndata: mycamera\\n")
-    ...     config = load_config(path, BuildConfig, ["negatives.side=auto"])
-    >>> config.name, config.negatives.side
-    ('mine', 'auto')
+    ...     config = load_config(path, BuildConfig, ["noise.by=folder"])
+    >>> config.name, config.noise.by
+    ('mine', 'folder')
     """
     path = Path(path)
     try:
@@ -310,6 +310,8 @@ def _find_steps(steps: list[Any], name: str, where: str) -> list[tuple[list[Any]
     """The steps of a name in a list of steps, and within its steps, each with the list it is in."""
 
     def walk(inner: list[Any]) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+        # A step by its name alone is one without settings.
+        inner[:] = [{one: None} if isinstance(one, str) else one for one in inner]
         for one in inner:
             if isinstance(one, dict):
                 if name in one:

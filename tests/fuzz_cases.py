@@ -227,21 +227,26 @@ def _config_readers(place: Path) -> Iterator[Reader]:
     def read_build(folder: Path) -> None:
         config = load_config(the(folder), BuildConfig, defaults={"name": "x"})
         config.model_dump(mode="json")
-        config.negatives.recipe(config.noise.noise_rule() if config.noise else None)
+        list(config.negatives.recipe.inner())
 
     def read_training(folder: Path) -> None:
         load_config(the(folder), TrainConfig).recipe()
 
-    builds = ["demo.yaml", "sirst5k.yaml", "sirst5k-plus.yaml", "sirst5k-mixed.yaml"]
+    names = ("demo", "sirst5k", "sirst5k-plus", "sirst5k-mixed")
+    builds = [f"build/{name}.yaml" for name in names]
     trainings = ["train/demo.yaml", "train/dnanet-strong.yaml", "train/nudt.yaml"]
     yield Reader("yaml: build", copy("build", builds), read_build, (".yaml",), 8)
     yield Reader("yaml: train", copy("train", trainings), read_training, (".yaml",), 6)
 
     folder = place / "yaml" / "study"
     shutil.copytree(_ROOT / "configs", folder)
-    study = folder / "studies" / "demo.yaml"
+    study = folder / "study" / "demo.yaml"
     yield Reader(
-        "yaml: study", (folder,), lambda _: read_study(study), ("studies/demo.yaml", "demo.yaml"), 3
+        "yaml: study",
+        (folder,),
+        lambda _: read_study(study),
+        ("study/demo.yaml", "build/demo.yaml"),
+        3,
     )
 
 

@@ -616,7 +616,7 @@ def build(
     same bytes.
 
     \b
-    Example: synth build configs/build/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
+    Example: synth build configs/build/sirst5k.yaml --data NUDT-SIRST --noise backgrounds
     Example: synth build my.yaml --format webdataset --shard-size 5000
     Example: synth build my.yaml --backend dask --scheduler tcp://HOST:8786
     """

@@ -150,13 +150,13 @@ class Step:
         return build(cls, {} if given is None else given)
 
     def plain(self) -> Any:
-        """What a configuration holds for the step; only what differs from the defaults."""
+        """What a configuration holds for the step."""
         if not is_dataclass(self):
             return {}
         return {
             field.name: _plain(getattr(self, field.name))
             for field in fields(self)
-            if field.name not in self.needs and getattr(self, field.name) != field.default
+            if field.name not in self.needs
         }
 
 

@@ -378,7 +378,8 @@ def _median(runs: list[Run]) -> Run:
 
 def _simulate(data: Path, frames: int) -> None:
     command = [
-        *_SYNTH, "build", "configs/build/demo.yaml", "--out", str(data), "--set", "negatives.count=0",
+        *_SYNTH, "build", "configs/build/demo.yaml", "--out", str(data),
+        "--set", "negatives.count=0",
         "--set", f"simulate.train={frames}", "--set", f"simulate.test={frames}",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from synth.negatives import turn_patch
 from test_augment import make_bank, plain
 
 from detect.augment import DRAWS, Views, choose_views, take_windows
@@ -14,6 +13,7 @@ from detect.errors import TrainingError
 from detect.lineage import Origin, Turn
 from detect.recipe import Augment
 from detect.sampler import Entry
+from synth.steps.turn import turn_patch
 from synth.targets import find_targets, target_box
 
 Array = NDArray[Any]

@@ -38,7 +38,7 @@ def config(count: int = 120) -> BuildConfig:
             "name": "small",
             "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (48, 64)},
             "noise": {"sample": {"side": 8}},
-            "negatives": {"side": 9, "count": count},
+            "negatives": {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]},
         }
     )
 
@@ -138,7 +138,7 @@ def test_a_second_build_into_one_place_is_told(
     cluster: LocalCluster, tmp_path: Path, tree: Tree, shards: ShardSize | None
 ) -> None:
     (tmp_path / "my.yaml").write_text(
-        "name: small\nnoise: {patch: 8}\nnegatives: {side: 9, count: 120}\n"
+        "name: small\nnoise: {sample: {side: 8}}\nnegatives: {count: 120, steps: [mixup, turn: {side: 9}]}\n"
         "simulate: {train: 6, test: 3, noise_frames: 2, shape: [48, 64]}\n"
     )
     build(config(), tmp_path / "local", jobs=1, shards=shards)
@@ -245,7 +245,7 @@ def test_an_interrupt_is_one_line_and_goes_on_later(
 ) -> None:
     file, out = tmp_path / "my.yaml", tmp_path / "out"
     file.write_text(
-        "name: small\nnoise: {patch: 8}\nnegatives: {side: 9, count: 3000}\n"
+        "name: small\nnoise: {sample: {side: 8}}\nnegatives: {count: 3000, steps: [mixup, turn: {side: 9}]}\n"
         "simulate: {train: 6, test: 3, noise_frames: 2, shape: [48, 64]}\n"
     )
     process = subprocess.Popen(

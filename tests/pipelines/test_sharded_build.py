@@ -448,8 +448,9 @@ def open_files() -> list[str]:
 
 def test_a_plan_does_not_grow_with_the_outputs(tmp_path: Path) -> None:
     def peak(count: int) -> int:
-        negatives = {"side": 9, "count": count}
-        wanted = config(negatives=negatives, noise={"patch": 8, "max_var": 1e6, "stride": 1})
+        negatives = {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]}
+        sample = {"side": 8, "max_var": 1e6, "stride": 1}
+        wanted = config(negatives=negatives, noise={"sample": sample})
         size = ShardSize(outputs=100)
         tracemalloc.start()
         plan = prepare(wanted, Pool(1), size)

@@ -61,7 +61,18 @@ def sets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             "data": source.root,
             "noise": {"sample": {"side": 8, "max_var": 5000}},
             # Two rounds and a half of the turns of ten targets.
-            "negatives": {"side": 9, "count": 100, "mirror": True, "moves": 0.3},
+            "negatives": {
+                "count": 100,
+                "steps": [
+                    "mixup",
+                    {
+                        "choose": [
+                            {"share": 0.3, "move": {}},
+                            {"share": 0.7, "turn": {"side": 9, "mirror": True}},
+                        ]
+                    },
+                ],
+            },
         }
     )
     loose, sharded = place / "loose" / "small", place / "sharded" / "small"
@@ -179,7 +190,7 @@ def test_builds_from_it_are_the_same(
     count = 900 if open_dataset(sets[0]).ids("train")[0].isdigit() else 0
     settings = {
         "noise": {"sample": {"side": 8, "max_var": 5000}},
-        "negatives": {"side": 9, "count": count},
+        "negatives": {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]},
     }
     config.write_text(yaml.safe_dump(settings))
     made = []

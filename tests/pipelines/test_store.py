@@ -21,7 +21,6 @@ from pipelines.store import (
     Staging,
     describe,
     finished,
-    manifest_line,
     new_folder,
     read_description,
     replace_file,
@@ -31,6 +30,7 @@ from pipelines.store import (
     verify,
     write_file,
 )
+from synth.disk.manifest import Line
 from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -48,12 +48,12 @@ def description(**changes: Any) -> dict[str, Any]:
 
 def add_output(stage: Staging, id_: str, split: str = "train") -> None:
     """Write the two files of an output and record it."""
-    record: dict[str, Any] = {"id": id_, "split": split}
+    record: dict[str, Any] = {}
     for key, folder in (("image", "images"), ("mask", "masks")):
         name, data = f"{folder}/{id_}.png", f"{key} of {id_}".encode()
         write_file(str(stage.place / name), data)
         record |= {key: name, f"{key}_sha256": sha256(data)}
-    stage.append(manifest_line(record))
+    stage.append(Line(id_, split, id_, more=record).to_line())
 
 
 def build(out: Path, ids: tuple[str, ...] = ("a", "b"), **changes: Any) -> None:

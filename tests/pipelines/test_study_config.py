@@ -31,7 +31,7 @@ Read = Callable[..., tuple[StudyConfig, list[Arm]]]
 def read(tmp_path: Path) -> Read:
     def write(*overrides: str, **changes: Any) -> tuple[StudyConfig, list[Arm]]:
         (tmp_path / "train.yaml").write_text("steps: 100\nbatch: 24\naugment: {crop: 32}\n")
-        (tmp_path / "build.yaml").write_text("name: other\nnoise: {patch: 8}\n")
+        (tmp_path / "build.yaml").write_text("name: other\nnoise: {sample: {side: 8}}\n")
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump(STUDY | changes, sort_keys=False))
         return read_study(path, overrides)
@@ -90,7 +90,8 @@ def test_every_arm_has_the_study_s_steps_and_batch(read: Read) -> None:
 
 def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> None:
     changed = arm(
-        train={"set": {"optimiser.lr": 0.5}}, build={"config": "build.yaml", "set": {"noise": None}}
+        train={"set": {"optimiser.lr": 0.5}},
+        build={"config": "build.yaml", "set": {"noise.by": "folder"}},
     )
     shared = {"config": "train.yaml", "set": {"optimiser.lr": 0.25, "augment.border": 0.5}}
     originals, turned = read(train=shared, **changed)[1]
@@ -111,7 +112,7 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
         (arm(build={"config": "build.yaml", "set": {"data": "x"}}), r"build\.set\.data"),
         (
             arm(build={"config": "build.yaml", "set": {"noise": {"frames": "x"}}}),
-            r"build\.set\.noise\.sources",
+            r"build\.set\.noise\.frames",
         ),
         ({"train": {"config": "train.yaml", "set": {"steps": 9}}}, r"train\.set\.steps"),
         (arm(train={"set": {"sampler": "sources"}}), r"arms\.turned: sampler\.negatives"),
@@ -172,8 +173,8 @@ def splits(read: Read, tests: list[dict[str, Any]], **arms: Any) -> list[str]:
 
 
 IN_NOISE = [{"noise": "far", "strengths": 1}]
-NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": {"noise": None}}}}
-NUMBERS = {"noise": {"mode": "physical", "physical": {"sigma": 2.0}}}
+NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": {"negatives.steps.mixup": None}}}}
+NUMBERS = {"negatives.steps": [{"turn": {"side": 8}}, {"physical": {"sigma": 2.0}}]}
 
 
 @pytest.mark.parametrize(
