@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from synth.dataset import Dataset
-from synth.disk.manifest import Line, read_lines
-from synth.errors import StoreError
+from synth.disk.manifest import Line, read_as
 
 
 @dataclass(frozen=True)
@@ -63,20 +61,14 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
     StoreError
         The manifest cannot be read.
     """
-    return {
-        entry.id: _origin(entry, path) for path in dataset.manifests() for entry in read_lines(path)
-    }
+    return {id_: found for path in dataset.manifests() for id_, found in read_as(path, _origin)}
 
 
-def _origin(entry: Line, path: Path) -> Origin:
-    turn, put = entry.choice("turn"), entry.choice("transplant")
-    try:
-        found = turn and Turn(
-            int(turn["target"]), int(turn["side"]), int(turn["quarter_turns"]), turn["mirror"]
-        )
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise StoreError(
-            path, f"has a line of {entry.id!r:.80} that no build writes; build the set again"
-        ) from None
+def _origin(line: Line) -> tuple[str, Origin]:
+    choice, put = line.choice("turn"), line.choice("transplant")
+    turn = None
+    if choice is not None:
+        target, side, turns = (int(choice[key]) for key in ("target", "side", "quarter_turns"))
+        turn = Turn(target, side, turns, choice["mirror"])
     host = None if put is None else put.get("host")
-    return Origin(entry.source, entry.made, found or None, None if host is None else str(host))
+    return line.id, Origin(line.source, line.made, turn, None if host is None else str(host))

@@ -507,8 +507,7 @@ def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> by
         record[f"{key}_sha256"] = sha256(data)
     record["shape"] = list(pair.mask.shape)
     record["areas"] = [target.area for target in targets]
-    facts = {**item.facts, **pair.facts}
-    return Line(item.id, item.split, item.id, facts=facts, more=record).to_line()
+    return Line(item.id, item.split, item.id, item.steps, pair.facts, record).to_line()
 
 
 def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -111,7 +111,7 @@ class Recipe:
         Returns
         -------
         Sample
-            New arrays, or those given where nothing was changed.
+            Of new arrays.
 
         Raises
         ------
@@ -124,7 +124,10 @@ class Recipe:
         """
         image, mask = _require_pair(image, mask)
         rng = np.random.default_rng() if rng is None else rng
-        return self._apply(Scene(image, mask, id), int(rng.integers(SEEDS)), None, {})
+        made = self._apply(Scene(image, mask, id), int(rng.integers(SEEDS)), None, {})
+        # Whoever changes the result does not change what was given.
+        image = image.copy() if made.image is image else made.image
+        return replace(made, image=image, mask=mask.copy() if made.mask is mask else made.mask)
 
     def bind(self, supply: Supply) -> Recipe:
         """The recipe with what its steps need."""

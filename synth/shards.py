@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.disk.manifest import Line, read_lines
+from synth.disk.manifest import Line, read_as
 from synth.errors import DatasetError, StoreError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile
@@ -216,14 +216,7 @@ class _Entry(NamedTuple):
 
 def _read_manifest(path: Path) -> Iterator[_Entry]:
     try:
-        for entry in read_lines(path):
-            try:
-                found = _entry(entry)
-            except (ValueError, KeyError, TypeError):
-                raise DatasetError(
-                    path, f"has a line of {entry.id!r:.80} that no build writes; build it again"
-                ) from None
-            yield found
+        yield from read_as(path, _entry)
     except StoreError as error:
         raise DatasetError(error.path, error.problem) from None
 

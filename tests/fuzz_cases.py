@@ -245,7 +245,7 @@ def _config_readers(place: Path) -> Iterator[Reader]:
         "yaml: study",
         (folder,),
         lambda _: read_study(study),
-        ("study/demo.yaml", "build/demo.yaml"),
+        ("demo.yaml",),
         3,
     )
 

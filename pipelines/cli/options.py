@@ -70,7 +70,8 @@ def make_settings(
         A value is wrong; the message names the option.
     """
     try:
-        return build_step(settings, {key: value for key, value in given.items() if _given(value)})
+        chosen = {key: _one(value) for key, value in given.items() if _given(value)}
+        return build_step(settings, chosen)
     except ValueError as error:
         prefix = getattr(settings, "name", "")
         field, colon, words = str(error).removeprefix(f"{prefix}.").partition(":")
@@ -81,7 +82,15 @@ def make_settings(
 
 
 def _given(value: Any) -> bool:
-    return value is not None and value != () and value is not False
+    return value is not None and value is not False and value != ()
+
+
+def _one(value: Any) -> Any:
+    """The value of an option, or all of one that was given several times."""
+    if not isinstance(value, tuple):
+        return value
+    values = [one for part in value for one in (part if isinstance(part, tuple) else (part,))]
+    return values if values[1:] else values[0]
 
 
 def _option(field: Field[Any], name: str, text: str) -> Callable[[Command], Command]:
@@ -90,7 +99,8 @@ def _option(field: Field[Any], name: str, text: str) -> Callable[[Command], Comm
     if kind == "bool":
         return click.option(flag, field.name, is_flag=True, help=text)
     default = "" if field.default in (None, MISSING) else f"  [default: {_shown(field.default)}]"
-    return click.option(flag, field.name, type=_Value(), help=text + default)
+    several = "tuple" in kind
+    return click.option(flag, field.name, type=_Value(), multiple=several, help=text + default)
 
 
 def _shown(value: Any) -> str:

@@ -508,7 +508,7 @@ def transfer(
     require_usable(out)
     pool = Pool(jobs, backend)
     amount = settings.pop("ratio" if mode == "residual" else "strength")
-    if amount is not None:
+    if amount:
         other = ("ratio", "mixup") if mode == "residual" else ("strength", "residual")
         raise click.UsageError("--{} is for --mode {}.".format(*other))
     step = make_settings(Mixup if mode == "mixup" else Residual, settings)

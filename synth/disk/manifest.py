@@ -8,10 +8,10 @@ no other reason. In shards ``image_at`` and ``mask_at`` say where the files lie 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synth.errors import StoreError
 
@@ -19,6 +19,7 @@ _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
 _OWN = ("id", "split", "source", "steps", "facts")
 
 Choice = dict[str, Any]
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +121,18 @@ def parse_line(line: bytes | str) -> Line:
 
 
 def read_lines(path: Path) -> Iterator[Line]:
-    """Read one manifest.
+    """Read one manifest; errors as `read_as`."""
+    return read_as(path, lambda line: line)
+
+
+def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
+    """Read one manifest, and make something of each of its lines.
+
+    Parameters
+    ----------
+    path : Path
+    convert : callable
+        Raises a `ValueError`, `TypeError` or `KeyError` for a line that says what none should.
 
     Raises
     ------
@@ -133,12 +145,12 @@ def read_lines(path: Path) -> Iterator[Line]:
                 if not line.strip():
                     continue
                 try:
-                    entry = parse_line(line)
-                except ValueError:
+                    found = convert(parse_line(line))
+                except (ValueError, TypeError, KeyError, OverflowError):
                     raise StoreError(
                         path, f"line {number} is not one that a build writes; build the set again"
                     ) from None
-                yield entry
+                yield found
     except FileNotFoundError:
         raise StoreError(path, "is missing; give a set that synth build has made") from None
     except OSError as error:

@@ -73,5 +73,5 @@ def test_a_broken_manifest_is_named(tiny_set: Path, line: bytes) -> None:
 def test_a_turn_that_no_build_made_is_named(tiny_set: Path, choice: dict[str, object]) -> None:
     line = {"id": "2", "steps": [{"turn": choice}]}
     (tiny_set / "manifest.jsonl").write_text(json.dumps(line))
-    with pytest.raises(StoreError, match=r"manifest\.jsonl: has a line of '2' that no build"):
+    with pytest.raises(StoreError, match=r"manifest\.jsonl: line 1 is not one"):
         read_origins(open_dataset(tiny_set))

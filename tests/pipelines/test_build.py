@@ -454,7 +454,8 @@ def test_an_error_among_workers_is_one_line_and_status_1(
     shutil.copy(made.image(made.test[0]), made.image("030"))
     file = tmp_path / "my.yaml"
     file.write_text(
-        f"data: {made.root}\nnoise: {{sample: {{side: 8}}}}\nnegatives: {{steps: [mixup, turn: {{side: 9}}]}}\n"
+        f"data: {made.root}\nnoise: {{sample: {{side: 8}}}}\n"
+        "negatives: {steps: [mixup, turn: {side: 9}]}\n"
     )
     for _ in range(times):
         process = run_build(file, tmp_path / "out", "--jobs", "2", "--backend", backend)

@@ -46,6 +46,7 @@ def added_noise(labelled: SmallSet, camera: Path, tmp_path: Path, **noise: Any) 
         config = BuildConfig.model_validate(
             {
                 "name": name,
+                "seed": 1,
                 "data": labelled.root,
                 "noise": {"frames": [str(camera)], **noise},
                 "negatives": {"count": 200, "steps": [turn, {"residual": {"strength": strength}}]},

@@ -25,7 +25,7 @@ from pipelines import shards as shards_module
 from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
 from pipelines.pool import Pool
-from pipelines.store import describe, manifest_line, read_description, sha256, verify
+from pipelines.store import describe, read_description, sha256, verify
 from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -192,7 +192,9 @@ def test_a_dot_in_an_id_does_not_end_its_key(
     make_set: Callable[..., SmallSet], tmp_path: Path
 ) -> None:
     made = make_set(prefix="a.b%", train=1, test=0)
-    wanted = BuildConfig.model_validate({"name": "x", "data": made.root, "noise": None})
+    wanted = BuildConfig.model_validate(
+        {"name": "x", "data": made.root, "negatives": {"steps": ["turn"]}}
+    )
     build(wanted, tmp_path / "out", jobs=1, shards=ShardSize(outputs=9))
     assert "a%2Eb%25001.mask.png" in members(tmp_path / "out")
     assert {line["id"].split("_")[0] for line in lines(tmp_path / "out")} == {"a.b%001"}
@@ -235,7 +237,7 @@ def edit_line(out: Path, **changes: Any) -> Path:
     """Change the first line of a training shard, and all hashes with it."""
     path = out / "shards" / "train-000000.jsonl"
     first, *rest = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(manifest_line(json.loads(first) | changes) + b"".join(rest))
+    path.write_bytes(json.dumps(json.loads(first) | changes).encode() + b"\n" + b"".join(rest))
     found = read_description(out)
     found.pop("sha256")
     found["files"]["shards/train-000000.jsonl"] = sha256(path.read_bytes())
@@ -247,7 +249,7 @@ def edit_line(out: Path, **changes: Any) -> Path:
     ("changes", "problem"),
     [
         ({"split": "test"}, "in the split 'test', and the shard is of 'train'"),
-        ({"split": None}, "in the split None, and the shard is of 'train'"),
+        ({"split": "odd"}, "in the split 'odd', and the shard is of 'train'"),
         ({"id": "/etc/passwd"}, "line 1 is not one that a build writes"),
     ],
 )
@@ -344,7 +346,7 @@ def test_a_killed_build_ends_with_the_same_bytes(tmp_path: Path, tree: Tree) -> 
     file = tmp_path / "my.yaml"
     file.write_text(
         "simulate: {train: 8, test: 4, noise_frames: 2, shape: [128, 128], targets: [2, 3]}\n"
-        "noise: {sample: {side: 16}}\nnegatives: {side: 16, count: 800}\n"
+        "noise: {sample: {side: 16}}\nnegatives: {count: 800, steps: [mixup, turn: {side: 16}]}\n"
     )
     command = [sys.executable, "-m", "pipelines.cli", "build", file, "--jobs", "2", "--format",
                "webdataset", "--shard-size", "20", "--out"]  # fmt: skip
@@ -386,7 +388,9 @@ def test_a_full_disk_is_told_and_left_empty(
 ) -> None:
     disk = mount_tmpfs(f"size={free}")
     file = small_set.root.parent / "my.yaml"
-    file.write_text("noise: {sample: {side: 8}}\nnegatives: {side: 9, count: 400}\n")
+    file.write_text(
+        "noise: {sample: {side: 8}}\nnegatives: {count: 400, steps: [mixup, turn: {side: 9}]}\n"
+    )
     outcome = synth(
         "build", file, "--data", small_set.root, "--out", disk / "new" / "out",
         "--format", "webdataset", "--jobs", 2,

@@ -30,7 +30,7 @@ from pipelines.store import (
     verify,
     write_file,
 )
-from synth.disk.manifest import Line
+from synth.disk.manifest import Line, parse_line
 from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -475,10 +475,12 @@ def test_verify_reports_progress_to_the_end(tmp_path: Path) -> None:
 
 
 def test_manifest_lines_are_json_lines() -> None:
-    line = manifest_line({"id": "ä\n", "ratio": 0.1})
+    written = Line("ä\n", "train", "b", (("turn", {"side": 3}),), {"noisier": 0.5}, {"image": "a"})
+    line = written.to_line()
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    assert json.loads(line) == {"id": "ä\n", "ratio": 0.1}
+    assert parse_line(line) == written
+    assert json.loads(line)["steps"] == [{"turn": {"side": 3}}]
 
 
 def test_a_replaced_file_makes_its_folder_and_leaves_no_part(tmp_path: Path) -> None:

@@ -64,10 +64,11 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
 def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
     root = CONFIGS[0].parents[2]
     text = (root / "docs" / "studies.md").read_text().split("```yaml\n")[1].split("```")[0]
-    (tmp_path / "studies").mkdir()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "build").mkdir()
     (tmp_path / "train").symlink_to(root / "configs" / "train")
-    (tmp_path / "own.yaml").symlink_to(root / "configs" / "build" / "own.yaml")
-    path = tmp_path / "studies" / "mine.yaml"
+    (tmp_path / "build" / "own.yaml").symlink_to(root / "configs" / "build" / "own.yaml")
+    path = tmp_path / "study" / "mine.yaml"
     path.write_text(text)
     assert [one.name for one in read_study(path)[1]] == ["originals", "turned", "no-noise"]
 
@@ -98,7 +99,8 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
     assert (originals.train.optimiser.lr, turned.train.optimiser.lr) == (0.25, 0.5)
     assert originals.train.augment.border == turned.train.augment.border == 0.5
     assert turned.build is not None
-    assert turned.build.noise is None
+    assert turned.build.noise is not None
+    assert turned.build.noise.by == "folder"
     assert turned.build.name == "turned"
 
 
@@ -173,7 +175,8 @@ def splits(read: Read, tests: list[dict[str, Any]], **arms: Any) -> list[str]:
 
 
 IN_NOISE = [{"noise": "far", "strengths": 1}]
-NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": {"negatives.steps.mixup": None}}}}
+TURNS = {"negatives.steps": [{"turn": {"side": 8}}]}
+NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": TURNS}}}
 NUMBERS = {"negatives.steps": [{"turn": {"side": 8}}, {"physical": {"sigma": 2.0}}]}
 
 
