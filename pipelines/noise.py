@@ -7,8 +7,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from pipelines.build_config import NoiseSettings
 from pipelines.pool import Pool
 from pipelines.sources import Source, pixel_digest
@@ -18,13 +16,11 @@ from synth.frames import Frame, Mask, read_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise
+from synth.noise.learn import thin_out
 from synth.noise.model import NoiseModel, fit_model, without_patches
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_sequences
 from synth.recipe import Recipe
 from synth.steps import Supply
-
-# More frames of a camera say nothing new about its noise, and take their time.
-_MOST_FRAMES = 128
 
 
 def gather_noise(
@@ -101,9 +97,7 @@ def fit_frames(
     frames: Sequence[NoiseFrame], jobs: int = 1, *, keep_patches: bool = False
 ) -> NoiseModel:
     """Fit a noise model to single frames, or to 128 evenly chosen ones of many, clear of masks."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _MOST_FRAMES).astype(int))
-    few = [frames[at] for at in chosen]
-    blocks = find_noise_blocks(frame.load() for frame in _read_ahead(few, jobs))
+    blocks = find_noise_blocks(frame.load() for frame in _read_ahead(thin_out(frames), jobs))
     return fit_model(blocks, keep_patches=keep_patches)
 
 
@@ -117,7 +111,7 @@ def fit_files(
     """Fit a model to frame files and folders, or one to each folder of frames."""
     files = find_frames(paths)
     groups = group_by_folder(files) if by_folder else [files]
-    total = sum(min(len(group), _MOST_FRAMES) for group in groups)
+    total = sum(len(thin_out(group)) for group in groups)
     done = iter(range(1, total + 1))
 
     def frame(file: Path) -> NoiseFrame:

@@ -269,8 +269,15 @@ def _encode(image: Frame, options: Sequence[int]) -> bytes:
 def write_frame(path: Path | str, image: Frame | Mask) -> None:
     """Write a frame or a mask as PNG.
 
+    Parameters
+    ----------
+    path : Path or str
+    image : (H, W) ndarray of uint8, uint16 or bool
+
     Raises
     ------
+    TypeError, ValueError
+        As `require_frame`.
     FrameError
         The path does not end in ``.png``.
     OSError
@@ -279,6 +286,8 @@ def write_frame(path: Path | str, image: Frame | Mask) -> None:
     path = Path(path)
     if path.suffix.lower() != ".png":
         raise FrameError(path, "frames are written as PNG; name the file .png")
+    is_mask = isinstance(image, np.ndarray) and image.dtype == np.bool_
+    image = (require_mask if is_mask else require_frame)(image, "image")
     path.write_bytes(encode_png(image))
 
 
@@ -346,13 +355,76 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     )
 
 
-def require_frame(array: object, what: str) -> None:
-    """Raise an error unless an array is a frame."""
-    if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16):
-        raise TypeError(f"{what}: is no array of uint8 or uint16")
+def require_frame(array: object, what: str) -> Frame:
+    """Return an array that is a frame, and refuse any other.
+
+    Parameters
+    ----------
+    array : (H, W) ndarray of uint8 or uint16
+    what : str
+        Names it in messages.
+
+    Raises
+    ------
+    TypeError
+        It is no array, or of another type; the message says how to convert it.
+    ValueError
+        It has another shape, or no pixels.
+    """
+    image = _require_array(array, what)
+    if image.dtype not in (np.uint8, np.uint16):
+        raise TypeError(
+            f"{what}: has type {image.dtype}, and a frame has uint8 or uint16; "
+            f"{_frame_advice(image.dtype)}"
+        )
+    return cast(Frame, _require_rows(image, what))
 
 
-def require_mask(array: object, what: str) -> None:
-    """Raise an error unless an array is a mask."""
-    if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
-        raise TypeError(f"{what}: is no array of bool")
+def require_mask(array: object, what: str) -> Mask:
+    """Return an array that is a mask, and refuse any other.
+
+    Parameters
+    ----------
+    array : (H, W) ndarray of bool
+    what : str
+        Names it in messages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `require_frame`.
+    """
+    mask = _require_array(array, what)
+    if mask.dtype != np.bool_:
+        advice = "array > 0.5 where 1.0 marks targets"
+        if mask.dtype.kind != "f":
+            advice = "array > 127 where 255 marks targets, array == 1 where 1 does"
+        raise TypeError(f"{what}: has type {mask.dtype}, and a mask has bool; convert it: {advice}")
+    return _require_rows(mask, what)
+
+
+def _frame_advice(dtype: np.dtype[Any]) -> str:
+    """How to make a frame of an array."""
+    if dtype.kind == "f":
+        return (
+            "Matplotlib reads images as floats from 0 to 1: read the file with synth.read_frame, "
+            "or convert such an array with np.rint(255 * array).astype(np.uint8)"
+        )
+    if dtype.kind in "ui":
+        return "convert it with array.astype(np.uint16) if its values are from 0 to 65535"
+    return "read the file with synth.read_frame"
+
+
+def _require_array(array: object, what: str) -> NDArray[Any]:
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{what}: is no array but a {type(array).__name__}; use np.asarray")
+    return array
+
+
+def _require_rows(image: NDArray[Any], what: str) -> NDArray[Any]:
+    if image.ndim != 2 or not image.size:
+        raise ValueError(
+            f"{what}: has shape {image.shape}, and one of (H, W) is needed; give each frame of a "
+            "stack by itself, and read colour files with synth.read_frame"
+        )
+    return image

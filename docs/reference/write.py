@@ -7,8 +7,10 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
+import pkgutil
 import re
 import sys
 import warnings
@@ -103,7 +105,14 @@ def write_reference(out: Path) -> None:
     with warnings.catch_warnings():
         # Records of named tuples keep their annotations as words, which print as well.
         warnings.filterwarnings("ignore", message="Error parsing type annotation")
-        pdoc.pdoc(*PACKAGES, f"!{LEFT_OUT}", output_directory=out)
+        # Where a package has an `__all__`, pdoc leaves out modules that it does not list.
+        warnings.filterwarnings("ignore", message="The module specification")
+        modules = [
+            module.name
+            for package in map(importlib.import_module, PACKAGES)
+            for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        ]
+        pdoc.pdoc(*PACKAGES, *modules, f"!{LEFT_OUT}", output_directory=out)
 
 
 if __name__ == "__main__":

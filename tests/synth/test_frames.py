@@ -32,6 +32,8 @@ from synth.frames import (
     is_plain,
     natural_key,
     read_frame,
+    require_frame,
+    require_mask,
     to_luma,
     write_frame,
 )
@@ -652,3 +654,54 @@ def test_real_16_bit_frames_are_as_pillow_reads_them() -> None:
         frame = read_frame(path)
         assert frame.dtype == np.uint16
         np.testing.assert_array_equal(frame, wanted)
+
+
+def test_arrays_that_are_frames_and_masks_are_returned() -> None:
+    for dtype in (np.uint8, np.uint16):
+        frame = np.zeros((2, 3), dtype)
+        assert require_frame(frame, "sky") is frame
+    mask = np.zeros((2, 3), bool)
+    assert require_mask(mask, "target") is mask
+
+
+@pytest.mark.parametrize(
+    ("array", "advice"),
+    [
+        (np.ones((2, 2)), "np.rint(255 * array).astype(np.uint8)"),
+        (np.ones((2, 2), np.float32), "synth.read_frame"),
+        (np.ones((2, 2, 4), np.float32), "synth.read_frame"),
+        (np.ones((2, 2), np.int64), "array.astype(np.uint16)"),
+        (np.ones((2, 2), ">u2"), "array.astype(np.uint16)"),
+        (np.ones((2, 2), bool), "synth.read_frame"),
+        ([[1, 2]], "np.asarray"),
+        (None, "NoneType"),
+    ],
+)
+def test_no_other_type_is_a_frame(array: object, advice: str, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match=f"^sky: .*{re.escape(advice)}"):
+        require_frame(array, "sky")
+    if not (isinstance(array, np.ndarray) and array.dtype.kind == "b"):
+        with pytest.raises(TypeError):
+            write_frame(tmp_path / "sky.png", array)  # type: ignore[arg-type]
+        assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("array", "advice"),
+    [
+        (np.ones((2, 2), np.uint8), "array > 127"),
+        (np.ones((2, 2), np.int64), "array == 1"),
+        (np.ones((2, 2)), "array > 0.5"),
+        ([[True]], "np.asarray"),
+    ],
+)
+def test_no_other_type_is_a_mask(array: object, advice: str) -> None:
+    with pytest.raises(TypeError, match=f"^target: .*{re.escape(advice)}"):
+        require_mask(array, "target")
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (4, 4, 1), (4, 4, 3), (2, 4, 4), (0, 4)])
+def test_frames_and_masks_have_rows_and_columns(shape: tuple[int, ...], tmp_path: Path) -> None:
+    for array in (np.zeros(shape, np.uint16), np.zeros(shape, bool)):
+        with pytest.raises(ValueError, match=re.escape(f"image: has shape {shape}")):
+            write_frame(tmp_path / "image.png", array)
