@@ -25,9 +25,10 @@ class Choose(Step):
 
     name = "choose"
 
-    options: tuple[tuple[float, Step], ...]
+    options: Sequence[tuple[float, Step]]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "options", tuple((share, step) for share, step in self.options))
         shares = [share for share, _ in self.options]
         if not shares or min(shares) < 0 or sum(shares) > 1 + 1e-9:
             raise ValueError("choose: needs steps with shares of 0 or more whose sum is at most 1")
