@@ -21,7 +21,7 @@ GROUPS: dict[str, click.Group] = {"synth": synth, "detect": detect}
 _FENCE = re.compile(r"^[ ]*```.*?\n(.*?)^[ ]*```", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`([^`]+)`")
 _OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
-_PROGRAM = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?((?:synth|detect|make)\b.*)")
+_PROGRAM = re.compile(r"^\s*(?:\$ )?(?:\.venv/bin/)?((?:synth|detect|make)(?:\s.*|$))")
 
 
 def commands(program: str) -> dict[str, click.Command]:
