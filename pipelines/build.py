@@ -22,11 +22,9 @@ from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
 from pipelines.card import Contents, code_span, write_card
 from pipelines.cluster import processor, versions
 from pipelines.config import label_of
-from pipelines.errors import StoreError
 from pipelines.hosts import Host, HostImages, gather_hosts, load_host
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
-from pipelines.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
 from pipelines.sources import (
     FilePair,
     Pair,
@@ -37,26 +35,23 @@ from pipelines.sources import (
     pixel_digest,
     simulated_source,
 )
-from pipelines.store import (
+from synth.dataset import Dataset, open_dataset, require_targets
+from synth.disk.description import (
     CARD,
     IMAGES,
     MANIFEST,
     MASKS,
     NOISE,
-    PARTS,
-    OutputFile,
-    Staging,
+    SHARDS,
     finished,
-    manifest_line,
-    place_file,
-    sha256,
     split_lists,
-    staging,
-    write_file,
 )
-from synth.dataset import Dataset, open_dataset, require_targets
-from synth.errors import DatasetError, NoiseError
-from synth.frames import encode_png
+from synth.disk.files import OutputFile, place_file, sha256, write_file
+from synth.disk.manifest import manifest_line
+from synth.disk.png import encode_png
+from synth.disk.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
+from synth.disk.staging import PARTS, Staging, staging
+from synth.errors import DatasetError, NoiseError, StoreError
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.components import NoiseComponents
@@ -67,7 +62,6 @@ from synth.recipe import (
     Spec,
     plan_transfer,
 )
-from synth.shards import FOLDER as SHARDS
 from synth.split_names import SPLITS
 
 Progress = Callable[[str, int, int], None]

@@ -18,20 +18,14 @@ import numpy as np
 from pipelines.build import Group, Task, fingerprint, make_group, survey
 from pipelines.build_config import SimulationSettings
 from pipelines.config import label_of
-from pipelines.errors import StoreError
 from pipelines.hosts import Host, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, dataset_source, simulated_source
-from pipelines.store import (
-    DESCRIPTION,
-    MANIFEST,
-    NOISE,
-    OutputFile,
-    read_description,
-    read_manifest,
-    sha256,
-)
 from synth.dataset import Dataset, open_dataset
+from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, read_description
+from synth.disk.files import OutputFile, sha256
+from synth.disk.manifest import read_manifest
+from synth.errors import StoreError
 from synth.frames import ImageFile, decode_frame
 from synth.recipe import Spec
 from synth.seeds import generator

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.errors import StoreError
-from pipelines.store import read_manifest
 from synth.dataset import open_dataset
+from synth.disk.manifest import read_manifest
+from synth.errors import StoreError
 from synth.frames import Frame
 from synth.realise import Realiser
 from synth.recipe import LabelledSource, Spec, fit_side

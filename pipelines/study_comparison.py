@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from detect.curve import FALSE_ALARM_RATES
 from pipelines.bootstrap import Interval, paired_intervals
-from pipelines.errors import StoreError
 from pipelines.study_scores import RATIOS, RunScores
+from synth.errors import StoreError
 from synth.seeds import generator
 
 Curves = Mapping[tuple[str, float, int], Sequence[tuple[int, float | None]]]

@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from detect.curve import THRESHOLDS
-from pipelines.errors import StoreError
 from pipelines.study import Run, Study, read_runs
 from pipelines.study_results import CURVE_COLUMNS, CURVES_CSV, read_table
 from pipelines.study_scores import RunScores
+from synth.errors import StoreError
 
 History = list[tuple[int, float, float]]
 """Step, IoU and loss of the validations of a run."""

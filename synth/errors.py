@@ -9,8 +9,8 @@ class SynthError(Exception):
     """Base of every error of the data side; its text is one line for a person."""
 
 
-class FrameError(SynthError):
-    """A file is not a frame or a mask that can be read or written.
+class FileError(SynthError):
+    """Base of the errors that are about one file.
 
     Parameters
     ----------
@@ -25,9 +25,13 @@ class FrameError(SynthError):
         self.path = Path(path)
         self.problem = problem
 
-    def __reduce__(self) -> tuple[type[FrameError], tuple[Path, str]]:
+    def __reduce__(self) -> tuple[type[FileError], tuple[Path, str]]:
         # Exceptions cross process borders; the default would call __init__ with one argument.
         return type(self), (self.path, self.problem)
+
+
+class FrameError(FileError):
+    """A file is not a frame or a mask that can be read or written."""
 
 
 class DatasetError(FrameError):
@@ -60,3 +64,11 @@ class QualityError(SynthError):
 
 class SkippedWarning(UserWarning):
     """A link was not followed: it is broken, circular, or leads to a folder already read."""
+
+
+class StoreError(FileError):
+    """An output directory or a file in it cannot be written, or is not what it should be."""
+
+
+class ResumableError(Exception):
+    """Base of errors that stop a build whose finished outputs are sound: the next run goes on."""

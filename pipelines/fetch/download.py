@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import IO
 from urllib.parse import quote, urlsplit
 
-from pipelines.errors import FetchError, StoreError
-from pipelines.lock import lock
-from pipelines.store import replace_file
+from pipelines.errors import FetchError
 from synth import __version__
+from synth.disk.files import lock, replace_file
+from synth.errors import StoreError
 
 Progress = Callable[[int, int | None], None]
 Response = http.client.HTTPResponse

@@ -24,8 +24,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from pipelines.errors import FetchError, StoreError
-from pipelines.names import parts_inside
+from pipelines.errors import FetchError
+from synth.disk.names import parts_inside
+from synth.errors import StoreError
 from synth.frames import SUFFIXES
 
 _CHUNK = 1 << 18

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detect.lineage import is_made
-from pipelines.errors import StoreError
 from pipelines.quality import (
     MARGIN,
     NOISE_FRAMES,
@@ -27,9 +26,10 @@ from pipelines.quality import (
     set_noise,
     summarise,
 )
-from pipelines.store import DESCRIPTION, MANIFEST, NOISE, read_description, read_manifest
 from synth.dataset import Dataset
-from synth.errors import NoiseError
+from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, is_sharded, read_description
+from synth.disk.manifest import read_manifest
+from synth.errors import NoiseError, StoreError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank
@@ -45,7 +45,6 @@ from synth.noise.fidelity import (
 )
 from synth.noise.realisation import realisation_seed
 from synth.noise.residual import generate_frame
-from synth.shards import is_sharded
 from synth.targets import find_targets, measure_signals
 
 AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)

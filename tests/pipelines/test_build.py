@@ -23,11 +23,11 @@ from small_sets import SmallSet
 from pipelines.build import BuildResult, build
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
-from pipelines.errors import StoreError
-from pipelines.store import verify
 from synth.dataset import Dataset, open_dataset
-from synth.errors import DatasetError, NoiseError, RecipeError
-from synth.frames import encode_png, read_frame
+from synth.disk.png import encode_png
+from synth.disk.verify import verify
+from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
+from synth.frames import read_frame
 from synth.noise.bank import load_bank, make_bank
 from synth.realise import realise
 from synth.recipe import Spec

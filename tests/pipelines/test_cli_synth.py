@@ -18,8 +18,8 @@ from shared_noise import independent_limit, pair_correlations
 from small_sets import Outcome, SmallSet
 
 from pipelines.cli.synth import main
-from pipelines.store import manifest_line
 from synth.dataset import open_dataset
+from synth.disk.manifest import manifest_line
 from synth.frames import read_frame
 from synth.masks import read_mask
 from synth.noise.bank import load_bank

@@ -15,9 +15,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipelines.errors import FetchError, StoreError
+from pipelines.errors import FetchError
 from pipelines.fetch import download as module
 from pipelines.fetch.download import Patience, discard, download, keep, partial_path
+from synth.errors import StoreError
 
 DATA = np.random.default_rng(0).bytes(300_000)
 OTHER = np.random.default_rng(1).bytes(310_000)

@@ -18,8 +18,9 @@ from pipelines.build_config import BuildConfig
 from pipelines.report.set_page import remake_script
 from pipelines.seams import measure_seams
 from synth.dataset import open_dataset
+from synth.disk.png import encode_png
 from synth.errors import DatasetError, NoiseError, RecipeError
-from synth.frames import encode_png, read_frame
+from synth.frames import read_frame
 from synth.realise import realise
 from synth.recipe import Spec
 from synth.targets import find_targets

@@ -18,10 +18,11 @@ from small_sets import Outcome, write_small_set
 from detect.predict import shipped_weights
 from detect.weightsfile import read_weights
 from pipelines.cli.detect import main
-from pipelines.errors import ConfigError, StoreError
+from pipelines.errors import ConfigError
 from pipelines.study import Study, prepare
 from pipelines.study_config import read_study
 from synth.dataset import open_dataset
+from synth.errors import StoreError
 
 STUDY: dict[str, Any] = {
     "name": "tiny",

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from detect.curve import THRESHOLDS
-from pipelines.errors import StoreError
 from pipelines.study_scores import RunScores, archive_path, load_scores
+from synth.errors import StoreError
 
 
 def make_scores(images: int, rng: np.random.Generator) -> RunScores:

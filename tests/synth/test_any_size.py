@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from synth.blend import BLENDS, blend_mask, blend_patch
 from synth.borders import border_shares
+from synth.disk.png import encode_png
 from synth.distractors import KINDS, add_distractor
 from synth.errors import NoiseError, QualityError
-from synth.frames import Frame, Mask, decode_frame, encode_png, frame_shape, to_luma
+from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
 from synth.likeness import difference_hash
 from synth.masks import STANDARD
 from synth.moves import Mover

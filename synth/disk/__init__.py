@@ -1,0 +1,1 @@
+"""Everything about bytes: files that are whole or absent, and the data set on disk."""
