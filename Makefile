@@ -1,11 +1,11 @@
 # Every target sets up .venv by itself, with Python 3.11 or newer and the versions that were tested.
 #
 #   make synth                                  the simulated demonstration set, out/demo
-#   make synth CONFIG=configs/sirst5k.yaml DATA=NUDT-SIRST NOISE=backgrounds OUT=out/sirst5k
+#   make synth CONFIG=configs/build/sirst5k.yaml DATA=NUDT-SIRST NOISE=backgrounds OUT=out/sirst5k
 #   make train                                  train on it, then judge on its test split
 
 PYTHON ?= python3
-CONFIG ?= configs/demo.yaml
+CONFIG ?= configs/build/demo.yaml
 DATA ?=
 NOISE ?=
 OUT ?= out/$(basename $(notdir $(CONFIG)))
@@ -48,7 +48,7 @@ results: $(READY) ## write the tables and curves of docs/results.md from the fil
 	$(BIN)/python docs/results_page.py docs/results.md
 
 bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOISE=; else simulated)
-	$(BIN)/python tests/benchmarks/bench_build.py compare configs/sirst5k.yaml \
+	$(BIN)/python tests/benchmarks/bench_build.py compare configs/build/sirst5k.yaml \
 	  $(if $(DATA),--data $(DATA)) $(if $(NOISE),--noise $(NOISE))
 	$(BIN)/python tests/benchmarks/bench_sampling.py $(if $(NOISE),$(NOISE))
 

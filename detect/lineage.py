@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-from detect.errors import TrainingError
 from synth.dataset import Dataset
+from synth.disk.manifest import Line, read_as
 
 
 @dataclass(frozen=True)
 class Turn:
-    """The box that tells a negative from its source; see `synth.negatives.turn_patch`.
+    """The box that tells a negative from its source; see `synth.steps.turn`.
 
     Attributes
     ----------
@@ -62,45 +58,17 @@ def read_origins(dataset: Dataset) -> dict[str, Origin]:
 
     Raises
     ------
-    TrainingError
+    StoreError
         The manifest cannot be read.
     """
-    return {id_: origin for path in dataset.manifests() for id_, origin in _read(path)}
+    return {id_: found for path in dataset.manifests() for id_, found in read_as(path, _origin)}
 
 
-def _read(path: Path) -> Iterator[tuple[str, Origin]]:
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            entry = json.loads(line)
-            found = str(entry["id"]), _origin(entry)
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
-            raise TrainingError(
-                f"{path}: line {number} is not one that a build writes; build the set again"
-            ) from None
-        yield found
-
-
-# What a manifest says of every image, also of one that was only copied, or that was read from
-# another format.
-_PLAIN = {"id", "split", "source", "shape", "areas"} | {
-    f"{what}{end}" for what in ("image", "mask") for end in ("", "_sha256", "_at")
-}
-
-
-def is_made(entry: Mapping[str, Any]) -> bool:
-    """Whether a line of a manifest is of an image that anything was done to."""
-    source = entry.get("source") or entry["id"]
-    return str(source) != str(entry["id"]) or bool(entry.keys() - _PLAIN)
-
-
-def _origin(entry: Mapping[str, Any]) -> Origin:
-    source = str(entry.get("source") or entry["id"])
+def _origin(line: Line) -> tuple[str, Origin]:
+    choice, put = line.choice("turn"), line.choice("transplant")
     turn = None
-    if "quarter_turns" in entry:
-        turn = Turn(
-            int(entry["target"]), int(entry["side"]), int(entry["quarter_turns"]), entry["mirror"]
-        )
-    host = entry.get("host")
-    return Origin(source, is_made(entry), turn, None if host is None else str(host))
+    if choice is not None:
+        target, side, turns = (int(choice[key]) for key in ("target", "side", "quarter_turns"))
+        turn = Turn(target, side, turns, choice["mirror"])
+    host = None if put is None else put.get("host")
+    return line.id, Origin(line.source, line.made, turn, None if host is None else str(host))

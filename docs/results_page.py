@@ -447,7 +447,7 @@ def main(words: Sequence[str]) -> int:
     )
     parser.add_argument("page", type=Path, help="docs/results.md")
     page = parser.parse_args(words).page
-    files = Files(page.with_suffix(""), page.parent.parent / "configs" / "studies")
+    files = Files(page.with_suffix(""), page.parent.parent / "configs" / "study")
     try:
         text = fill(page.read_text(encoding="utf-8"), files)
         replace_file(page, text.encode())

@@ -8,21 +8,20 @@ whatever the number and kind of workers and however often the build was interrup
 from __future__ import annotations
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.build_config import BuildConfig
 from pipelines.card import Contents, code_span, write_card
 from pipelines.cluster import processor, versions
 from pipelines.config import label_of
-from pipelines.hosts import Host, HostImages, gather_hosts, load_host
+from pipelines.hosts import NO_HOSTS, HostImages, gather_hosts
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
 from pipelines.sources import (
@@ -47,22 +46,19 @@ from synth.disk.description import (
     split_lists,
 )
 from synth.disk.files import OutputFile, place_file, sha256, write_file
-from synth.disk.manifest import manifest_line
+from synth.disk.manifest import Line, read_lines
 from synth.disk.png import encode_png
 from synth.disk.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
 from synth.disk.staging import PARTS, Staging, staging
-from synth.errors import DatasetError, NoiseError, StoreError
+from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
+from synth.frames import Mask
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
-from synth.noise.components import NoiseComponents
-from synth.realise import Realiser
-from synth.recipe import (
-    NegativePlan,
-    Negatives,
-    Spec,
-    plan_transfer,
-)
+from synth.recipe import Output, Outputs, Recipe
+from synth.recipe import Plan as RecipePlan
+from synth.scene import Scene
 from synth.split_names import SPLITS
+from synth.steps import Physical, Residual, Supply
 
 Progress = Callable[[str, int, int], None]
 
@@ -87,7 +83,7 @@ class Group:
     split : str
     copy : bool
         Whether the source itself goes into the set, byte for byte.
-    specs : sequence of Spec or Negatives
+    outputs : sequence of Output or Outputs
     nbytes : int
         Of the image's pixels; 0 where nobody asks.
     """
@@ -95,18 +91,17 @@ class Group:
     pair: Pair
     split: str
     copy: bool
-    specs: Sequence[Spec] | Negatives = ()
+    outputs: Sequence[Output] | Outputs = ()
     nbytes: int = 0
 
     def __len__(self) -> int:
-        return self.copy + len(self.specs)
+        return self.copy + len(self.outputs)
 
     def ids(self) -> Iterator[str]:
         """Ids of the outputs."""
         if self.copy:
             yield self.pair.id
-        specs = self.specs
-        yield from specs.ids() if isinstance(specs, Negatives) else (spec.id for spec in specs)
+        yield from (output.id for output in self.outputs)
 
 
 @dataclass(frozen=True)
@@ -132,13 +127,14 @@ class Plan:
     groups : list of Group
     lists : dict of str to list of str
         Ids of ``train`` and ``test`` (and ``val``); empty for a set in shards, which has none.
-    bank : bytes or None
-        The noise bank's file.
-    gain : float or None
-        From the noise's DN to the images'.
+    recipe : Recipe
+        Without noise and hosts.
+    seed : int
+    noise : bytes or None
+        The file of the noise.
     forbidden : frozenset of bytes
         Pixel hashes of the test images, which nothing may be made from.
-    hosts : mapping of str to Host
+    hosts : HostImages
         The images that targets of other images are put into.
     description : dict
         What ``dataset.json`` says of configuration and origin.
@@ -153,13 +149,14 @@ class Plan:
     name: str
     groups: list[Group]
     lists: dict[str, list[str]]
-    bank: bytes | None
-    gain: float | None
+    recipe: Recipe
+    seed: int
+    noise: bytes | None
     forbidden: frozenset[bytes]
     description: dict[str, Any]
     card: bytes
     shards: ShardSize | None = None
-    hosts: Mapping[str, Host] = field(default_factory=dict)
+    hosts: HostImages = NO_HOSTS
     notes: tuple[str, ...] = ()
 
     def outputs(self) -> Iterator[tuple[str, str]]:
@@ -259,17 +256,19 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         note = require_targets(config.data, marked, len(surveys["train"]))
         notes += [note] if note else []
     forbidden = _forbidden(surveys)
-    bank = None
+    recipe = config.negatives.recipe
+    supply = Supply()
     if config.noise is not None:
-        bank = gather_noise(config.noise, source, forbidden, seed=config.seed, jobs=pool.jobs)
+        supply = gather_noise(
+            config.noise, recipe, source, forbidden, seed=config.seed, jobs=pool.jobs
+        )
     hosts = gather_hosts(config, source, surveys["train"], forbidden, pool.jobs)
     training = [found.source for found in surveys["train"]]
-    negatives = NegativePlan(
-        config.negatives.recipe(config.noise.noise_rule() if config.noise else None),
+    negatives = RecipePlan(
+        recipe.bind(replace(supply, hosts=hosts.loaded())),
         training,
-        bank,
         seed=config.seed,
-        hosts=hosts.names,
+        count=config.negatives.count if recipe.steps else 0,
         taken_ids=[found.source.id for split in surveys.values() for found in split],
     )
     sizes = _pixel_bytes(source, surveys) if shards is not None and shards.nbytes else {}
@@ -294,7 +293,7 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
     left_out = {"data", "name", "noise"} | ({"label"} if config.label is None else set())
     configuration = config.model_dump(mode="json", exclude=left_out)
     if config.noise is not None:
-        configuration["noise"] = config.noise.model_dump(mode="json", exclude={"sources"})
+        configuration["noise"] = config.noise.model_dump(mode="json", exclude={"frames"})
     if shards is not None:
         configuration["shards"] = asdict(shards)
     plan = _plan(
@@ -305,7 +304,8 @@ def prepare(config: BuildConfig, pool: Pool, shards: ShardSize | None = None) ->
         counts,
         surveys,
         source.name,
-        bank,
+        recipe,
+        supply,
         configuration,
         shards,
         hosts,
@@ -324,49 +324,46 @@ def _pixel_bytes(source: Source, surveys: dict[str, list[Survey]]) -> dict[str, 
     }
 
 
-def prepare_transfer(
+def prepare_stage(
+    command: str,
     dataset: Dataset,
-    bank: NoiseBank | CameraNoise,
-    noise: NoiseSettings,
+    recipe: Recipe,
     split: str,
     seed: int,
     pool: Pool,
+    supply: Supply,
+    *,
+    keep_ids: bool = False,
 ) -> Plan:
-    """Decide the noise of every image of a split; outputs keep their ids."""
+    """Decide the outputs of one stage: a set of its own, without originals and test split.
+
+    Parameters
+    ----------
+    command : str
+        Name of the stage.
+    dataset : Dataset
+    recipe : Recipe
+    split : str
+    seed : int
+    pool : Pool
+    supply : Supply
+        What the recipe needs.
+    keep_ids : bool
+        Outputs are called as their sources.
+    """
     source = dataset_source(dataset)
     pairs = _split(source, split, dataset)
     surveys = survey(source, pool)
-    specs = plan_transfer(noise.noise_rule(), [pair.id for pair in pairs], bank, seed=seed)
-    groups = [Group(pair, split, False, [spec]) for pair, spec in zip(pairs, specs, strict=True)]
-    configuration = {
-        "seed": seed,
-        "split": split,
-        "noise": noise.model_dump(
-            mode="json",
-            include={"mode", "gain", "ratio" if noise.mode == "mixup" else "strength"},
-        ),
-    }
-    return _stage_plan("transfer", dataset, groups, split, surveys, bank, configuration)
-
-
-def prepare_turns(
-    dataset: Dataset, negatives: NegativeSettings, split: str, seed: int, pool: Pool
-) -> Plan:
-    """Decide the turned negatives of every target of a split, ``{id}_k{turns}_j{target}``."""
-    source = dataset_source(dataset)
-    pairs = _split(source, split, dataset)
-    surveys = survey(source, pool)
-    plan = NegativePlan(
-        negatives.recipe(None), [found.source for found in surveys[split]], None, seed=seed
-    )
-    configuration = {
-        "split": split,
-        "seed": seed,
-        "negatives": negatives.model_dump(mode="json", exclude={"count"}),
-    }
+    sources = [found.source for found in surveys[split]]
+    plan = RecipePlan(recipe.bind(supply), sources, seed=seed, keep_ids=keep_ids)
+    configuration = {"split": split, "seed": seed, "negatives": {"steps": recipe.plain()}}
     groups = [Group(pair, split, False, plan.of(index)) for index, pair in enumerate(pairs)]
-    made = [group for group in groups if len(group)]
-    return _stage_plan("rotate", dataset, made, split, surveys, None, configuration)
+    groups = [group for group in groups if len(group)]
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    lists[split] = [id_ for group in groups for id_ in group.ids()]
+    counts = {name: len(ids) for name, ids in lists.items()}
+    name = dataset.name
+    return _plan(command, name, groups, lists, counts, surveys, name, recipe, supply, configuration)
 
 
 def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None) -> BuildResult:
@@ -386,8 +383,8 @@ def execute(plan: Plan, out: Path, pool: Pool, progress: Progress | None = None)
         done = stage.completed(plan.outputs(), pool.jobs)
         made = total - done
         report("realise", done, total)
-        if plan.bank is not None:
-            write_file(str(stage.place / NOISE), plan.bank)
+        if plan.noise is not None:
+            write_file(str(stage.place / NOISE), plan.noise)
         tasks = _tasks(plan, stage.place, done, pool.apart)
         with closing(pool.map(_make_outputs, tasks)) as results:
             for lines in results:
@@ -407,8 +404,8 @@ def _execute_shards(
         whole = whole_shards(stage, pool.jobs)
         done = found = sum(shard.outputs for shard in whole.values())
         report("realise", done, total)
-        if plan.bank is not None:
-            write_file(str(stage.place / NOISE), plan.bank)
+        if plan.noise is not None:
+            write_file(str(stage.place / NOISE), plan.noise)
         shards: list[Shard] = []
 
         def tasks() -> Iterator[_ShardTask]:
@@ -424,9 +421,7 @@ def _execute_shards(
         shards += whole.values()
         shards.sort(key=_place_of_shard)
         publish_shards(stage, shards, plan.description, {CARD: plan.card})
-    noise = plan.description["configuration"].get("noise")
-    counts_noise = noise is not None and noise["mode"] != "mixup"
-    noisier = sum(shard.noisier for shard in shards) if counts_noise else None
+    noisier = sum(shard.noisier for shard in shards) if _adds_noise(plan) else None
     return BuildResult(out, plan.description["counts"], total - found, noisier)
 
 
@@ -436,11 +431,14 @@ def _place_of_shard(shard: Shard) -> tuple[int, int]:
 
 
 def _count_noisier(plan: Plan, out: Path) -> int | None:
-    noise = plan.description["configuration"].get("noise")
-    if noise is None or noise["mode"] == "mixup":
+    if not _adds_noise(plan):
         return None
-    with (out / MANIFEST).open("rb") as lines:
-        return sum(json.loads(line).get("noisier", 0.0) >= 0.5 for line in lines)
+    return sum(entry.facts.get("noisier", 0.0) >= 0.5 for entry in read_lines(out / MANIFEST))
+
+
+def _adds_noise(plan: Plan) -> bool:
+    """Whether a step adds what images lack of a camera's noise."""
+    return any(isinstance(step, Residual | Physical) for step in plan.recipe.inner())
 
 
 def survey(source: Source, pool: Pool) -> dict[str, list[Survey]]:
@@ -469,24 +467,6 @@ def _split(source: Source, split: str, dataset: Dataset) -> tuple[Pair, ...]:
     return source.splits[split]
 
 
-def _stage_plan(
-    command: str,
-    dataset: Dataset,
-    groups: list[Group],
-    split: str,
-    surveys: dict[str, list[Survey]],
-    bank: NoiseBank | CameraNoise | None,
-    configuration: dict[str, Any],
-) -> Plan:
-    """The plan of a single stage: what it makes is a set of its own, without a test split."""
-    lists: dict[str, list[str]] = {"train": [], "test": []}
-    lists[split] = [id_ for group in groups for id_ in group.ids()]
-    counts = {name: len(ids) for name, ids in lists.items()}
-    return _plan(
-        command, dataset.name, groups, lists, counts, surveys, dataset.name, bank, configuration
-    )
-
-
 def _plan(
     command: str,
     name: str,
@@ -495,17 +475,18 @@ def _plan(
     split_counts: dict[str, int],
     surveys: dict[str, list[Survey]],
     source_name: str,
-    bank: NoiseBank | CameraNoise | None,
+    recipe: Recipe,
+    supply: Supply,
     configuration: dict[str, Any],
     shards: ShardSize | None = None,
     hosts: HostImages | None = None,
 ) -> Plan:
-    bank_file = bank.to_bytes() if bank is not None else None
-    noise = configuration.get("noise") or {}
+    noise = supply.cameras if supply.bank is None else supply.bank
+    noise_file = noise.to_bytes() if noise is not None else None
     counts = {
         "outputs": sum(split_counts.values()),
         **split_counts,
-        "negatives": sum(len(group.specs) for group in groups),
+        "negatives": sum(len(group.outputs) for group in groups),
     }
     description = {
         "format": 1,
@@ -513,28 +494,29 @@ def _plan(
         "configuration": {"command": command, **configuration},
         "source": {"name": source_name, "fingerprint": fingerprint(surveys)},
         "noise": {
-            "patches" if isinstance(bank, NoiseBank) else "frames": len(bank),
-            "sha256": sha256(bank_file),
+            "patches" if isinstance(noise, NoiseBank) else "frames": len(noise),
+            "sha256": sha256(noise_file),
         }
-        if bank is not None and bank_file is not None
+        if noise is not None and noise_file is not None
         else None,
         "counts": counts,
         "versions": versions() | {"processor": processor()},
         "reproduced": _REPRODUCED,
     }
     if hosts is not None and hosts.sha256 is not None:
-        description["hosts"] = {"frames": len(hosts.names.empty), "sha256": hosts.sha256}
+        description["hosts"] = {"frames": len(hosts.empty), "sha256": hosts.sha256}
     return Plan(
         name,
         groups,
         lists,
-        bank_file,
-        noise.get("gain"),
+        recipe,
+        configuration["seed"],
+        noise_file,
         _forbidden(surveys),
         description,
         _card(command, name, groups, split_counts, surveys, source_name, shards),
         shards,
-        hosts.images if hosts is not None else {},
+        hosts or NO_HOSTS,
     )
 
 
@@ -561,7 +543,7 @@ def _card(
             contents.targets[group.split] += len(areas) * outputs
             for area in areas:
                 contents.areas[area] += outputs
-    made = sum(len(group.specs) for group in groups)
+    made = sum(len(group.outputs) for group in groups)
     manifest = MANIFEST if shards is None else f"{SHARDS}/*.jsonl"
     origin = [
         f"Made by `synth {command}` of sirst-synth from {code_span(source_name)}; targets are "
@@ -594,11 +576,12 @@ class Task:
 
     place: Path
     groups: list[Group]
-    bank: str | None
-    gain: float | None
+    recipe: Recipe
+    seed: int
+    noise: str | None
     forbidden: frozenset[bytes]
     apart: bool
-    hosts: Mapping[str, Host]
+    hosts: HostImages
 
 
 def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[Task]:
@@ -609,11 +592,11 @@ def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[Task]:
         if done >= len(group):
             done -= len(group)
             continue
-        copy, specs = group.copy and not done, iter(group.specs)
-        for _ in islice(specs, max(done - group.copy, 0)):
+        copy, outputs = group.copy and not done, iter(group.outputs)
+        for _ in islice(outputs, max(done - group.copy, 0)):
             pass
         done = 0
-        while (part := list(islice(specs, _OUTPUTS_PER_TASK))) or copy:
+        while (part := list(islice(outputs, _OUTPUTS_PER_TASK))) or copy:
             waiting.append(Group(group.pair, group.split, copy, part))
             size += len(waiting[-1])
             copy = False
@@ -625,15 +608,13 @@ def _tasks(plan: Plan, place: Path, done: int, apart: bool) -> Iterator[Task]:
 
 
 def _task(plan: Plan, place: Path, groups: list[Group], apart: bool = True) -> Task:
-    bank = plan.description["noise"]["sha256"] if plan.bank is not None else None
+    noise = plan.description["noise"]["sha256"] if plan.noise is not None else None
     # Only training images are held against the hashes, which have to travel to processes.
     held_out = all(group.split == "test" for group in groups)
     forbidden = frozenset() if held_out else plan.forbidden
     # And so do the hosts.
-    moves = (spec.move for group in groups for spec in group.specs) if plan.hosts else ()
-    names = {move.host for move in moves if move is not None and move.host}
-    hosts = {name: plan.hosts[name] for name in sorted(names)}
-    return Task(place.absolute(), groups, bank, plan.gain, forbidden, apart, hosts)
+    hosts = plan.hosts if any(group.outputs for group in groups) else NO_HOSTS
+    return Task(place.absolute(), groups, plan.recipe, plan.seed, noise, forbidden, apart, hosts)
 
 
 @dataclass(frozen=True)
@@ -656,7 +637,7 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
     share: list[Group] = []
     outputs = nbytes = 0
     for group in groups:
-        copy, specs = group.copy, iter(group.specs)
+        copy, outputs_left = group.copy, iter(group.outputs)
         while True:
             room = 1 << 62
             if size.outputs is not None:
@@ -667,7 +648,7 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
                 yield share
                 share, outputs, nbytes = [], 0, 0
                 continue
-            part = list(islice(specs, max(room, 1) - copy))
+            part = list(islice(outputs_left, max(room, 1) - copy))
             if not part and not copy:
                 break
             share.append(Group(group.pair, group.split, copy, part))
@@ -681,29 +662,31 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
 def _make_outputs(task: Task) -> list[bytes]:
     """Write the outputs of some groups; return their manifest lines."""
     return [
-        _write_pair(task, record, image, mask)
+        _write_pair(task, entry, image, mask)
         for group in task.groups
-        for record, image, mask in make_group(task, group)
+        for entry, image, mask in make_group(task, group)
     ]
 
 
 def _make_shard(shard: _ShardTask) -> Shard:
     """Write a shard; one output after the other is in memory."""
     task = shard.task
-    if task.bank is not None and any(group.specs for group in task.groups):
-        _bank(task.place / NOISE, task.bank)  # so that no other file is open beside the shard
+    if task.noise is not None and any(group.outputs for group in task.groups):
+        read_supply(
+            task.place / NOISE, task.noise
+        )  # so that no other file is open beside the shard
     with ShardWriter(task.place, shard.name) as writer:
         for group in task.groups:
-            for record, image, mask in make_group(task, group):
-                writer.add(record, image, mask)
+            for entry, image, mask in make_group(task, group):
+                writer.add(entry, image, mask)
         return writer.finish()
 
 
-_Made = tuple[dict[str, Any], OutputFile, OutputFile]
+Made = tuple[Line, OutputFile, OutputFile]
 
 
-def make_group(task: Task, group: Group) -> Iterator[_Made]:
-    """Make the outputs of a group: the record of each, its image and its mask."""
+def make_group(task: Task, group: Group) -> Iterator[Made]:
+    """Make the outputs of a group: the entry of each, its image and its mask."""
     # Held-out pairs are only copied; their masks are written as 0 and 255 where they are not.
     if group.split == "test":
         yield _copy(group, group.pair.files())
@@ -715,62 +698,58 @@ def make_group(task: Task, group: Group) -> Iterator[_Made]:
         )
     if group.copy:
         yield _copy(group, source.files)
-    if not group.specs:
+    if not group.outputs:
         return
-    bank = _bank(task.place / NOISE, task.bank) if task.bank is not None else None
-    made = Realiser(
-        source.image,
-        source.mask,
-        source.targets,
-        bank,
-        task.gain,
-        lambda name: load_host(task.hosts[name]),
-    )
-    masks: dict[Any, OutputFile] = {}
-    for spec in group.specs:
+    supply = read_supply(task.place / NOISE, task.noise) if task.noise is not None else Supply()
+    recipe = task.recipe.bind(replace(supply, hosts=task.hosts.loaded()))
+    scene = Scene(source.image, source.mask, group.pair.id, targets=source.targets)
+    masks: dict[int, tuple[Mask, OutputFile]] = {}
+    for output in group.outputs:
         try:
-            image = made.image(spec)
-        except NoiseError as error:
-            raise NoiseError(f"{_where(group.pair)}: {error}") from None
-        # A repeat has other noise but the mask of the turn that it repeats.
-        change = spec.turn, spec.move, spec.copies
-        mask = masks.get(change)
-        if mask is None:
-            mask = OutputFile(encode_png(made.mask(spec)), ".png")
-            masks[change] = mask
-        record = {"id": spec.id, "split": group.split} | spec.record() | made.facts
-        yield record, OutputFile(encode_png(image), ".png"), mask
+            sample = recipe.make(scene, output, task.seed)
+        except (NoiseError, RecipeError) as error:
+            raise type(error)(f"{_where(group.pair)}: output {output.id}: {error}") from None
+        # Repeats, and outputs with noise alone, have one mask between them.
+        known = masks.get(id(sample.mask))
+        if known is None:
+            known = sample.mask, OutputFile(encode_png(sample.mask), ".png")
+            masks[id(sample.mask)] = known
+        entry = Line(output.id, group.split, group.pair.id, sample.steps, sample.facts)
+        yield entry, OutputFile(encode_png(sample.image), ".png"), known[1]
 
 
-def _copy(group: Group, files: PairFiles) -> _Made:
-    record = {"id": group.pair.id, "split": group.split, "source": group.pair.id}
+def _copy(group: Group, files: PairFiles) -> Made:
+    entry = Line(group.pair.id, group.split, group.pair.id)
     image = OutputFile(files.image, files.image_suffix)
-    return record, image, OutputFile(files.mask, files.mask_suffix)
+    return entry, image, OutputFile(files.mask, files.mask_suffix)
 
 
 def _where(pair: Pair) -> Path | str:
     return pair.image.path if isinstance(pair, FilePair) else pair.id
 
 
-def _write_pair(task: Task, record: dict[str, Any], image: OutputFile, mask: OutputFile) -> bytes:
+def _write_pair(task: Task, entry: Line, image: OutputFile, mask: OutputFile) -> bytes:
+    files: dict[str, str] = {}
     for key, folder, file in (("image", IMAGES, image), ("mask", MASKS, mask)):
-        name = f"{folder}/{record['id']}{file.suffix}"
+        name = f"{folder}/{entry.id}{file.suffix}"
         if task.apart:
             place_file(f"{task.place}/{name}", file.data, task.place / PARTS)
         else:
             write_file(f"{task.place}/{name}", file.data)
-        record[key] = name
-        record[f"{key}_sha256"] = file.sha256
-    return manifest_line(record)
+        files |= {key: name, f"{key}_sha256": file.sha256}
+    return replace(entry, more=files).to_line()
 
 
-# One bank a process: written once to the staging directory, so that no task carries it. Its hash
-# tells it from the bank of another build in the same place.
+# Noise is read once a process: it lies in the staging directory, so that no task carries it. Its
+# hash tells it from that of another build in the same place.
 @lru_cache(maxsize=1)
-def _bank(path: Path, sha256: str) -> NoiseBank | CameraNoise:
+def read_supply(path: Path, sha256: str = "") -> Supply:
+    """Read the noise of a build."""
     found = load_noise(path)
-    assert not isinstance(found, NoiseComponents)
-    return found
+    if isinstance(found, NoiseBank):
+        return Supply(bank=found)
+    assert isinstance(found, CameraNoise)
+    return Supply(cameras=found)
 
 
 def _check_listing(plan: Plan, stage: Staging) -> None:

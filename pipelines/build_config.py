@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import (
+    BeforeValidator,
+    Field,
+    InstanceOf,
+    PlainSerializer,
+    field_validator,
+    model_validator,
+)
 
-from pipelines.config import LabelText, StrictModel
-from synth.blend import Blend
-from synth.distractors import KINDS, Kind
+from pipelines.config import LabelText, StrictModel, build_step
 from synth.noise.sampling import SamplingRule
-from synth.recipe import NoiseMode, NoiseRule, Recipe
+from synth.recipe import Recipe
 from synth.scenes import SCENE_KINDS
+from synth.steps import Mixup, Step, Transplant, Turn, parse_step
+from synth.steps.base import as_tuple
 
 Ratio = Annotated[float, Field(ge=0, le=1)]
-Side = Annotated[int, Field(ge=1, le=65536)]
 FrameSide = Annotated[int, Field(ge=16, le=16384)]
 Count = Annotated[int, Field(ge=0)]
 Few = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[int, Field(ge=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Sigma = Annotated[float, Field(ge=0, le=65535)]
-Strength = Annotated[float, Field(ge=0, le=100)]
-Zoom = Annotated[float, Field(ge=0.25, le=8)]
-HostKind = Literal["training", "noise"]
 
 
 class SensorSettings(StrictModel):
@@ -67,157 +70,89 @@ class SimulationSettings(StrictModel):
         return self
 
 
-class PhysicalSettings(StrictModel):
-    """A camera's noise in numbers; see `synth.noise.model.make_physical_model`."""
+def _parse_sampling(given: Any) -> Any:
+    return given if isinstance(given, SamplingRule) else build_step(SamplingRule, given)
 
-    sigma: Sigma = 0.0
-    netd: Annotated[float, Field(ge=0, le=100)] = 0.0
-    responsivity: Annotated[float, Field(gt=0, le=65535)] = 1.0
-    gain: Annotated[float, Field(ge=0, le=65535)] = 0.0
-    column: Sigma = 0.0
-    row: Sigma = 0.0
-    drift: Sigma = 0.0
-    dead: Ratio = 0.0
-    blinking: Ratio = 0.0
-    depth: Literal[8, 16] = 8
+
+Sampling = Annotated[
+    InstanceOf[SamplingRule], BeforeValidator(_parse_sampling), PlainSerializer(asdict)
+]
 
 
 class NoiseSettings(StrictModel):
-    """Where noise is sampled, by which rule, and how much of it an output gets."""
+    """Where noise is from; which noise of it an output gets is for the steps to say.
 
-    sources: tuple[Path, ...] = ()
-    banks: Literal["source", "folder"] = "source"
+    Attributes
+    ----------
+    frames : tuple of Path
+        Frames, folders of frames, noise banks and noise models. Without any, noise is taken from
+        the set's own training images.
+    by : {"source", "folder"}
+        Whether each of them, or each folder of frames, is a camera, and a bank, of its own.
+    sequence : bool
+        Whether the frames of a folder are one recording of a scene that does not move.
+    sample : SamplingRule
+        What is noise for `mixup`.
+    draw : {"spectrum", "patches"} or None
+        How `residual` makes noise: from the cameras' spectra, or from their patches. None takes a
+        model's patches where it has some.
+    """
+
+    frames: tuple[Path, ...] = ()
+    by: Literal["source", "folder"] = "source"
     sequence: bool = False
-    rule: Literal["variance", "texture"] = "variance"
-    patch: Side = 32
-    stride: Positive | None = None
-    max_var: NonNegative = 50.0
-    min_mean: NonNegative = 0.0
-    max_seq_var: NonNegative = 50.0
-    max_seq_mean: NonNegative = 50.0
-    limit: Positive | None = None
-    bits: Annotated[int, Field(ge=1, le=16)] | None = None
-    mode: NoiseMode = "mixup"
-    source: Literal["spectrum", "patches"] | None = None
-    ratio: Annotated[tuple[Ratio, ...], Field(min_length=1)] = (0.1,)
-    strength: Annotated[tuple[Strength, ...], Field(min_length=1)] = (1.0,)
-    share: Ratio = 1.0
-    physical: PhysicalSettings | None = None
-    gain: Annotated[float, Field(gt=0, le=65536)] | None = None
+    sample: Sampling = SamplingRule()
+    draw: Literal["spectrum", "patches"] | None = None
 
-    @field_validator("sources", "ratio", "strength", mode="before")
+    @field_validator("frames", mode="before")
     @classmethod
     def _one_is_a_list(cls, value: object) -> object:
-        single = isinstance(value, str | int | float | Path) and not isinstance(value, bool)
-        return (value,) if single else value
+        return (value,) if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
-    def _of_the_mode(self) -> NoiseSettings:
-        if self.mode == "physical" and self.sources:
-            raise ValueError("sources: mode physical needs none; take mode residual, or no --noise")
-        if (self.mode == "physical") != (self.physical is not None):
-            raise ValueError("physical: numbers are for mode physical, and that needs them")
-        if self.source == "patches" and self.mode != "residual":
-            raise ValueError("source: patches are tiled in mode residual; set that, or take it out")
-        if self.rule == "texture" and (self.sequence or self.patch < 16):
-            raise ValueError("rule: texture is for single frames and a patch of 16 or more")
+    def _single_frames(self) -> NoiseSettings:
+        if self.sample.rule == "texture" and self.sequence:
+            raise ValueError("sample.rule: texture is for single frames; take sequence out")
         return self
 
-    def sampling_rule(self) -> SamplingRule:
-        """The rule for `synth.noise.sampling`."""
-        return SamplingRule(
-            side=self.patch,
-            stride=self.stride,
-            max_var=self.max_var,
-            min_mean=self.min_mean,
-            max_seq_var=self.max_seq_var,
-            max_seq_mean=self.max_seq_mean,
-            limit=self.limit,
-            bits=self.bits,
-            rule=self.rule,
-        )
 
-    def noise_rule(self) -> NoiseRule:
-        """The rule for `synth.recipe`."""
-        amounts = self.ratio if self.mode == "mixup" else self.strength
-        return NoiseRule(amounts, self.mode, self.share)
+def _parse_steps(given: Any) -> Any:
+    if not isinstance(given, list | tuple):
+        raise ValueError("must be a list of steps, as `- turn: {side: 32}`")
+    steps = []
+    for number, one in enumerate(given, 1):
+        try:
+            steps.append(one if isinstance(one, Step) else parse_step(one, build_step))
+        except ValueError as error:
+            raise ValueError(f"step {number}: {error}") from None
+    return tuple(steps)
+
+
+Steps = Annotated[
+    tuple[InstanceOf[Step], ...],
+    BeforeValidator(_parse_steps),
+    PlainSerializer(lambda steps: Recipe(steps).plain()),
+]
+"""Steps of a recipe, as a list of ``{name: settings}``; see `synth.steps`."""
 
 
 class NegativeSettings(StrictModel):
-    """Which negatives are made from the training targets."""
+    """Which negatives are made from the training images.
 
-    side: Side | Literal["auto"] = 32
-    turns: Annotated[tuple[Annotated[int, Field(ge=0, le=3)], ...], Field(min_length=1)] = (
-        0,
-        1,
-        2,
-        3,
-    )
-    mirror: bool = False
-    blend: Blend = "paste"
-    keep_offset: bool = False
-    moves: Ratio = 0.0
-    angle: Annotated[float, Field(ge=0, le=180)] = 0.0
-    any_angle: Ratio = 0.0
-    scr: tuple[Strength, Strength] | None = None
-    zoom: tuple[Zoom, Zoom] | None = None
-    transplants: Ratio = 0.0
-    hosts: Annotated[tuple[HostKind, ...], Field(min_length=1)] = ("training",)
-    copies: tuple[Few, Few] = (0, 0)
-    distractors: tuple[Few, Few] = (0, 0)
-    distractor_kinds: Annotated[tuple[Kind, ...], Field(min_length=1)] = KINDS
+    Attributes
+    ----------
+    count : int or None
+        How many; None for each variant of the steps once, as each turn of every target.
+    steps : tuple of Step
+    """
+
     count: Count | None = None
+    steps: Steps = (Mixup(), Turn())
 
-    @field_validator("hosts", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str) else value
-
-    @field_validator("turns")
-    @classmethod
-    def _distinct(cls, turns: tuple[int, ...]) -> tuple[int, ...]:
-        if len(set(turns)) != len(turns):
-            raise ValueError("a turn is named twice")
-        return turns
-
-    @model_validator(mode="after")
-    def _ranges(self) -> NegativeSettings:
-        if self.scr is not None and not 0 < self.scr[0] <= self.scr[1]:
-            raise ValueError("scr: must be two numbers above 0, the smaller one first")
-        if self.zoom is not None and self.zoom[0] > self.zoom[1]:
-            raise ValueError("zoom: must be two numbers, the smaller one first")
-        for key in ("copies", "distractors"):
-            few, many = getattr(self, key)
-            if few > many:
-                raise ValueError(f"{key}: the least number is above the greatest")
-        moved = self.moves or self.transplants or self.copies[1]
-        if not moved and (self.scr is not None or self.zoom is not None or self.angle):
-            raise ValueError(
-                "scr, zoom, angle: are for targets that are moved; set moves, transplants or "
-                "copies too"
-            )
-        return self
-
-    def recipe(self, noise: NoiseRule | None) -> Recipe:
-        """The recipe for `synth.recipe`."""
-        return Recipe(
-            side=self.side,
-            turns=self.turns,
-            mirror=self.mirror,
-            count=self.count,
-            noise=noise,
-            blend=self.blend,
-            keep_offset=self.keep_offset,
-            moves=self.moves,
-            angle=self.angle,
-            any_angle=self.any_angle,
-            scr=self.scr,
-            zoom=self.zoom,
-            transplants=self.transplants,
-            copies=self.copies,
-            distractors=self.distractors,
-            distractor_kinds=self.distractor_kinds,
-        )
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, without noise and hosts."""
+        return Recipe(self.steps)
 
 
 class BuildConfig(StrictModel):
@@ -237,17 +172,30 @@ class BuildConfig(StrictModel):
             raise ValueError("data: is missing; give the data set's folder (--data), or `simulate`")
         if self.data is not None and self.simulate is not None:
             raise ValueError("data and simulate exclude each other; keep one")
-        negatives = self.negatives
-        frames = self.noise is not None and self.noise.mode != "physical"
-        if negatives.transplants and "noise" in negatives.hosts and not frames:
-            raise ValueError(
-                "negatives.hosts: noise are the frames that noise is taken from, and there "
-                "are none; take it out"
-            )
-        side = negatives.side
-        if self.simulate is not None and side != "auto" and side > min(self.simulate.shape):
-            raise ValueError(
-                f"negatives.side: a box of {side} pixels is larger than the "
-                f"simulated images of {self.simulate.shape[0]}x{self.simulate.shape[1]}"
-            )
+        recipe = self.negatives.recipe
+        if self.noise is None and self.takes_noise:
+            raise ValueError("noise: is null, and a step needs some; take that step out")
+        if self.noise is not None and self.noise.frames and not self.takes_noise:
+            raise ValueError("noise.frames: no step uses noise; add mixup or residual")
+        if self.negatives.count and not recipe.steps:
+            raise ValueError("negatives.steps: has no step to make negatives by")
+        for step in recipe.inner():
+            side = step.side if isinstance(step, Turn) else "auto"
+            if self.simulate is not None and side != "auto" and side > min(self.simulate.shape):
+                raise ValueError(
+                    f"negatives.steps: turn: a box of {side} pixels is larger than the "
+                    f"simulated images of {self.simulate.shape[0]}x{self.simulate.shape[1]}"
+                )
         return self
+
+    @property
+    def hosts_from_noise(self) -> bool:
+        """Whether targets are put into the frames that noise is from."""
+        steps = self.negatives.recipe.inner()
+        return any(isinstance(one, Transplant) and "noise" in as_tuple(one.hosts) for one in steps)
+
+    @property
+    def takes_noise(self) -> bool:
+        """Whether a step uses the frames that noise is from."""
+        recipe = self.negatives.recipe
+        return recipe.needs("bank") or recipe.needs("cameras") or self.hosts_from_noise

@@ -6,15 +6,17 @@ An unknown key is an error that suggests the right one; so is a key that is give
 from __future__ import annotations
 
 import difflib
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, TypeVar, cast, get_args, get_origin
 
 import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -24,6 +26,7 @@ from pipelines.errors import ConfigError
 from synth.masks import Label, describe_label, parse_label
 
 Model = TypeVar("Model", bound="StrictModel")
+Settings = TypeVar("Settings")
 
 
 class StrictModel(BaseModel):
@@ -57,6 +60,40 @@ def label_text(label: Label | None) -> str | None:
 
 LabelText = Annotated[str | None, BeforeValidator(_label_text)]
 """The value that marks targets in masks with several labels, see `synth.masks.parse_label`."""
+
+
+def build_step(step: type[Settings], given: Any) -> Settings:
+    """Make a step, or another plain dataclass, from a configuration's mapping.
+
+    Raises
+    ------
+    ValueError
+        A key is unknown, or a value is wrong: one line that names it.
+    """
+    name = getattr(step, "name", "")
+    if not isinstance(given, Mapping):
+        raise ValueError(f"{name}: must hold `key: value` pairs, not {given!r:.60}".lstrip(": "))
+    name += "." * bool(name)
+    filled = getattr(step, "needs", ())
+    known = {field.name: field for field in fields(cast(Any, step)) if field.name not in filled}
+    for key, value in given.items():
+        if key not in known:
+            raise ValueError(f"{name}{_unknown(str(key), list(known))}")
+        if isinstance(value, bool) and "bool" not in str(known[key].type):
+            raise ValueError(f"{name}{key}: {str(value).lower()} is not a value that it can have")
+    try:
+        return TypeAdapter(step).validate_python(dict(given))
+    except ValidationError as error:
+        problems = dict.fromkeys(
+            name + _describe(problem) for problem in _join_alternatives(error.errors())
+        )
+        raise ValueError("; ".join(problems)) from None
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
+    return f"{key}: unknown key; {hint}"
 
 
 def load_config(
@@ -97,9 +134,9 @@ def load_config(
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.yaml"
     ...     _ = path.write_text("name: mine\\ndata: mycamera\\n")
-    ...     config = load_config(path, BuildConfig, ["negatives.side=auto"])
-    >>> config.name, config.negatives.side
-    ('mine', 'auto')
+    ...     config = load_config(path, BuildConfig, ["noise.by=folder"])
+    >>> config.name, config.noise.by
+    ('mine', 'folder')
     """
     path = Path(path)
     try:
@@ -236,16 +273,57 @@ def _override(values: dict[str, Any], override: str) -> None:
 
 
 def _assign(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set ``outer.inner`` in nested mappings; what leads there is made."""
+    """Set ``outer.inner`` in nested mappings; what leads there is made.
+
+    In a list of steps a key is the name of a step, wherever it is in there; null takes it out.
+    """
     *outer, last = key.split(".")
+    places: list[Any] = [values]
     for part in outer:
-        inner = values.get(part)
-        if inner is None:
-            inner = values[part] = {}
-        if not isinstance(inner, dict):
+        places = [inner for place in places for inner in _inner(place, part, where)]
+    for place in places:
+        if not isinstance(place, list):
+            place[last] = value
+            continue
+        for holder, step in list(_find_steps(place, last, where)):
+            if value is None:
+                holder.remove(step)
+            else:
+                step[last] = value
+
+
+def _inner(place: Any, part: str, where: str) -> Iterator[Any]:
+    holders = (
+        [step for _, step in _find_steps(place, part, where)]
+        if isinstance(place, list)
+        else [place]
+    )
+    for holder in holders:
+        if holder.get(part) is None:
+            holder[part] = {}
+        if not isinstance(holder[part], dict | list):
             raise ConfigError(f"{where}: {part!r} holds a value, not keys")
-        values = inner
-    values[last] = value
+        yield holder[part]
+
+
+def _find_steps(steps: list[Any], name: str, where: str) -> list[tuple[list[Any], dict[str, Any]]]:
+    """The steps of a name in a list of steps, and within its steps, each with the list it is in."""
+
+    def walk(inner: list[Any]) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+        # A step by its name alone is one without settings.
+        inner[:] = [{one: None} if isinstance(one, str) else one for one in inner]
+        for one in inner:
+            if isinstance(one, dict):
+                if name in one:
+                    yield inner, one
+                for value in one.values():
+                    if isinstance(value, list):
+                        yield from walk(value)
+
+    found = list(walk(steps))
+    if not found:
+        raise ConfigError(f"{where}: no step is called {name!r}")
+    return found
 
 
 def _explain(problem: Any, model: type[BaseModel]) -> str:
@@ -260,6 +338,12 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         close = close or [f"{name}.{last}" for name in inside]
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
         return f"{key}: unknown key; {hint}"
+    return _describe(problem)
+
+
+def _describe(problem: Any) -> str:
+    """A problem of pydantic's as one line that begins with the key."""
+    key = ".".join(map(str, problem["loc"]))
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if problem["type"] == "missing":

@@ -7,7 +7,6 @@ where it was interrupted, and can be verified file by file.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import platform
 import stat
@@ -31,7 +30,7 @@ from synth import __version__
 from synth.dataset import Dataset
 from synth.disk.description import CARD, IMAGES, MANIFEST, MASKS, finished, split_lists
 from synth.disk.files import sha256, write_file
-from synth.disk.manifest import manifest_line
+from synth.disk.manifest import Line, parse_line
 from synth.disk.staging import Staging, staging
 from synth.errors import DatasetError, StoreError
 from synth.split_names import SPLITS
@@ -377,7 +376,7 @@ def _write_unit(
                 _make_parent(place / name)
                 write_file(f"{place}/{name}", data)
                 hashes[name] = sha256(data)
-    return manifest_line({"id": unit.key, "split": unit.split, "files": hashes})
+    return Line(unit.key, unit.split, unit.key, more={"files": hashes}).to_line()
 
 
 def _make_parent(path: Path) -> None:
@@ -391,7 +390,7 @@ def _folders(stage: Staging) -> dict[str, int]:
     """Files of the samples by folder, for a glance at whether all are there."""
     folders: Counter[str] = Counter()
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        folders.update(str(Path(name).parent) for name in json.loads(line)["files"])
+        folders.update(str(Path(name).parent) for name in parse_line(line).files)
     return dict(sorted(folders.items()))
 
 
@@ -488,8 +487,7 @@ def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> by
     if kinds is not None:
         pair = pair.choose(kinds)
     targets = find_targets(pair.mask)
-    record: dict[str, Any] = {"id": item.id, "split": item.split, "source": item.id}
-    record |= item.facts
+    record: dict[str, Any] = {}
     for key, folder, suffix, data in (
         ("image", IMAGES, pair.suffix, pair.image),
         ("mask", MASKS, ".png", pair.mask_png),
@@ -498,10 +496,9 @@ def _write_found(place: Path, item: Found, kinds: Container[Class] | None) -> by
         write_file(f"{place}/{name}", data)
         record[key] = name
         record[f"{key}_sha256"] = sha256(data)
-    record |= pair.facts
     record["shape"] = list(pair.mask.shape)
     record["areas"] = [target.area for target in targets]
-    return manifest_line(record)
+    return Line(item.id, item.split, item.id, item.steps, pair.facts, record).to_line()
 
 
 def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
@@ -511,7 +508,7 @@ def _facts(stage: Staging, notes: Mapping[str, int]) -> dict[str, Any]:
     left_out: Counter[str] = Counter()
     found: Counter[str] = Counter(notes)
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        record = json.loads(line)
+        record = parse_line(line).facts
         if "annotations" in record:
             counted = (counted or 0) + record["annotations"]
             classes.update(record["classes"])
@@ -531,8 +528,9 @@ def _contents(stage: Staging, lists: dict[str, list[str]]) -> Contents:
     contents = Contents({split: len(ids) for split, ids in lists.items()})
     contents.targets = dict.fromkeys(contents.images, 0)
     for line in (stage.place / MANIFEST).read_bytes().splitlines():
-        record = json.loads(line)
-        contents.targets[record["split"]] += len(record["areas"])
+        entry = parse_line(line)
+        record = entry.more
+        contents.targets[entry.split] += len(record["areas"])
         contents.areas.update(record["areas"])
         height, width = record["shape"]
         contents.shapes[height, width] += 1

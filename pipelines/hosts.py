@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -15,11 +15,12 @@ from pipelines.build_config import BuildConfig
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, Survey, pixel_digest
 from synth.disk.files import sha256
-from synth.errors import DatasetError, NoiseError
+from synth.errors import DatasetError, NoiseError, RecipeError
 from synth.folders import find_frames
 from synth.frames import Frame, Mask, read_frame
 from synth.noise.sampling import NoiseFrame
-from synth.recipe import Hosts
+from synth.steps import Hosts, Transplant
+from synth.steps.base import as_tuple
 
 # Bytes of hosts that a process keeps: a thousand images of 256 x 256 pixels and 8 bits.
 _KEPT = 1 << 27
@@ -72,19 +73,35 @@ class SimulatedHost:
 
 @dataclass(frozen=True)
 class HostImages:
-    """All hosts of a build, by name.
+    """All hosts of a build; see `synth.steps.transplant.Hosts`.
 
     Attributes
     ----------
-    names : Hosts
     images : mapping of str to Host
+        By name.
+    labelled, empty : tuple of str
+        Names of training images, and of frames without targets.
     sha256 : str or None
         One hash over the pixels of the frames without targets, and their names.
     """
 
-    names: Hosts
-    images: Mapping[str, Host]
+    images: Mapping[str, Host] = field(default_factory=dict)
+    labelled: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
     sha256: str | None = None
+
+    def loaded(self) -> Hosts:
+        """The hosts as a recipe needs them."""
+
+        def load(name: str) -> tuple[Frame, Mask]:
+            if name not in self.images:
+                raise RecipeError(f"host {name} is not there")
+            return load_host(self.images[name])
+
+        return Hosts(load, self.labelled, self.empty)
+
+
+NO_HOSTS = HostImages()
 
 
 def gather_hosts(
@@ -94,7 +111,7 @@ def gather_hosts(
     forbidden: frozenset[bytes],
     jobs: int,
 ) -> HostImages:
-    """List the hosts that a configuration asks for; none where it asks for no transplants.
+    """List the hosts that a configuration asks for; none where no step needs any.
 
     Parameters
     ----------
@@ -114,20 +131,18 @@ def gather_hosts(
     DatasetError
         One of them is a test image, or two have the same name.
     """
-    negatives = config.negatives
-    if not negatives.transplants:
-        return HostImages(Hosts(), {})
+    steps = [step for step in config.negatives.recipe.inner() if isinstance(step, Transplant)]
+    kinds = {kind for step in steps for kind in as_tuple(step.hosts)}
     images: dict[str, Host] = {}
-    labelled: tuple[str, ...] = ()
-    if "training" in negatives.hosts:
-        images = training_hosts(source, training)
-        labelled = tuple(images)
-    if "noise" not in negatives.hosts:
-        return HostImages(Hosts(labelled), images)
-    if config.simulate is not None and config.noise and not config.noise.sources:
+    if "training" in kinds:
+        images |= training_hosts(source, training)
+    labelled = tuple(images)
+    if "noise" not in kinds:
+        return HostImages(images, labelled)
+    if config.simulate is not None and config.noise and not config.noise.frames:
         frames = simulated_hosts(source)
-        return HostImages(Hosts(labelled, tuple(frames)), images | frames)
-    files = frame_hosts(config.noise.sources if config.noise else (), jobs)
+        return HostImages(images | frames, labelled, tuple(frames))
+    files = frame_hosts(config.noise.frames if config.noise else (), jobs)
     lines = []
     for name, host in files.items():
         if host.pixels in forbidden:
@@ -138,7 +153,7 @@ def gather_hosts(
             raise DatasetError(host.path, "has the name of a training image; rename it")
         images[name] = host
         lines.append(f"{name} {host.pixels.hex()}\n")
-    return HostImages(Hosts(labelled, tuple(files)), images, sha256("".join(lines).encode()))
+    return HostImages(images, labelled, tuple(files), sha256("".join(lines).encode()))
 
 
 def training_hosts(source: Source, training: Sequence[Survey]) -> dict[str, Host]:
@@ -213,7 +228,7 @@ def _find_files(paths: Sequence[Path]) -> dict[str, Path]:
             files[name] = file.absolute()
     if not files:
         raise NoiseError(
-            "negatives.hosts: noise asks for frames without targets; give them with --noise, or "
+            "transplant.hosts: noise asks for frames without targets; give them with --noise, or "
             "take it out"
         )
     return files

@@ -25,7 +25,7 @@ from synth.frames import Frame, ImageFile, decode_image, to_luma
 from synth.seeds import generator
 from synth.targets import find_targets
 
-PSEUDO = "pseudo"
+LABEL = "label"
 """Key, in the manifest, of images that nobody has looked at: which weights labelled them."""
 
 Progress = Callable[[str, int, int], None]
@@ -171,7 +171,7 @@ def label_frames(
         digests.append(digest)
         targets += len(find_targets(mask))
         load = partial(load_grey, file, mask)
-        found.append(Found(id_, "train", load, {PSEUDO: by}))
+        found.append(Found(id_, "train", load, ((LABEL, {"by": by}),)))
     if not found:
         raise ConfigError(
             f"none of {len(frames)} frames is left: the labelled set has {len(known)} of them, and "
@@ -188,8 +188,8 @@ def label_frames(
     }
     names = ", ".join(read_weights(path).network for path in weights)
     origin = [
-        f"{len(found):,} images have labels that a detector gave ({names}; `{PSEUDO}` in the "
-        "manifest), not a person.",
+        f"{len(found):,} images have labels that a detector gave ({names}; the step `{LABEL}` in "
+        "the manifest), not a person.",
         *([f"The others are those of {code_span(base.name)}."] if base is not None else []),
     ]
     written = write_set([*pairs, *found], lists, root, out, configuration, origin, pool, report)

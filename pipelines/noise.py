@@ -18,8 +18,10 @@ from synth.frames import Frame, Mask, read_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_cameras, load_noise
-from synth.noise.model import NoiseModel, fit_model, make_physical_model, without_patches
+from synth.noise.model import NoiseModel, fit_model, without_patches
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, sample_sequences
+from synth.recipe import Recipe
+from synth.steps import Supply
 
 # More frames of a camera say nothing new about its noise, and take their time.
 _MOST_FRAMES = 128
@@ -27,19 +29,20 @@ _MOST_FRAMES = 128
 
 def gather_noise(
     settings: NoiseSettings,
+    recipe: Recipe,
     source: Source,
     forbidden: frozenset[bytes],
     *,
     seed: int,
     jobs: int = 1,
-) -> NoiseBank | CameraNoise:
-    """Get the noise of a build: a bank of patches to mix in, or models of cameras.
+) -> Supply:
+    """Get the noise that a recipe needs: a bank of patches to mix in, or models of cameras.
 
     Parameters
     ----------
     settings : NoiseSettings
-        Its sources are banks (``.npz``), frames, and folders of frames. Without any, noise is
-        sampled from the source's own frames.
+        Without any `frames`, noise is sampled from the source's own frames.
+    recipe : Recipe
     source : Source
     forbidden : frozenset of bytes
         Pixel hashes of the test images; a frame among them is refused.
@@ -50,22 +53,29 @@ def gather_noise(
     Raises
     ------
     NoiseError
-        A source gives no patch or is no noise of the mode, or sources are of different depth.
+        A source gives no patch or is no noise that the steps use, or sources are of different
+        depth.
     FrameError
         A file is damaged, or is a test image.
     """
-    if settings.physical is not None:
-        return CameraNoise([make_physical_model(**settings.physical.model_dump())])
-    if settings.mode == "residual":
-        return _model_noise(settings, source, forbidden, jobs)
-    rule = settings.sampling_rule()
-    if not settings.sources:
+    return Supply(
+        _sample_bank(settings, source, forbidden, seed, jobs) if recipe.needs("bank") else None,
+        _model_noise(settings, source, forbidden, jobs) if recipe.needs("cameras") else None,
+    )
+
+
+def _sample_bank(
+    settings: NoiseSettings, source: Source, forbidden: frozenset[bytes], seed: int, jobs: int
+) -> NoiseBank:
+    """The patches that a build's noise is mixed from."""
+    rule = settings.sample
+    if not settings.frames:
         try:
             return sample_noise(_read_ahead(source.noise_frames, jobs), rule, seed=seed)
         except NoiseError as error:
             raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
     banks = []
-    for path in settings.sources:
+    for path in settings.frames:
         if path.suffix == ".npz":
             banks.append(load_bank_to_mix(path))
             continue
@@ -82,7 +92,7 @@ def load_bank_to_mix(path: Path) -> NoiseBank:
     found = load_noise(path)
     if not isinstance(found, NoiseBank):
         raise NoiseError(
-            f"{path}: is a model of noise, which has no patches to mix in; take mode residual"
+            f"{path}: is a model of noise, which has no patches to mix in; take the step residual"
         )
     return found
 
@@ -180,14 +190,14 @@ def _model_noise(
     settings: NoiseSettings, source: Source, forbidden: frozenset[bytes], jobs: int
 ) -> CameraNoise:
     """Models of the cameras that a build's noise is from."""
-    patches = settings.source == "patches"
-    if not settings.sources:
+    patches = settings.draw == "patches"
+    if not settings.frames:
         try:
             return CameraNoise([fit_frames(source.noise_frames, jobs, keep_patches=patches)])
         except NoiseError as error:
             raise NoiseError(f"{source.name}: {error}; or give frames with --noise") from None
     cameras: list[tuple[Path, list[NoiseFrame] | None]] = []
-    for path in settings.sources:
+    for path in settings.frames:
         if path.suffix == ".npz":
             cameras.append((path, None))
         else:
@@ -200,12 +210,12 @@ def _model_noise(
         path, frames = camera
         if frames is None:
             models = load_cameras(path, keep_patches=patches).models
-            if settings.source == "spectrum":
+            if settings.draw == "spectrum":
                 return tuple(map(without_patches, models))
             if patches and not all(len(model.patches) for model in models):
                 raise NoiseError(
                     f"{path}: keeps no patches; write it with `synth noise-model --patches`, or "
-                    "set source: spectrum"
+                    "set noise.draw: spectrum"
                 )
             return models
         try:
@@ -223,7 +233,7 @@ def _groups(
     """The frames below a path, or those of each of its folders."""
     files = find_frames([path])
     base = path if path.is_dir() else path.parent
-    for group in group_by_folder(files) if settings.banks == "folder" else [files]:
+    for group in group_by_folder(files) if settings.by == "folder" else [files]:
         yield [_frame(file, base, forbidden) for file in group]
 
 

@@ -8,27 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipelines.build import Group, Task, fingerprint, make_group, survey
+from pipelines.build import fingerprint, read_supply, survey
 from pipelines.build_config import SimulationSettings
 from pipelines.config import label_of
-from pipelines.hosts import Host, frame_hosts, simulated_hosts, training_hosts
+from pipelines.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, dataset_source, simulated_source
 from synth.dataset import Dataset, open_dataset
 from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, read_description
-from synth.disk.files import OutputFile, sha256
-from synth.disk.manifest import read_manifest
+from synth.disk.manifest import Line, read_manifest
 from synth.errors import StoreError
-from synth.frames import ImageFile, decode_frame
-from synth.recipe import Spec
+from synth.frames import Frame, ImageFile, decode_frame
+from synth.recipe import remake
+from synth.scene import Scene
 from synth.seeds import generator
+from synth.steps import Supply
+from synth.steps.base import Choice
 
 MOST_DN = 1
 """By how much a pixel of an image may differ that another processor made."""
@@ -111,24 +113,21 @@ def recompute(
             )
         frames = simulated_hosts(source) if data is None else {}
         frames |= frame_hosts(noise, pool.jobs) if noise else {}
-        hosts = frames | training_hosts(source, surveys["train"])
+        hosts = HostImages(frames | training_hosts(source, surveys["train"]))
         groups = list(_groups(out, lines, source, hosts))
-        gain = (description["configuration"].get("noise") or {}).get("gain")
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise StoreError(
             out / DESCRIPTION, "is not that of a build, or its manifest is not; build the set again"
         ) from None
-    bank = sha256(_read(out / NOISE)) if description.get("noise") else None
+    supply = Supply(hosts=hosts.loaded())
+    if description.get("noise"):
+        supply = replace(read_supply(out / NOISE), hosts=supply.hosts)
     dataset = open_dataset(out)
 
-    def work(group: Group) -> list[Difference | None]:
-        task = Task(out, [group], bank, gain, frozenset(), False, hosts)
+    def work(group: _Group) -> list[Difference | None]:
         try:
-            return [
-                _compare(dataset, record["id"], image, mask)
-                for record, image, mask in make_group(task, group)
-            ]
-        except (TypeError, ValueError, IndexError, AssertionError, OverflowError, AttributeError):
+            return list(_differences(dataset, group, supply))
+        except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError):
             raise StoreError(
                 out / MANIFEST, f"has a line of {group.pair.id!r:.80} that no build writes"
             ) from None
@@ -141,7 +140,7 @@ def recompute(
                 yield done, len(lines), difference
 
 
-def _draw(lines: list[dict[str, Any]], count: int | None) -> list[dict[str, Any]]:
+def _draw(lines: list[Line], count: int | None) -> list[Line]:
     """As many lines as are wanted, in their order, by a seed that is always the same."""
     if count is None or count >= len(lines):
         return lines
@@ -168,54 +167,71 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
     )
 
 
+@dataclass(frozen=True)
+class _Group:
+    """Outputs of one source: their ids, and the steps that made them; none made an original."""
+
+    pair: Pair
+    split: str
+    outputs: Sequence[tuple[str, Sequence[tuple[str, Choice]]]]
+
+
 def _groups(
-    out: Path, lines: Sequence[Mapping[str, Any]], source: Source, hosts: Mapping[str, Host]
-) -> Iterator[Group]:
-    """The lines of a manifest as groups that a build would make."""
+    out: Path, lines: Sequence[Line], source: Source, hosts: HostImages
+) -> Iterator[_Group]:
+    """The lines of a manifest by their sources, not too many at a time."""
     pairs: dict[str, Pair] = {pair.id: pair for some in source.splits.values() for pair in some}
-    for (name, split), members in groupby(lines, lambda line: (line["source"], line["split"])):
+    for (name, split), members in groupby(lines, lambda line: (line.source, line.split)):
         if name not in pairs:
             raise StoreError(
                 out / MANIFEST, f"names the source {name!r:.80}, which {source.name!r:.80} has not"
             )
-        specs = [Spec.from_record(dict(line)) for line in members]
-        for spec in specs:
-            if spec.move is not None and spec.move.host and spec.move.host not in hosts:
-                raise StoreError(
-                    out,
-                    f"has targets in the frame {spec.move.host!r:.80}; say where it is now, with "
-                    "--noise FRAMES as for the build",
-                )
-        copies = [spec for spec in specs if spec == Spec(name, name)]
-        made = [spec for spec in specs if spec != Spec(name, name)]
-        if copies:
-            yield Group(pairs[name], split, True)
-        for at in range(0, len(made), _OUTPUTS_PER_TASK):
-            yield Group(pairs[name], split, False, made[at : at + _OUTPUTS_PER_TASK])
+        outputs = []
+        for line in members:
+            for _, choice in line.steps:
+                host = choice.get("host")
+                if host is not None and host not in hosts.images:
+                    raise StoreError(
+                        out,
+                        f"has targets in the frame {host!r:.80}; say where it is now, with "
+                        "--noise FRAMES as for the build",
+                    )
+            outputs.append((line.id, line.steps))
+        for at in range(0, len(outputs), _OUTPUTS_PER_TASK):
+            yield _Group(pairs[name], split, outputs[at : at + _OUTPUTS_PER_TASK])
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise StoreError(path, f"cannot be read ({error.strerror})") from None
+def _differences(dataset: Dataset, group: _Group, supply: Supply) -> Iterator[Difference | None]:
+    scene = None
+    for id_, steps in group.outputs:
+        image, mask = dataset.image_file(id_), dataset.mask_file(id_).file
+        if not steps:
+            files = group.pair.files()
+            wanted = decode_frame(files.image, image.path), decode_frame(files.mask, mask.path)
+            same = files.image == image.read() and files.mask == mask.read()
+            yield None if same else _compare(id_, image, mask, *wanted)
+            continue
+        if scene is None:
+            source = group.pair.load()
+            scene = Scene(source.image, source.mask, group.pair.id, targets=source.targets)
+        made = remake(scene, steps, supply)
+        yield _compare(id_, image, mask, made.image, made.mask.view(np.uint8) * np.uint8(255))
 
 
-def _compare(dataset: Dataset, id_: str, image: OutputFile, mask: OutputFile) -> Difference | None:
-    pixels, largest, size = _difference(dataset.image_file(id_), image)
-    mask_pixels, _, _ = _difference(dataset.mask_file(id_).file, mask)
+def _compare(
+    id_: str, image: ImageFile, mask: ImageFile, wanted: Frame, wanted_mask: Frame
+) -> Difference | None:
+    pixels, largest, size = _difference(image, wanted)
+    mask_pixels, _, _ = _difference(mask, wanted_mask)
     if not pixels and not mask_pixels:
         return None
     few = largest is not None and largest <= MOST_DN and pixels <= MOST_SHARE * size
     return Difference(id_, pixels, largest, mask_pixels, few and not mask_pixels)
 
 
-def _difference(file: ImageFile, made: OutputFile) -> tuple[int, int | None, int]:
+def _difference(file: ImageFile, wanted: Frame) -> tuple[int, int | None, int]:
     """Pixels that differ, largest difference in DN, and pixels in all."""
-    data = file.read()
-    if data == made.data:
-        return 0, 0, 0
-    wanted, found = decode_frame(made.data, "made again"), decode_frame(data, file.path)
+    found = file.frame()
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
         return wanted.size, None, wanted.size
     apart = np.abs(wanted.astype(np.int64) - found.astype(np.int64))

@@ -9,13 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from synth.dataset import open_dataset
-from synth.disk.manifest import read_manifest
+from synth.disk.manifest import Line, read_manifest
 from synth.errors import StoreError
 from synth.frames import Frame
-from synth.realise import Realiser
-from synth.recipe import LabelledSource, Spec, fit_side
+from synth.recipe import remake
+from synth.scene import Scene
 from synth.seams import probe_seams
-from synth.targets import Box, Target, find_targets, target_box
+from synth.steps import find_step
+from synth.steps.base import Choice
+from synth.steps.noise import NoiseStep
+from synth.steps.target import require_target
+from synth.steps.turn import fit_side
+from synth.targets import Box, target_box
 
 # One halving of some hundred boxes says little about chance.
 _HALVINGS = 10
@@ -67,14 +72,15 @@ def measure_seams(
     """
     dataset = open_dataset(root)
     lines = read_manifest(root)
-    there = {line["id"] for line in lines}
+    there = {line.id for line in lines}
     made = [
-        line
+        (line, steps)
         for line in lines
-        if "target" in line
-        and "host" not in line
-        and line["source"] in there
-        and line["source"] != line["id"]
+        for steps in [_without_noise(line)]
+        if line.source in there
+        and line.source != line.id
+        and any("target" in choice for _, choice in steps)
+        and not any(name == "transplant" for name, _ in steps)
     ][:limit]
     if not made:
         raise StoreError(
@@ -83,29 +89,24 @@ def measure_seams(
     changed: list[tuple[Frame, Box, str]] = []
     original: list[tuple[Frame, Box, str]] = []
     empty: list[tuple[Frame, Box, str]] = []
-    sources: dict[str, tuple[Frame, list[Target], Realiser]] = {}
-    for line in made:
-        group = line["source"]
+    sources: dict[str, Scene] = {}
+    for line, steps in made:
+        group = line.source
         if group not in sources:
-            image, mask = dataset.read_pair(group)
-            targets = find_targets(mask)
-            sources[group] = image, targets, Realiser(image, mask, targets)
-        image, targets, realiser = sources[group]
-        if not 0 <= line["target"] < len(targets):
-            raise StoreError(root, f"its manifest has no target {line['target']} for {line['id']}")
-        target = targets[line["target"]]
-        shape = (image.shape[0], image.shape[1])
-        side = line.get("side") or fit_side(target, LabelledSource("", shape, tuple(targets)))
-        original.append((image, target_box(target, side, shape), group))
-        spec = replace(Spec.from_record(line), noise=None)
-        after = realiser.image(spec)
-        down, along = realiser.facts.get("shift", (0, 0))
+            sources[group] = Scene(*dataset.read_pair(group), group)
+        scene = sources[group]
+        choice = next(choice for _, choice in steps if "target" in choice)
+        target = scene.targets[require_target(scene, choice["target"])]
+        side = choice.get("side") or fit_side(target, scene)
+        original.append((scene.image, target_box(target, side, scene.shape), group))
+        after = remake(scene, steps)
+        down, along = line.facts.get("shift") or (0, 0)
         place = replace(target, row=target.row + down, col=target.col + along)
-        changed.append((after, target_box(place, side, shape), group))
-        boxes = realiser.facts.get("distractor_boxes", ())
-        for distractor, box in zip(spec.distractors, boxes, strict=False):
-            if distractor.kind == "turned" and box is not None:
-                empty.append((after, tuple(box), group))
+        changed.append((after.image, target_box(place, side, scene.shape), group))
+        items = next((choice["items"] for name, choice in steps if name == "distract"), ())
+        for one, box in zip(items, line.facts.get("distractor_boxes", ()), strict=False):
+            if one["kind"] == "turned" and box is not None:
+                empty.append((after.image, tuple(box), group))
         each()
     rng = np.random.default_rng(0)
     groups = sorted(sources)
@@ -120,6 +121,13 @@ def measure_seams(
         distractors=_probe(changed + empty, [True] * len(changed) + [False] * len(empty)),
         boxes=len(changed),
     )
+
+
+def _without_noise(line: Line) -> list[tuple[str, Choice]]:
+    """The steps of a manifest line that change more than noise."""
+    return [
+        (name, choice) for name, choice in line.steps if not issubclass(find_step(name), NoiseStep)
+    ]
 
 
 def _probe(boxes: list[tuple[Frame, Box, str]], labels: list[bool]) -> float | None:

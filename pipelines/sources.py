@@ -21,7 +21,7 @@ from synth.disk.png import encode_png
 from synth.frames import Frame, ImageFile, Mask, decode_frame, frame_shape, plain_file
 from synth.masks import MaskFile
 from synth.noise.sampling import NoiseFrame
-from synth.recipe import LabelledSource
+from synth.scene import Outline
 from synth.scenes import SimulatedFrame, simulate_frame
 from synth.seeds import generator
 from synth.sensor import Sensor, make_sensor
@@ -60,7 +60,7 @@ class Survey:
     images apart from equal files.
     """
 
-    source: LabelledSource
+    source: Outline
     digest: bytes
     pixels: bytes | None
 
@@ -158,7 +158,7 @@ class FilePair:
             shape, targets = pair.mask.shape, pair.targets
         digest = hashlib.sha256(hashlib.sha256(files.image).digest())
         digest.update(hashlib.sha256(files.mask).digest())
-        return Survey(LabelledSource(self.id, shape, targets), digest.digest(), pixels)
+        return Survey(Outline(self.id, shape, targets), digest.digest(), pixels)
 
     def files(self) -> PairFiles:
         """See `Pair`."""
@@ -207,7 +207,7 @@ class SimulatedPair:
         pixels = pixel_digest(frame.image)
         digest = hashlib.sha256(pixels + hashlib.sha256(frame.mask.tobytes()).digest()).digest()
         return Survey(
-            LabelledSource(self.id, (height, width), targets), digest, pixels if held_out else None
+            Outline(self.id, (height, width), targets), digest, pixels if held_out else None
         )
 
     def files(self) -> PairFiles:

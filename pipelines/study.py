@@ -709,7 +709,7 @@ def _run(
                 for name in (sources if arm.noise is None else arm.noise)
                 if name in sources
             }
-            if negatives.transplants and "noise" in negatives.hosts:
+            if build_config.hosts_from_noise:
                 _require_empty(arm, [source for name in noise for source in sources[name]])
     init = sha256(arm.init.read_bytes()) if arm.init and arm.init.is_file() else None
     recipe = asdict(train_config.recipe())
@@ -742,7 +742,7 @@ def _require_empty(arm: Arm, sources: Sequence[NoiseSource]) -> None:
         if source.labelled:
             raise ConfigError(
                 f"arms.{arm.name}: {source.path} is a labelled set, and targets are to be put into "
-                "its frames without looking at its labels; set negatives.hosts: [training]"
+                "its frames without looking at its labels; set hosts: training for transplant"
             )
 
 
@@ -765,7 +765,7 @@ def _with_noise(
             for name in run.identity["noise"]
             for number, source in enumerate(sources[name])
         )
-        changes["noise"] = run.arm.build.noise.model_copy(update={"sources": paths})
+        changes["noise"] = run.arm.build.noise.model_copy(update={"frames": paths})
     return replace(run, arm=replace(run.arm, build=run.arm.build.model_copy(update=changes)))
 
 

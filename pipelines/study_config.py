@@ -16,10 +16,11 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from detect.tta import Moves
-from pipelines.build_config import BuildConfig, Strength
+from pipelines.build_config import BuildConfig
 from pipelines.config import StrictModel, load_config
 from pipelines.errors import ConfigError
 from pipelines.training import TrainConfig
+from synth.steps import Physical
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Helpers = Annotated[
@@ -64,8 +65,11 @@ _SHARED_BUILD = {
     "simulate": "--data",
     "name": "the name of the arm",
     "seed": "`seeds` of the study",
-    "noise.sources": "`noise` of the arm",
+    "noise.frames": "`noise` of the arm",
 }
+
+
+Strength = Annotated[float, Field(ge=0, le=100)]
 
 
 class ChangedFile(StrictModel):
@@ -189,7 +193,9 @@ class JudgingSettings(StrictModel):
 
     split: Literal["val", "test"] = "test"
     against: str | None = None
-    strengths: Annotated[tuple[Strength, ...], Field(min_length=1)] = (0.0,)
+    strengths: Annotated[tuple[Annotated[float, Field(ge=0, le=100)], ...], Field(min_length=1)] = (
+        0.0,
+    )
     noise: str | None = None
     label: Name | None = None
     tta: Moves = 1
@@ -337,9 +343,8 @@ class Arm:
 
     @property
     def with_frames(self) -> bool:
-        """Whether frames of noise sources go into its set; numbers (mode physical) need none."""
-        noise = self.build.noise if self.build is not None else None
-        return noise is not None and noise.mode != "physical"
+        """Whether frames of noise sources go into its set."""
+        return self.build is not None and self.build.takes_noise
 
 
 def evaluations(tests: Iterable[JudgingSettings], arms: Iterable[Arm]) -> list[Evaluation]:
@@ -380,7 +385,9 @@ def _camera_of(noise: str | None, arms: Iterable[Arm]) -> Camera:
         own: set[str | None] = set()
         if arm.with_frames:
             own = {None} if arm.noise is None else {*arm.noise} or {""}
-        elif arm.build is not None and arm.build.noise is not None:
+        elif arm.build is not None and any(
+            isinstance(step, Physical) for step in arm.build.negatives.recipe.inner()
+        ):
             own = {""}
         given[arm.name] = own.union(*(given[name] for name in arm.needs))
     seen = {name for name, names in given.items() if names & {noise, None}}

@@ -296,3 +296,15 @@ def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
         for part in re.split(r"([0-9]+)", name)
         if part
     )
+
+
+def require_frame(array: object, what: str) -> None:
+    """Raise an error unless an array is a frame."""
+    if not isinstance(array, np.ndarray) or array.dtype not in (np.uint8, np.uint16):
+        raise TypeError(f"{what}: is no array of uint8 or uint16")
+
+
+def require_mask(array: object, what: str) -> None:
+    """Raise an error unless an array is a mask."""
+    if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
+        raise TypeError(f"{what}: is no array of bool")

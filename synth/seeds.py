@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any, cast
 
 import numpy as np
+from numpy.random.bit_generator import ISeedSequence
 
 
 def generator(seed: int, *names: str) -> np.random.Generator:
@@ -34,3 +36,30 @@ def generator(seed: int, *names: str) -> np.random.Generator:
     size = max(16, 4 * -(-seed.bit_length() // 32))
     words = np.frombuffer(seed.to_bytes(size, "little") + digest[:16], "<u4").astype(np.uint32)
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+def quick_generator(seed: int, *names: str) -> np.random.Generator:
+    """Make the generator of one of very many named things, in a quarter of the time.
+
+    Parameters and properties are those of `generator`, its numbers are others: the SHA-256 of seed
+    and names is the state to begin with, which needs no further mixing.
+
+    Examples
+    --------
+    >>> quick_generator(0, "turn").random() == quick_generator(0, "turn").random()
+    True
+    """
+    text = "\0".join((str(seed), *names))
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+    # numpy's stubs name its own class alone, and its documentation the interface.
+    return np.random.Generator(np.random.PCG64(cast(Any, _Digest(digest))))
+
+
+class _Digest(ISeedSequence):
+    """A hash as the seed of a bit generator."""
+
+    def __init__(self, digest: bytes) -> None:
+        self._digest = digest
+
+    def generate_state(self, n_words: int, dtype: Any = np.uint32) -> Any:
+        return np.frombuffer(self._digest, dtype, n_words)

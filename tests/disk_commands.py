@@ -200,7 +200,9 @@ def make_inputs(inputs: Path) -> None:
     write_small_set(inputs / "odd", 3, 2, shapes=((32, 40),), targets=1, seed=1)
     (inputs / "odd" / "masks" / "002.png").unlink()
     write_small_set(inputs / "sharp", 4, 0, shapes=((96, 96),), targets=0)
-    (inputs / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9, count: 6}\n")
+    (inputs / "my.yaml").write_text(
+        "noise: {sample: {side: 8}}\nnegatives: {count: 6, steps: [mixup, turn: {side: 9}]}\n"
+    )
     (inputs / "train.yaml").write_text(
         "network: acm\nsteps: 4\nepoch_steps: 2\nbatch: 2\nvalidation: 0.4\n"
         "augment: {crop: 32}\ncompute: {device: cpu, precision: 32-true}\n"

@@ -228,21 +228,26 @@ def _config_readers(place: Path) -> Iterator[Reader]:
     def read_build(folder: Path) -> None:
         config = load_config(the(folder), BuildConfig, defaults={"name": "x"})
         config.model_dump(mode="json")
-        config.negatives.recipe(config.noise.noise_rule() if config.noise else None)
+        list(config.negatives.recipe.inner())
 
     def read_training(folder: Path) -> None:
         load_config(the(folder), TrainConfig).recipe()
 
-    builds = ["demo.yaml", "sirst5k.yaml", "sirst5k-plus.yaml", "sirst5k-mixed.yaml"]
+    names = ("demo", "sirst5k", "sirst5k-plus", "sirst5k-mixed")
+    builds = [f"build/{name}.yaml" for name in names]
     trainings = ["train/demo.yaml", "train/dnanet-strong.yaml", "train/nudt.yaml"]
     yield Reader("yaml: build", copy("build", builds), read_build, (".yaml",), 8)
     yield Reader("yaml: train", copy("train", trainings), read_training, (".yaml",), 6)
 
     folder = place / "yaml" / "study"
     shutil.copytree(_ROOT / "configs", folder)
-    study = folder / "studies" / "demo.yaml"
+    study = folder / "study" / "demo.yaml"
     yield Reader(
-        "yaml: study", (folder,), lambda _: read_study(study), ("studies/demo.yaml", "demo.yaml"), 3
+        "yaml: study",
+        (folder,),
+        lambda _: read_study(study),
+        ("demo.yaml",),
+        3,
     )
 
 
@@ -261,7 +266,12 @@ def _set_readers(place: Path) -> Iterator[Reader]:
 
     source = write_small_set(place / "sets" / "plain", 3, 2, shapes=((24, 32),), targets=1)
     config = BuildConfig.model_validate(
-        {"name": "built", "data": source.root, "noise": {"patch": 8}, "negatives": {"side": 9}}
+        {
+            "name": "built",
+            "data": source.root,
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"steps": ["mixup", {"turn": {"side": 9}}]},
+        }
     )
     build(config, place / "sets" / "built", jobs=1)
     build(config, place / "sets" / "shards", jobs=1, shards=ShardSize(outputs=4))

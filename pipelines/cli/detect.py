@@ -764,7 +764,7 @@ def label(
     Example:
       detect train configs/train/own.yaml --data mine --out runs/first
       detect label night/ --with mine --weights runs/first/last.safetensors --out out/more
-      synth build configs/own.yaml --data out/more --out out/set
+      synth build configs/build/own.yaml --data out/more --out out/set
     """
     from detect.predict import shipped_weights
     from detect.pseudo import Confidence

@@ -145,8 +145,8 @@ def study(
 
     \b
     Example:
-      detect study configs/studies/b-nudt.yaml --data NUDT-SIRST --noise backgrounds
-      detect study configs/studies/b-nudt.yaml --data NUDT-SIRST --noise backgrounds \\
+      detect study configs/study/b-nudt.yaml --data NUDT-SIRST --noise backgrounds
+      detect study configs/study/b-nudt.yaml --data NUDT-SIRST --noise backgrounds \\
           --only originals,sirst5k-plus --seeds 0 --test --results docs/results
       detect study mine.yaml --data NUDT-SIRST --noise backgrounds \\
           --noise nuaa=NUAA-SIRST --against nuaa=NUAA-SIRST --test

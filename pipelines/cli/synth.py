@@ -8,9 +8,9 @@ import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import click
 import numpy as np
@@ -23,10 +23,9 @@ from pipelines.build import (
     ShardSize,
     execute,
     prepare,
-    prepare_transfer,
-    prepare_turns,
+    prepare_stage,
 )
-from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.build_config import BuildConfig
 from pipelines.cli.console import (
     ToolGroup,
     emit_json,
@@ -34,12 +33,12 @@ from pipelines.cli.console import (
     label_options,
     progress_bar,
 )
+from pipelines.cli.options import make_settings, settings_options
 from pipelines.config import label_text, load_config
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.recompute import Difference, recompute
 from synth import __version__
-from synth.blend import BLENDS
 from synth.dataset import open_dataset
 from synth.disk.description import read_description, require_usable
 from synth.disk.files import replace_file
@@ -66,11 +65,18 @@ from synth.noise.components import (
 )
 from synth.noise.model import SUMMARY, correlation_length
 from synth.noise.sampling import SamplingRule
+from synth.recipe import Recipe
 from synth.seeds import generator
+from synth.steps import Choose, Mixup, Move, Residual, Step, Supply, Turn
 
 _EXAMPLES = {"max_content_width": 100}
 _POSITIVE = click.IntRange(min=1)
-_SIDE = click.IntRange(1, 65536)
+
+# Options of a sampling rule, by the names of its fields.
+_SAMPLING = {field.name: field.name for field in fields(SamplingRule)} | {"side": "patch"}
+_MIXUP = ("ratio", "gain")
+_RESIDUAL = ("strength",)
+_TURN = ("side", "turns", "mirror", "blend", "keep_offset")
 
 
 class _Finite(click.FloatRange):
@@ -82,8 +88,6 @@ class _Finite(click.FloatRange):
             self.fail(f"{value} is not a finite number", param, ctx)
         return number
 
-
-_NON_NEGATIVE = _Finite(min=0)
 
 _OF_FRAMES = {
     "sigma": ("DN", "noise of the pixels"),
@@ -103,15 +107,6 @@ _MEANING = {
     "v": "row: fixed rows, or scene",
     "h": "column: fixed columns, or scene",
 }
-
-
-class _BoxSide(click.ParamType):
-    """A number of pixels, or ``auto``."""
-
-    name = "pixels|auto"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
-        return "auto" if value == "auto" else int(_SIDE.convert(value, param, ctx))
 
 
 class _NoiseFile(click.ParamType):
@@ -139,20 +134,6 @@ class _ShardSize(click.ParamType):
         if match[2] is None:
             return ShardSize(outputs=int(match[1]))
         return ShardSize(nbytes=int(match[1]) * {"MB": 10**6, "GB": 10**9}[match[2]])
-
-
-class _Turns(click.ParamType):
-    """Quarter turns as ``0,1,2,3``."""
-
-    name = "turns"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        if isinstance(value, tuple):
-            return value
-        turns = tuple(value.split(","))
-        if not turns or len(set(turns)) != len(turns) or not set(turns) <= {"0", "1", "2", "3"}:
-            self.fail(f"{value!r} must name some of 0,1,2,3, each once", param, ctx)
-        return tuple(map(int, turns))
 
 
 def _workers(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,45 +187,19 @@ main.add_later("fetch", "pipelines.cli.fetch:fetch_command")
 @main.command("noise-sample")
 @click.argument("frames", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=_NoiseFile(), help="The bank to write.")
-@click.option(
-    "--rule",
-    type=click.Choice(["variance", "texture"]),
-    default="variance",
-    show_default=True,
-    help="variance as published, which takes smooth background too; or texture, noise alone.",
-)
-@click.option("--patch", type=_SIDE, default=32, show_default=True, help="Side of a patch, pixels.")
-@click.option("--stride", type=_POSITIVE, help="Step between windows; side by side by default.")
-@click.option("--max-var", type=_NON_NEGATIVE, default=50.0, show_default=True)
-@click.option("--min-mean", type=_NON_NEGATIVE, default=0.0, show_default=True)
+@settings_options(SamplingRule, _SAMPLING)
 @click.option(
     "--sequence", is_flag=True, help="The frames of each folder are one sequence of a fixed camera."
-)
-@click.option("--max-seq-var", type=_NON_NEGATIVE, default=50.0, show_default=True)
-@click.option("--max-seq-mean", type=_NON_NEGATIVE, default=50.0, show_default=True)
-@click.option("--limit", type=_POSITIVE, help="Keep a uniform sample of this many patches.")
-@click.option(
-    "--bits",
-    type=click.IntRange(1, 16),
-    help="Depth that the thresholds scale to, when the files are deeper than the data.",
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @json_option
 def noise_sample(
     frames: tuple[Path, ...],
     out: Path,
-    rule: Literal["variance", "texture"],
-    patch: int,
-    stride: int | None,
-    max_var: float,
-    min_mean: float,
     sequence: bool,
-    max_seq_var: float,
-    max_seq_mean: float,
-    limit: int | None,
-    bits: int | None,
     seed: int,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Sample noise patches from FRAMES, files and folders (searched recursively).
 
@@ -260,14 +215,12 @@ def noise_sample(
     Example: synth noise-sample backgrounds/ --out bank.npz --patch 32 --limit 2000
     Example: synth noise-sample backgrounds/ --out bank.npz --rule texture
     """
-    if rule == "texture" and (sequence or patch < 16):
+    chosen = make_settings(SamplingRule, settings, _SAMPLING)
+    if chosen.rule == "texture" and sequence:
         raise click.UsageError(
-            "--rule texture is for single frames and patches of 16 pixels and more; "
-            "sequences are sampled with --rule variance, or modelled with `synth noise-model`."
+            "--rule texture is for single frames; sequences are sampled with --rule variance, or "
+            "modelled with `synth noise-model`."
         )
-    chosen = SamplingRule(
-        patch, stride, max_var, min_mean, max_seq_var, max_seq_mean, limit, bits, rule
-    )
     with _bar("sample", "frame") as report:
         bank = sample_files(frames, chosen, sequence, seed=seed, progress=report)
     replace_file(out, bank.to_bytes())
@@ -517,27 +470,8 @@ def _read_sequence(paths: Iterable[Path]) -> Frame:
     show_default=True,
     help="Mix enlarged patches in, as published, or add what an image lacks of the sensor's noise.",
 )
-@click.option(
-    "--ratio",
-    type=_Finite(0, 1),
-    multiple=True,
-    default=(0.1,),
-    show_default=True,
-    help="Share of the noise (mixup); given several times, one is drawn for each image.",
-)
-@click.option(
-    "--strength",
-    type=_Finite(0, 100),
-    multiple=True,
-    default=(1.0,),
-    show_default=True,
-    help="Noise relative to the sensor's (residual); given several times, one is drawn.",
-)
-@click.option(
-    "--gain",
-    type=_Finite(min=0, min_open=True, max=65536),
-    help="From the noise's DN to the images', where their depths differ.",
-)
+@settings_options(Mixup, _MIXUP)
+@settings_options(Residual, _RESIDUAL)
 @click.option(
     "--split",
     type=click.Choice(["train", "val"]),
@@ -553,19 +487,17 @@ def transfer(
     noise: Path,
     out: Path,
     mode: str,
-    ratio: tuple[float, ...],
-    strength: tuple[float, ...],
-    gain: float | None,
     split: str,
     seed: int,
     jobs: int,
     backend: Backend,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Put noise on every image of a split of DATASET; outputs keep their ids.
 
     The manifest records which patch, or which frame of a model and which realisation of its noise,
-    each output got (`noise_patch`, `noise_seed`).
+    each output got.
 
     \b
     Example: synth transfer NUDT-SIRST --noise bank.npz --out noisy --mode mixup --ratio 0.1
@@ -573,44 +505,25 @@ def transfer(
     """
     require_usable(out)
     pool = Pool(jobs, backend)
-    settings = NoiseSettings.model_validate(
-        {"mode": mode, "ratio": ratio, "strength": strength, "gain": gain}
+    amount = settings.pop("ratio" if mode == "residual" else "strength")
+    if amount:
+        other = ("ratio", "mixup") if mode == "residual" else ("strength", "residual")
+        raise click.UsageError("--{} is for --mode {}.".format(*other))
+    step = make_settings(Mixup if mode == "mixup" else Residual, settings)
+    if mode == "mixup":
+        supply = Supply(bank=load_bank_to_mix(noise))
+    else:
+        supply = Supply(cameras=load_cameras(noise))
+    plan = prepare_stage(
+        "transfer", open_dataset(dataset), Recipe([step]), split, seed, pool, supply, keep_ids=True
     )
-    supply = load_bank_to_mix(noise) if mode == "mixup" else load_cameras(noise)
-    plan = prepare_transfer(open_dataset(dataset), supply, settings, split, seed, pool)
     _run(plan, out, pool, as_json)
 
 
 @main.command()
 @click.argument("dataset", type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path))
-@click.option(
-    "--side",
-    type=_BoxSide(),
-    default="32",
-    show_default=True,
-    help="Side of the box, pixels; auto fits it to every target.",
-)
-@click.option(
-    "--turns",
-    type=_Turns(),
-    default="0,1,2,3",
-    show_default=True,
-    help="Quarter turns, counter-clockwise.",
-)
-@click.option("--mirror", is_flag=True, help="Mirror the box left to right before it is turned.")
-@click.option(
-    "--blend",
-    type=click.Choice(BLENDS),
-    default="paste",
-    show_default=True,
-    help="How the turned box is put back: as published, or without a seam.",
-)
-@click.option(
-    "--keep-offset",
-    is_flag=True,
-    help="Masks that lie beside their targets stay on the same side of them.",
-)
+@settings_options(Turn, _TURN)
 @click.option(
     "--any-angle",
     type=click.FloatRange(0, 1),
@@ -625,17 +538,13 @@ def transfer(
 def rotate(
     dataset: Path,
     out: Path,
-    side: int | str,
-    turns: tuple[int, ...],
-    mirror: bool,
-    blend: str,
-    keep_offset: bool,
     any_angle: float,
     seed: int,
     split: str,
     jobs: int,
     backend: Backend,
     as_json: bool,
+    **settings: Any,
 ) -> None:
     """Make negatives by turning the patch around every target of DATASET.
 
@@ -646,17 +555,14 @@ def rotate(
     """
     require_usable(out)
     pool = Pool(jobs, backend)
-    settings = NegativeSettings.model_validate(
-        {
-            "side": side,
-            "turns": turns,
-            "mirror": mirror,
-            "blend": blend,
-            "keep_offset": keep_offset,
-            "any_angle": any_angle,
-        }
+    step: Step = make_settings(Turn, settings)
+    if any_angle:
+        alone = Move(stay=True, angle=180.0)
+        step = Choose(((1 - any_angle, step), (any_angle, alone)))
+    plan = prepare_stage(
+        "rotate", open_dataset(dataset), Recipe([step]), split, seed, pool, Supply()
     )
-    _run(prepare_turns(open_dataset(dataset), settings, split, seed, pool), out, pool, as_json)
+    _run(plan, out, pool, as_json)
 
 
 @main.command()
@@ -708,7 +614,7 @@ def build(
     same bytes.
 
     \b
-    Example: synth build configs/sirst5k.yaml --data NUDT-SIRST --noise backgrounds --out out/set
+    Example: synth build configs/build/sirst5k.yaml --data NUDT-SIRST --noise backgrounds
     Example: synth build my.yaml --format webdataset --shard-size 5000
     Example: synth build my.yaml --backend dask --scheduler tcp://HOST:8786
     """
@@ -721,7 +627,7 @@ def build(
     if noise:
         # YAML's own escapes: a name may hold any character, or bytes that are none.
         names = yaml.safe_dump([str(path) for path in noise], default_flow_style=True, width=10**9)
-        values.append(f"noise.sources={names}")
+        values.append(f"noise.frames={names}")
     if data is not None:
         lost = next((value for value in overrides if value.startswith("simulate")), None)
         if lost:
@@ -737,7 +643,7 @@ def build(
         defaults={"name": config.stem},
     )
     out = out or Path("out") / loaded.name
-    for source in loaded.noise.sources if loaded.noise else ():
+    for source in loaded.noise.frames if loaded.noise else ():
         if out.resolve().is_relative_to(source.resolve()):
             raise StoreError(out, f"lies in {source}, where noise is sampled; choose another --out")
     require_usable(out)

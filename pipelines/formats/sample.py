@@ -107,14 +107,14 @@ class Loaded:
 class Found:
     """A pair that a folder of some format has, and how to load it.
 
-    `facts` go into its line of the manifest. `source` names its image, so that one image in two
+    `steps` go into its line of the manifest. `source` names its image, so that one image in two
     splits is found.
     """
 
     id: str
     split: str
     load: Callable[[], Loaded] = field(repr=False)
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    steps: tuple[tuple[str, dict[str, Any]], ...] = ()
     source: Path | None = None
 
 

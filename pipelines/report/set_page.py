@@ -72,7 +72,7 @@ def choose_families(dataset: Dataset, lineage: Lineage) -> dict[str, list[str]]:
     for split in ("train", "val"):
         for id_ in dataset.splits.get(split, ()):
             record = lineage.records.get(id_)
-            source = str(record["source"]) if record is not None else id_
+            source = record.source if record is not None else id_
             if source != id_ and source in dataset.images and source in dataset.masks:
                 families.setdefault(source, []).append(id_)
     # A source with many negatives shows more of what is made.
@@ -362,7 +362,7 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
         if lineage.made(id_)
         and id_ in dataset.images
         # A frame that a target was put into is not in the set.
-        and record.get("host", id_) in dataset.images
+        and all(choice.get("host", id_) in dataset.images for _, choice in record.steps)
     ]
     if description is None:
         return Html()
@@ -419,27 +419,28 @@ def _shard_options(configuration: Mapping[str, Any]) -> str:
 
 def remake_script(root: Path, id_: str, description: Mapping[str, Any]) -> str:
     """A Python program that makes one output again and compares it with its hash."""
-    gain = ((description.get("configuration") or {}).get("noise") or {}).get("gain")
-    noise = 'load_noise(root / "noise.npz")' if description.get("noise") else "None"
+    noise = 'noise = load_noise(root / "noise.npz")\n' if description.get("noise") else ""
+    kind = "bank" if "patches" in (description.get("noise") or {}) else "cameras"
+    given = f"{kind}=noise, " if noise else ""
     return f"""import hashlib, json
 from pathlib import Path
 from synth.dataset import open_dataset
 from synth.disk.png import encode_png
 from synth.noise.cameras import load_noise
-from synth.realise import Realiser
-from synth.recipe import Spec
-from synth.targets import find_targets
+from synth.recipe import remake
+from synth.scene import Scene
+from synth.steps import Hosts, Supply
 
 root, wanted = Path({str(root)!r}), {id_!r}
 dataset = open_dataset(root)
 texts = (text for path in dataset.manifests() for text in path.read_bytes().splitlines())
 line = next(line for line in map(json.loads, texts) if line["id"] == wanted)
-spec = Spec.from_record(line)
-image, mask = dataset.read_pair(spec.source)
-realiser = Realiser(image, mask, find_targets(mask), {noise}, {gain!r}, dataset.read_pair)
-made = encode_png(realiser.image(spec))
-assert hashlib.sha256(made).hexdigest() == line["image_sha256"]
-Path("remade.png").write_bytes(made)
+{noise}supply = Supply({given}hosts=Hosts(dataset.read_pair))
+scene = Scene(*dataset.read_pair(line["source"]), line["source"])
+made = remake(scene, [pair for step in line["steps"] for pair in step.items()], supply)
+data = encode_png(made.image)
+assert hashlib.sha256(data).hexdigest() == line["image_sha256"]
+Path("remade.png").write_bytes(data)
 """
 
 
@@ -467,10 +468,10 @@ def _evenly(ids: Sequence[str], count: int) -> list[str]:
 
 def _varied(ids: Sequence[str], lineage: Lineage, count: int) -> list[str]:
     """Some of the negatives of one source, of as many kinds of change as there are."""
-    kinds: dict[tuple[bool, ...], list[str]] = {}
+    kinds: dict[tuple[str, ...], list[str]] = {}
     for id_ in ids:
         record = lineage.records[id_]
-        kind = tuple(key in record for key in ("quarter_turns", "move", "distractors"))
+        kind = tuple(name for name, _ in record.steps)
         kinds.setdefault(kind, []).append(id_)
     chosen: list[str] = []
     while len(chosen) < min(count, len(ids)):

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from operator import attrgetter, methodcaller
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detect.lineage import is_made
 from pipelines.quality import (
     MARGIN,
     NOISE_FRAMES,
@@ -28,8 +29,8 @@ from pipelines.quality import (
 )
 from synth.dataset import Dataset
 from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, is_sharded, read_description
-from synth.disk.manifest import read_manifest
-from synth.errors import NoiseError, StoreError
+from synth.disk.manifest import Line, read_manifest
+from synth.errors import NoiseError, RecipeError, StoreError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank
@@ -45,6 +46,8 @@ from synth.noise.fidelity import (
 )
 from synth.noise.realisation import realisation_seed
 from synth.noise.residual import generate_frame
+from synth.steps import Step, find_step
+from synth.steps.base import Choice
 from synth.targets import find_targets, measure_signals
 
 AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -61,7 +64,7 @@ GROUPS = ("originals", "made")
 # Frames that are generated from a camera's model, to see its noise as that of frames is seen.
 _GENERATED, _FEWEST = 24, 4
 
-Record = Mapping[str, Any]
+Told = TypeVar("Told")
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,7 @@ class Lineage:
 
     Attributes
     ----------
-    records : mapping of str to mapping
+    records : mapping of str to Line
         Lines of the manifest, by id; empty without one.
     description : mapping or None
         ``dataset.json``; None without one.
@@ -78,14 +81,14 @@ class Lineage:
         What is wrong with either.
     """
 
-    records: Mapping[str, Record]
+    records: Mapping[str, Line]
     description: Mapping[str, Any] | None
     notes: tuple[str, ...]
 
     def made(self, id_: str) -> bool:
         """Whether anything was done to an image; an original was only copied."""
         record = self.records.get(id_)
-        return record is not None and is_made(record)
+        return record is not None and record.made
 
 
 def read_lineage(root: Path) -> Lineage:
@@ -95,11 +98,11 @@ def read_lineage(root: Path) -> Lineage:
     set is looked at as one of which that is not known, and the notes say so.
     """
     notes = []
-    records: dict[str, Record] = {}
+    records: dict[str, Line] = {}
     description: dict[str, Any] | None = None
     if is_sharded(root) or (root / MANIFEST).exists():
         try:
-            records = {str(line["id"]): line for line in read_manifest(root)}
+            records = {line.id: line for line in read_manifest(root)}
         except StoreError as error:
             notes.append(f"What was made is not known. {error}")
     if (root / DESCRIPTION).exists():
@@ -167,12 +170,12 @@ def survey_set(dataset: Dataset, lineage: Lineage, run: Run) -> dict[str, Any]:
     }
 
 
-def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
+def count_changes(records: Iterable[Line]) -> dict[str, dict[str, int]]:
     """Count what was done to the outputs that were made.
 
     Parameters
     ----------
-    records : iterable of mapping
+    records : iterable of Line
         Lines of a manifest.
 
     Returns
@@ -182,77 +185,37 @@ def count_changes(records: Iterable[Record]) -> dict[str, dict[str, int]]:
         A distractor counts by itself, as an output may have several.
     """
     counts: dict[str, Counter[str]] = {}
-
-    def add(what: str, value: str) -> None:
-        counts.setdefault(what, Counter())[value] += 1
-
     for record in records:
-        if not is_made(record):
+        if not record.made:
             continue
-        add("change", _kind_of_change(record))
-        if "noise_patch" in record:
-            amount = record.get("ratio", record.get("strength"))
-            add("noise", f"{record.get('mode', 'mixup')}, {_amount(amount)}")
-        if "quarter_turns" in record:
-            mirrored = " after mirroring" if record.get("mirror") else ""
-            add("quarter turns", f"{90 * _whole(record['quarter_turns'])}°{mirrored}")
-            add("side of the box", f"{record.get('side')} pixels")
-            add("blending", str(record.get("blend", "paste")))
-        if "move" in record:
-            angle = _finite(record.get("angle"))
-            if angle:
-                low = 15 * math.floor(angle / 15)
-                add("turn of a moved target", f"{low} to {low + 15}°")
-            scr = _finite(record.get("scr"))
-            if scr is not None:
-                add("SCR of a moved target", _scr_bin(scr) if scr else "left as it was")
-            zoom = _finite(record.get("zoom"))
-            if zoom:
-                add("size of a moved target", f"{0.5 * math.floor(zoom / 0.5):g} times and more")
-        boxes = record.get("distractor_boxes")
-        listed = record.get("distractors")
-        for number, one in enumerate(listed if isinstance(listed, list) else ()):
-            kind = str(one[0]) if isinstance(one, list) and one else str(one)
-            placed = not isinstance(boxes, list) or number >= len(boxes) or boxes[number]
-            add("distractors", kind if placed else f"{kind}, which found no place")
-        if (_finite(record.get("noisier")) or 0.0) >= 0.5:
-            add("noise that was there", "as much on half of the pixels or more")
+        found = [("change", _kind_of_change(record))]
+        for name, choice in record.steps:
+            tally = partial(_tally, choice=choice, facts=record.facts)
+            found += _told(tally, name, [])
+        for what, value in found:
+            counts.setdefault(what, Counter())[value] += 1
     return {what: dict(_ordered(found)) for what, found in counts.items()}
 
 
-def describe_change(record: Record) -> str:
+def describe_change(record: Line) -> str:
     """Say in words what was done to make one output."""
-    parts = []
-    if "quarter_turns" in record:
-        mirrored = "mirrored and " if record.get("mirror") else ""
-        parts.append(
-            f"target {record.get('target')} {mirrored}turned by "
-            f"{90 * _whole(record['quarter_turns'])}°, box {record.get('side')}, "
-            f"{record.get('blend', 'paste')}"
-        )
-    if "move" in record:
-        shift = record.get("shift")
-        by = f" by {shift[0]}, {shift[1]}" if isinstance(shift, list) and len(shift) == 2 else ""
-        if record.get("stay"):
-            by = " nowhere"
-        if "host" in record:
-            place = record.get("place")
-            at = f" at {place[0]}, {place[1]}" if isinstance(place, list) and place[1:] else ""
-            by = f" into {record['host']}{at or ', where no place was free'}"
-        scr, angle = _finite(record.get("scr")), _finite(record.get("angle"))
-        made = f", to SCR {scr:.1f}" if scr else ""
-        turned = f", turned by {angle:.0f}°" if angle else ""
-        zoom = _finite(record.get("zoom"))
-        turned += f", enlarged {zoom:.2f} times" if zoom else ""
-        parts.append(f"target {record.get('target')} moved{by}{turned}{made}")
-    listed = record.get("distractors")
-    if isinstance(listed, list) and listed:
-        kinds = [str(one[0]) if isinstance(one, list) and one else str(one) for one in listed]
-        parts.append(f"distractors: {', '.join(kinds)}")
-    if "noise_patch" in record:
-        amount = _amount(record.get("ratio", record.get("strength")))
-        parts.append(f"noise no. {record['noise_patch']}, {record.get('mode', 'mixup')} {amount}")
-    return "; ".join(parts) or ("as its source" if is_made(record) else "original")
+    parts = [
+        _told(methodcaller("describe", choice, record.facts), name, name)
+        for name, choice in record.steps
+    ]
+    return "; ".join(parts) or "original"
+
+
+def _told(tell: Callable[[Step], Told], name: str, otherwise: Told) -> Told:
+    """What a step says; something else where it is not known, or its record is of no build."""
+    try:
+        return tell(find_step(name)())
+    except (RecipeError, LookupError, TypeError, ValueError, AttributeError, OverflowError):
+        return otherwise
+
+
+def _tally(step: Step, choice: Choice, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return list(step.tally(choice, facts))
 
 
 def survey_noise(
@@ -474,14 +437,13 @@ def _count(values: Iterable[str]) -> dict[str, int]:
     return dict(Counter(values).most_common())
 
 
-def _kind_of_change(record: Record) -> str:
-    if "quarter_turns" in record:
-        return "target turned"
-    if "host" in record:
-        return "target put into another image"
-    if "move" in record:
-        return "target changed at its place" if record.get("stay") else "target moved"
-    return "noise alone" if "noise_patch" in record else "other"
+def _kind_of_change(record: Line) -> str:
+    """What the first step that changes targets did, or else the first of all."""
+    kinds: dict[bool, str] = {}
+    for name, choice in record.steps:
+        kind = _told(methodcaller("kind", choice), name, name)
+        kinds.setdefault(_told(attrgetter("changes_mask"), name, True), kind)
+    return kinds.get(True) or kinds[False]
 
 
 def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -498,26 +460,6 @@ def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
     if None in numbers.values():
         return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return sorted(counts.items(), key=lambda item: (numbers[item[0]], item[0]))
-
-
-def _scr_bin(scr: float) -> str:
-    starts = (0.0, 1.0, 2.0, 4.0, 8.0, 16.0)
-    at = int(np.searchsorted(starts, scr, "right")) - 1
-    return f"{starts[at]:g} to {starts[at + 1]:g}" if at + 1 < len(starts) else "16 and more"
-
-
-def _finite(value: object) -> float | None:
-    """A number of a manifest; None for anything else."""
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
-
-
-def _amount(value: object) -> str:
-    known = _finite(value)
-    return "?" if known is None else f"{known:g}"
-
-
-def _whole(value: object) -> int:
-    return int(_finite(value) or 0)
 
 
 def _defined(values: Mapping[str, float]) -> dict[str, float | None]:

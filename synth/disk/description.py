@@ -172,6 +172,11 @@ def _difference(found: Any, wanted: Any, key: str) -> str | None:
             if difference:
                 return difference
         return None
+    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        # Of steps a name says more than a number.
+        pairs = list(zip(found, wanted, strict=True))
+        if all(isinstance(one, dict) for pair in pairs for one in pair):
+            return next(filter(None, (_difference(*pair, key) for pair in pairs)), None)
     key = key.removeprefix("configuration.")
     return None if found == wanted else f"{key} is {found!r} there and {wanted!r} here"
 

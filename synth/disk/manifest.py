@@ -1,25 +1,165 @@
-"""The manifest: one line of JSON for every output."""
+"""The manifest: one line of JSON for every output; the one place that writes and reads them.
+
+A line is ``{"id", "split", "source", "image", "image_sha256", "mask", "mask_sha256", "steps":
+[{"turn": {…}}, …], "facts": {…}}``. An output was made from its source when it has steps, and for
+no other reason. In shards ``image_at`` and ``mask_at`` say where the files lie in the tar file.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from synth.disk.description import MANIFEST, is_sharded, manifest_files
 from synth.errors import StoreError
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+_OWN = ("id", "split", "source", "steps", "facts")
+
+Choice = dict[str, Any]
+Value = TypeVar("Value")
 
 
-def manifest_line(record: Mapping[str, Any]) -> bytes:
-    """One line of the manifest."""
-    return _LINES.encode(record).encode() + b"\n"
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One output.
+
+    Attributes
+    ----------
+    id, split, source : str
+        The source is the output itself, where nothing was done to it.
+    steps : tuple of (str, dict)
+        Name and choice of every step that made it, in order; see `synth.steps`.
+    facts : mapping
+        What turned out.
+    more : mapping
+        The files, and what exports and imports add.
+    """
+
+    id: str
+    split: str
+    source: str
+    steps: tuple[tuple[str, Choice], ...] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def made(self) -> bool:
+        """Whether it was made from its source; else it is a copy."""
+        return bool(self.steps)
+
+    def choice(self, step: str) -> Choice | None:
+        """What was chosen for the first step of a name; None where there is none."""
+        return next((choice for name, choice in self.steps if name == step), None)
+
+    @property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of its files by name: an image and a mask, or what an export made.
+
+        Raises
+        ------
+        ValueError
+            The line does not say.
+        """
+        more = self.more
+        if "files" in more:
+            files = more["files"]
+        else:
+            pairs = ((more.get(key), more.get(f"{key}_sha256")) for key in ("image", "mask"))
+            files = dict(pairs)
+        if not isinstance(files, dict) or not all(
+            isinstance(text, str) for pair in files.items() for text in pair
+        ):
+            raise ValueError("names and hashes are text")
+        return files
+
+    def to_line(self) -> bytes:
+        """The line."""
+        record: dict[str, Any] = {"id": self.id, "split": self.split, "source": self.source}
+        record |= self.more
+        if self.steps:
+            record["steps"] = [{name: choice} for name, choice in self.steps]
+        if self.facts:
+            record["facts"] = self.facts
+        return _LINES.encode(record).encode() + b"\n"
 
 
-def read_manifest(out: Path) -> list[dict[str, Any]]:
-    """Read the manifest, or those of all shards: a record for every output, in the build's order.
+def parse_line(line: bytes | str) -> Line:
+    """Read a line.
+
+    Raises
+    ------
+    ValueError
+        It is not one that a build writes.
+    """
+    try:
+        record = json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+    if not isinstance(record, dict):
+        raise ValueError("it is no object")
+    id_: Any = record.get("id")
+    split: Any = record.get("split", "")
+    source: Any = record.get("source", id_)
+    facts, listed = record.get("facts", {}), record.get("steps", [])
+    if not all(isinstance(text, str) for text in (id_, split, source)):
+        raise ValueError("id, split and source are text")
+    if not isinstance(facts, dict) or not isinstance(listed, list):
+        raise ValueError("facts are an object, and steps a list")
+    steps = []
+    for step in listed:
+        if not isinstance(step, dict) or len(step) != 1:
+            raise ValueError("a step is one name with its choice")
+        ((name, choice),) = step.items()
+        if not isinstance(choice, dict):
+            raise ValueError("a step's choice is an object")
+        steps.append((name, choice))
+    more = {key: value for key, value in record.items() if key not in _OWN}
+    return Line(id_, split, source, tuple(steps), facts, more)
+
+
+def read_lines(path: Path) -> Iterator[Line]:
+    """Read one manifest; errors as `read_as`."""
+    return read_as(path, lambda line: line)
+
+
+def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
+    """Read one manifest, and make something of each of its lines.
+
+    Parameters
+    ----------
+    path : Path
+    convert : callable
+        Raises a `ValueError`, `TypeError` or `KeyError` for a line that says what none should.
+
+    Raises
+    ------
+    StoreError
+        It is missing, cannot be read, or has a line that no build writes.
+    """
+    try:
+        with path.open("rb") as file:
+            for number, line in enumerate(file, start=1):
+                if not line.strip():
+                    continue
+                try:
+                    found = convert(parse_line(line))
+                except (ValueError, TypeError, KeyError, OverflowError):
+                    raise StoreError(
+                        path, f"line {number} is not one that a build writes; build the set again"
+                    ) from None
+                yield found
+    except FileNotFoundError:
+        raise StoreError(path, "is missing; give a set that synth build has made") from None
+    except OSError as error:
+        raise StoreError(path, f"cannot be read ({error.strerror})") from None
+
+
+def read_manifest(out: Path) -> list[Line]:
+    """Read the manifest, or those of all shards: an entry for every output, in the build's order.
 
     Raises
     ------
@@ -29,24 +169,4 @@ def read_manifest(out: Path) -> list[dict[str, Any]]:
         ``dataset.json`` does not name the shards.
     """
     paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
-    return [line for path in paths for line in read_lines(path)]
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read one manifest; errors as `read_manifest`."""
-    try:
-        lines = [json.loads(line) for line in path.read_bytes().splitlines()]
-    except FileNotFoundError:
-        raise StoreError(path, "is missing; give a set that synth build has made") from None
-    except (OSError, ValueError, RecursionError):
-        raise StoreError(path, "cannot be read; see synth verify") from None
-    if not all(isinstance(line, dict) and {"id", "source"} <= line.keys() for line in lines):
-        raise StoreError(path, "has lines that are none of a manifest; see synth verify")
-    return lines
-
-
-def files_of(record: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and SHA-256 of the files of an output: an image and a mask, or what an export made."""
-    if "files" in record:
-        return list(record["files"].items())
-    return [(record[key], record[f"{key}_sha256"]) for key in ("image", "mask")]
+    return [entry for path in paths for entry in read_lines(path)]

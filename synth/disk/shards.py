@@ -23,12 +23,13 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import tarfile
 import uuid
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,7 +39,7 @@ from numpy.typing import NDArray
 
 from synth.disk.description import SHARD_NAME, SHARDS, manifest_files
 from synth.disk.files import OutputFile, file_problem, naming, place_file, sha256
-from synth.disk.manifest import manifest_line
+from synth.disk.manifest import Line, read_as
 from synth.disk.staging import PARTS, Staging
 from synth.errors import DatasetError, StoreError
 from synth.frames import SUFFIXES, ImageFile
@@ -210,32 +211,24 @@ class _Entry(NamedTuple):
 
 def _read_manifest(path: Path) -> Iterator[_Entry]:
     try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                try:
-                    entry = _entry(json.loads(line))
-                except (ValueError, KeyError, TypeError, RecursionError):
-                    raise DatasetError(
-                        path, f"line {number} is not one that a build writes; build the set again"
-                    ) from None
-                yield entry
-    except OSError as error:
-        raise DatasetError(path, f"cannot be read ({error.strerror})") from None
+        yield from read_as(path, _entry)
+    except StoreError as error:
+        raise DatasetError(error.path, error.problem) from None
 
 
-def _entry(line: Any) -> _Entry:
-    id_ = line["id"]
-    if not isinstance(id_, str) or not id_ or id_ in (".", ".."):
-        raise TypeError("an id is a name")
+def _entry(line: Line) -> _Entry:
+    id_ = line.id
+    if not id_ or id_ in (".", ".."):
+        raise ValueError("an id is a name")
     if "/" in id_ or "\\" in id_ or not id_.isprintable():
-        raise TypeError("an id is a plain name")
+        raise ValueError("an id is a plain name")
     key = member_key(id_)
-    image = *_extent(line["image_at"]), _suffix(line["image"], key)
-    mask = *_extent(line["mask_at"]), _suffix(line["mask"], key + MASK_END)
-    return _Entry(id_, _turn(id_, line["source"]), image, mask)
+    image = *_extent(line.more["image_at"]), _suffix(line.more["image"], key)
+    mask = *_extent(line.more["mask_at"]), _suffix(line.more["mask"], key + MASK_END)
+    return _Entry(id_, _turn(id_, line.source), image, mask)
 
 
-def _turn(id_: str, source: Any) -> int:
+def _turn(id_: str, source: str) -> int:
     """When it is an output's turn among those of its split, as `synth.recipe` names them.
 
     0 for an original; the number of an output that is called by one; else the round.
@@ -314,12 +307,12 @@ class ShardWriter:
             self._file.close()
         self._partial.unlink(missing_ok=True)
 
-    def add(self, record: Mapping[str, Any], image: OutputFile, mask: OutputFile) -> None:
+    def add(self, entry: Line, image: OutputFile, mask: OutputFile) -> None:
         """Append an output.
 
         Parameters
         ----------
-        record : mapping
+        entry : Line
             What its manifest line says, without its files.
         image, mask : OutputFile
 
@@ -328,8 +321,8 @@ class ShardWriter:
         StoreError
             It cannot be written (disk full, read-only).
         """
-        key = member_key(record["id"])
-        line = dict(record)
+        key = member_key(entry.id)
+        line: dict[str, Any] = {}
         parts: list[bytes] = []
         at = self._at
         for what, end, file in (("image", "", image), ("mask", MASK_END, mask)):
@@ -339,10 +332,10 @@ class ShardWriter:
             line[f"{what}_sha256"] = file.sha256
             at += sum(map(len, member))
             parts += member
-        self._lines.append(manifest_line(line))
+        self._lines.append(replace(entry, more=line).to_line())
         parts += _member(f"{key}.json", self._lines[-1])
         self._write(b"".join(parts))
-        self._noisier += record.get("noisier", 0.0) >= 0.5
+        self._noisier += entry.facts.get("noisier", 0.0) >= 0.5
 
     def finish(self) -> Shard:
         """Put the shard and its manifest in place, and mark it as whole."""
@@ -445,9 +438,7 @@ def publish_shards(
         raise StoreError(stage.place / name, "changed while the build ran; run it again")
     for name in there - hashes.keys():
         (stage.place / name).unlink()
-    for mark in (stage.place / MARKS).iterdir():
-        mark.unlink()
-    (stage.place / MARKS).rmdir()
+    shutil.rmtree(stage.place / MARKS)
     counts = {shard.name: shard.outputs for shard in shards}
     stage.publish(
         dict(description) | {"shards": counts, "folders": {SHARDS: len(hashes)}, "files": hashes},

@@ -15,7 +15,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import cached_property
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +38,7 @@ from synth.disk.files import (
     write_all,
     write_file,
 )
-from synth.disk.manifest import files_of
+from synth.disk.manifest import parse_line
 from synth.disk.names import parts_inside
 from synth.errors import ResumableError, StoreError
 
@@ -248,14 +247,12 @@ def _open_staging(
 def line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
     """The (id, split) of a manifest line, and what is wrong with its files."""
     try:
-        record = json.loads(line)
-        key = (record["id"], record["split"])
-        files = files_of(record)
-        if not all(isinstance(text, str) for text in (*key, *chain.from_iterable(files))):
-            raise TypeError("names and hashes are text")
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        entry = parse_line(line)
+        files = entry.files
+    except ValueError:
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
-    for name, wanted in files:
+    key = entry.id, entry.split
+    for name, wanted in files.items():
         try:
             parts_inside(name)
         except ValueError as error:

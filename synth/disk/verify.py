@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -21,7 +20,7 @@ from synth.disk.description import (
     read_description,
 )
 from synth.disk.files import file_problem, link_problem, named_file_problem
-from synth.disk.manifest import files_of, read_lines
+from synth.disk.manifest import parse_line, read_lines
 from synth.disk.names import link_inside, parts_inside
 from synth.disk.shards import read_index
 from synth.disk.staging import line_is_whole
@@ -74,8 +73,8 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         for done, (line, key, problem) in enumerate(checks, start=1):
             if key is not None:
                 splits[key[0]] = key[1]
-            with suppress(ValueError, KeyError, TypeError, AttributeError, RecursionError):
-                for name, _ in files_of(json.loads(line)):
+            with suppress(ValueError):
+                for name in parse_line(line).files:
                     with suppress(ValueError):
                         expected.add("/".join(parts_inside(name)))
             yield done, len(lines), problem
@@ -98,13 +97,14 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
 def _other_problems(out: Path, expected: set[str]) -> Iterator[str]:
     """Find links among the folders of the expected files, and files that are not expected."""
     folders = {IMAGES, MASKS, *(str(up) for name in expected for up in Path(name).parents[:-1])}
+    expected = expected | folders
     for folder in (*sorted(folders), ""):
         link = link_inside(out, Path(folder).parts)
         if link is not None:
             yield link_problem(link)
         elif (out / folder).is_dir():
             for entry in sorted(os.scandir(out / folder), key=lambda e: e.name):
-                if str(Path(folder, entry.name)) not in expected | folders:
+                if f"{folder}/{entry.name}".lstrip("/") not in expected:
                     yield f"{out / folder / entry.name}: is not part of the build; remove it"
 
 
@@ -146,15 +146,15 @@ def _shard_problems(out: Path, shards: Mapping[str, int]) -> Iterator[str]:
         yield str(error)
         return
     for path in manifest_files(out):
-        split, lines = path.stem.rpartition("-")[0], read_lines(path)
+        split, lines = path.stem.rpartition("-")[0], list(read_lines(path))
         if len(lines) != shards[path.stem]:
             yield (
                 f"{path}: has {len(lines):,} outputs, and {DESCRIPTION} says "
                 f"{shards[path.stem]:,}; build the set again"
             )
         for line in lines:
-            if line.get("split") != split:
+            if line.split != split:
                 yield (
-                    f"{path}: has {line['id']!r:.80} in the split {line.get('split')!r:.80}, and "
+                    f"{path}: has {line.id!r:.80} in the split {line.split!r:.80}, and "
                     f"the shard is of {split!r}; build the set again"
                 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,10 @@ class NoiseBank:
 
     def members(self) -> list[NDArray[np.intp]]:
         """Indices of the patches of each kind."""
+        return self._members
+
+    @cached_property
+    def _members(self) -> list[NDArray[np.intp]]:
         return [np.flatnonzero(self.kind == kind) for kind in np.unique(self.kind)]
 
     def to_bytes(self) -> bytes:

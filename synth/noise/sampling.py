@@ -6,6 +6,7 @@ background. The texture rule takes what is noise once a local trend is off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, cast
@@ -22,6 +23,9 @@ from synth.seeds import generator
 
 # A bank lives in memory; past this it is a mistake in the stride, not a wish.
 MAX_BANK_BYTES = 2 << 30
+
+
+_THRESHOLDS = ("max_var", "min_mean", "max_seq_var", "max_seq_mean")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +66,21 @@ class SamplingRule:
     limit: int | None = None
     bits: int | None = None
     rule: Literal["variance", "texture"] = "variance"
+
+    # Read by pydantic's TypeAdapter.
+    __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
+
+    def __post_init__(self) -> None:
+        most = {"side": 65536, "bits": 16}
+        for key in ("side", "stride", "limit", "bits", *_THRESHOLDS):
+            value, low = getattr(self, key), 0 if key in _THRESHOLDS else 1
+            if value is None:
+                continue
+            if not low <= value <= most.get(key, value) or math.isinf(value):
+                upper = f" and at most {most[key]}" if key in most else ""
+                raise ValueError(f"{key}: must be {low} or more{upper}, not {value:g}")
+        if self.rule == "texture" and self.side < 16:
+            raise ValueError("rule: texture is for patches of 16 pixels and more")
 
     @property
     def step(self) -> int:

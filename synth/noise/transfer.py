@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, cast
@@ -18,7 +19,14 @@ from synth.frames import Frame
 _ROUNDINGS = 12
 
 
-def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
+def mixup(
+    image: Frame,
+    patch: Frame,
+    ratio: float,
+    gain: float | None = None,
+    *,
+    weigh: Callable[[float, type[np.floating]], NDArray[np.floating]] | None = None,
+) -> Frame:
     """Mix a noise patch into an image: ``ratio · noise + (1 − ratio) · image``.
 
     "Noise displacement" of Lu et al. (TGRS 2024), on an image of any size: the patch is resized
@@ -40,6 +48,8 @@ def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -
         Share of the noise, 0 to 1.
     gain : float, optional
         Factor from the patch's DN to the image's. Without it both must be of one depth.
+    weigh : callable, optional
+        Gives `weigh_image` of the image, for one that many patches are mixed into.
 
     Returns
     -------
@@ -60,48 +70,31 @@ def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -
     array([[105, 105],
            [105, 105]], dtype=uint8)
     """
-    return Mixer(image).mix(patch, ratio, gain)
-
-
-class Mixer:
-    """An image that is mixed with many patches; see `mixup`.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-        DN.
-    """
-
-    def __init__(self, image: Frame) -> None:
-        self._image = image
-        self._faded: dict[tuple[float, type], NDArray[np.floating]] = {}
-
-    def mix(self, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
-        """Mix one patch in; parameters, result and errors as `mixup`."""
-        image = self._image
-        if not 0.0 <= ratio <= 1.0:
-            raise ValueError(f"a mixing ratio is between 0 and 1, not {ratio}")
-        if gain is None and patch.dtype != image.dtype:
-            raise NoiseError(
-                f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
-                "from the noise's DN to the image's, or noise of the same depth"
-            )
-        tie, precise = _tie(
-            (patch.shape, image.shape),
-            (patch.dtype, image.dtype),
-            ratio,
-            1.0 if gain is None else gain,
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"a mixing ratio is between 0 and 1, not {ratio}")
+    if gain is None and patch.dtype != image.dtype:
+        raise NoiseError(
+            f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
+            "from the noise's DN to the image's, or noise of the same depth"
         )
-        # Share and rounding go onto the small patch: resizing is linear and keeps constants.
-        share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
-        noise = resize_patch(share + precise(tie), image.shape)
-        faded = self._faded.get((ratio, precise))
-        if faded is None:
-            faded = np.multiply(image, 1.0 - ratio, dtype=precise)
-            self._faded = {(ratio, precise): faded}
-        depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
-        # Rounds to the nearest and clips to the range, in the one pass that adds.
-        return cast(Frame, cv2.add(faded, noise, dtype=depth))
+    tie, precise = _tie(
+        (patch.shape, image.shape),
+        (patch.dtype, image.dtype),
+        ratio,
+        1.0 if gain is None else gain,
+    )
+    # Share and rounding go onto the small patch: resizing is linear and keeps constants.
+    share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
+    noise = resize_patch(share + precise(tie), image.shape)
+    weighed = weigh(ratio, precise) if weigh else weigh_image(image, ratio, precise)
+    depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
+    # Rounds to the nearest and clips to the range, in the one pass that adds.
+    return cast(Frame, cv2.add(weighed, noise, dtype=depth))
+
+
+def weigh_image(image: Frame, ratio: float, precise: type[np.floating]) -> NDArray[np.floating]:
+    """The image's part of a mix, of the type that `mixup` adds in."""
+    return np.multiply(image, 1.0 - ratio, dtype=precise)
 
 
 @lru_cache(maxsize=64)

@@ -122,7 +122,7 @@ def floor(built: Path, place: Path, jobs: int) -> None:
 def _simulate(data: Path) -> None:
     """As many frames as NUDT-SIRST has, of its size."""
     command = [
-        *_BUILD, "configs/demo.yaml", "--out", str(data), "--set", "negatives.count=0",
+        *_BUILD, "configs/build/demo.yaml", "--out", str(data), "--set", "negatives.count=0",
         "--set", "simulate.train=663", "--set", "simulate.test=664",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)

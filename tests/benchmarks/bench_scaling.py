@@ -37,7 +37,7 @@ from synth.dataset import open_dataset  # noqa: E402
 from synth.frames import encode_png  # noqa: E402
 
 _SYNTH = [sys.executable, "-m", "pipelines.cli"]
-_CONFIG = _ROOT / "configs" / "sirst5k.yaml"
+_CONFIG = _ROOT / "configs" / "build" / "sirst5k.yaml"
 _LAYOUTS = ("files", "webdataset")
 _PARTS = ("plan", "cost", "workers", "floor", "dask")
 _PROJECTED = (1_000_000, 100_000_000)
@@ -378,7 +378,8 @@ def _median(runs: list[Run]) -> Run:
 
 def _simulate(data: Path, frames: int) -> None:
     command = [
-        *_SYNTH, "build", "configs/demo.yaml", "--out", str(data), "--set", "negatives.count=0",
+        *_SYNTH, "build", "configs/build/demo.yaml", "--out", str(data),
+        "--set", "negatives.count=0",
         "--set", f"simulate.train={frames}", "--set", f"simulate.test={frames}",
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=_ROOT)

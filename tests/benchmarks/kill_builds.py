@@ -28,8 +28,8 @@ from pipelines.cli.synth import main as synth
 
 _CONFIG = """\
 simulate: {train: 8, test: 4, noise_frames: 2, shape: [96, 96], targets: [2, 3]}
-noise: {patch: 16}
-negatives: {side: 16, count: 600}
+noise: {sample: {side: 16}}
+negatives: {count: 600, steps: [mixup, turn: {side: 16}]}
 """
 _SHARDS = ("--format", "webdataset", "--shard-size", "25")
 

@@ -13,7 +13,7 @@ from detect.errors import TrainingError
 from detect.lineage import Origin, Turn
 from detect.recipe import Augment
 from detect.sampler import Entry
-from synth.negatives import turn_patch
+from synth.steps.turn import turn_patch
 from synth.targets import find_targets, target_box
 
 Array = NDArray[Any]

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,13 +61,15 @@ def test_what_was_made_of_two_images_is_on_no_side_that_holds_one_of_them_out(
     tmp_path: Path, write_set: WriteSet
 ) -> None:
     root = write_set(tmp_path / "set", train=12)
-    lines = [{"id": f"{i:03d}", "split": "train", "source": f"{i:03d}"} for i in range(1, 5)]
+    ids = [f"{i:03d}" for i in range(1, 5)]
+    lines: list[dict[str, Any]] = [{"id": i, "split": "train", "source": i} for i in ids]
     made_of = {}
     for i in range(5, 13):
         source, host = f"{(i - 1) % 4 + 1:03d}", f"{(i + (i > 8)) % 4 + 1:03d}"
-        lines.append({"id": f"{i:03d}", "split": "train", "source": source, "host": host})
+        put = [{"transplant": {"host": host}}]
+        lines.append({"id": f"{i:03d}", "split": "train", "source": source, "steps": put})
         made_of[f"{i:03d}"] = {source, host}
-    lines[-1]["host"] = "S2/frame.png"
+    put[0]["transplant"]["host"] = "S2/frame.png"
     made_of["012"] = {lines[-1]["source"]}
     (root / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     training, validation = hold_out(open_dataset(root), 0.25, 1)

@@ -66,7 +66,7 @@ def launch(
 def built(small_set: SmallSet, synth: Callable[..., object], tmp_path: Path) -> Path:
     """A set of originals and negatives: groups of images that do not divide by two."""
     config = tmp_path / "build.yaml"
-    config.write_text("negatives: {side: 8, turns: [1, 3]}\n")
+    config.write_text("negatives: {steps: [mixup, turn: {side: 8, turns: [1, 3]}]}\n")
     synth("build", config, "--data", small_set.root, "--out", tmp_path / "built")
     return tmp_path / "built"
 

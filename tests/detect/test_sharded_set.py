@@ -11,12 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from detect.data import hold_out, read_labelled
-from detect.errors import TrainingError
 from detect.lineage import read_origins
 from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
 from pipelines.cli.detect import main
 from synth.dataset import open_dataset
+from synth.errors import StoreError
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +26,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         {
             "name": "tiny",
             "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (32, 32)},
-            "noise": {"patch": 8},
-            "negatives": {"side": 9, "count": 20},
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"count": 20, "steps": ["mixup", {"turn": {"side": 9}}]},
         }
     )
     loose = tmp_path_factory.mktemp("loose") / "tiny"
@@ -57,14 +57,14 @@ def test_what_is_held_out_is_of_the_same_kind(sets: tuple[Path, Path]) -> None:
     assert not {origins[id_].source for id_ in training} & set(validation)
 
 
-@pytest.mark.parametrize("line", ["{}", '{"id": "a", "quarter_turns": 1, "target": Infinity}'])
+@pytest.mark.parametrize("line", ["{}", '{"id": "a", "steps": [1]}'])
 def test_a_manifest_that_is_none_is_told(
     sets: tuple[Path, Path], tmp_path: Path, line: str
 ) -> None:
     shutil.copytree(sets[1], tmp_path / "set")
     dataset = open_dataset(tmp_path / "set")
     (tmp_path / "set" / "shards" / "train-000001.jsonl").write_text(f"{line}\n")
-    with pytest.raises(TrainingError, match=r"train-000001\.jsonl: line 1 is not one"):
+    with pytest.raises(StoreError, match=r"train-000001\.jsonl: line 1 is not one"):
         read_origins(dataset)
 
 

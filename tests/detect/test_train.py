@@ -134,7 +134,7 @@ def test_negatives_are_trained_on_beside_their_source(
     small_set: SmallSet, synth: Callable[..., Any], tmp_path: Path, make_recipe: MakeRecipe
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("negatives: {side: 8, turns: [1, 2]}\n")
+    config.write_text("negatives: {steps: [mixup, turn: {side: 8, turns: [1, 2]}]}\n")
     assert synth("build", config, "--data", small_set.root, "--out", tmp_path / "set").status == 0
     dataset = open_dataset(tmp_path / "set")
     recipe = make_recipe(sampler=Sampler("sources", None, None), validation=0.0)

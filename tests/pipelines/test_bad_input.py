@@ -19,7 +19,7 @@ Break = Callable[[SmallSet], None]
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "my.yaml"
-    path.write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    path.write_text("noise: {sample: {side: 8}}\nnegatives: {steps: [mixup, turn: {side: 9}]}\n")
     return path
 
 
@@ -224,7 +224,7 @@ def test_a_noise_folder_without_a_usable_patch_is_told(
     assert_one_line(outcome, f"{tmp_path / 'rough'}: ", "frame.png", "no window of side 8")
     outcome = synth("noise-sample", tmp_path / "rough", "--out", tmp_path / "bank.npz")
     assert_one_line(outcome, "rough", "frame.png", "no window of side 32")
-    demanding = ("--set", "noise.max_var=0")
+    demanding = ("--set", "noise.sample.max_var=0")
     outcome = synth(
         "build", config, "--data", small_set.root, *demanding, "--out", tmp_path / "out"
     )
@@ -274,11 +274,11 @@ def test_a_bank_that_is_none_is_told(
     ("text", "words"),
     [
         ("nois: {}", "nois: unknown key; did you mean 'noise'?"),
-        ("negatives: {sied: 9}", "negatives.sied: unknown key; did you mean 'side'?"),
-        ("negatives: {side: nine}", "negatives.side: "),
-        ("noise: {ratio: 1.5}", "noise.ratio"),
+        ("negatives: {steps: [turn: {sied: 9}]}", "turn.sied: unknown key; did you mean 'side'?"),
+        ("negatives: {steps: [turn: {side: nine}]}", "turn.side: "),
+        ("negatives: {steps: [mixup: {ratio: 1.5}]}", "mixup.ratio"),
         ("noise: [", "is not valid YAML"),
-        ("simulate: {train: 1, test: 0, shape: [16, 16]}\ndata:", "negatives.side"),
+        ("simulate: {train: 1, test: 0, shape: [16, 16]}\ndata:", "turn: a box of 32"),
     ],
 )
 def test_a_wrong_configuration_is_told(
@@ -307,7 +307,7 @@ def test_a_box_larger_than_an_image_is_told(
     synth: Synth, config: Path, small_set: SmallSet, tmp_path: Path
 ) -> None:
     before = listing(tmp_path)
-    larger = ("--set", "negatives.side=49", "--out", tmp_path / "out")
+    larger = ("--set", "negatives.steps.turn.side=49", "--out", tmp_path / "out")
     words = "side 49 is larger than image '001'"
     assert_one_line(synth("build", config, "--data", small_set.root, *larger), words)
     outcome = synth("rotate", small_set.root, "--side", 49, "--out", tmp_path / "out")
@@ -325,8 +325,10 @@ def test_a_set_of_another_configuration_is_not_changed(
     arguments = ("build", config, "--data", small_set.root, "--out", tmp_path / "out")
     assert synth(*arguments).status == 0
     before = tree(tmp_path)
-    outcome = synth(*arguments, "--set", "noise.ratio=0.3")
-    assert_one_line(outcome, f"{tmp_path / 'out'}: ", "noise.ratio is [0.1] there and [0.3] here")
+    outcome = synth(*arguments, "--set", "negatives.steps.mixup.ratio=0.3")
+    assert_one_line(
+        outcome, f"{tmp_path / 'out'}: ", "negatives.steps.mixup.ratio is 0.1 there and 0.3 here"
+    )
     assert tree(tmp_path) == before
 
 

@@ -60,7 +60,10 @@ def test_a_limit_on_files_is_told_and_nothing_is_left(
 ) -> None:
     made = write_small_set(tmp_path / "set", shapes=((300, 300),))
     config = tmp_path / "my.yaml"
-    config.write_text("noise: {patch: 8, max_var: 500}\nnegatives: {side: 9, count: 5}\n")
+    config.write_text(
+        "noise: {sample: {side: 8, max_var: 500}}\n"
+        "negatives: {count: 5, steps: [mixup, turn: {side: 9}]}\n"
+    )
     command = [sys.executable, "-m", "pipelines.cli", "build", config, "--data", made.root, "--out",
                tmp_path / "out", "--jobs", "1", *shards]  # fmt: skip
 

@@ -17,6 +17,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from made_again import assert_made_again, steps
 from real_data import real_data
 from small_sets import SmallSet
 
@@ -24,13 +25,10 @@ from pipelines.build import BuildResult, build
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
 from synth.dataset import Dataset, open_dataset
-from synth.disk.png import encode_png
 from synth.disk.verify import verify
 from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import read_frame
 from synth.noise.bank import load_bank, make_bank
-from synth.realise import realise
-from synth.recipe import Spec
 from synth.targets import find_targets, target_box
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -41,8 +39,8 @@ slow = pytest.mark.slow
 def config(**changes: Any) -> BuildConfig:
     values: dict[str, Any] = {
         "name": "small",
-        "noise": {"patch": 8},
-        "negatives": {"side": 9, "mirror": True},
+        "noise": {"sample": {"side": 8}},
+        "negatives": {"steps": ["mixup", {"turn": {"side": 9, "mirror": True}}]},
     }
     return BuildConfig.model_validate(values | changes)
 
@@ -62,18 +60,12 @@ def manifest(out: Path) -> list[dict[str, Any]]:
 
 def assert_recomputed(out: Path, source: Dataset, records: list[dict[str, Any]]) -> None:
     """Make outputs again from their manifest lines, the bank and the source alone."""
-    bank = load_bank(out / "noise.npz") if (out / "noise.npz").exists() else None
-    gain = json.loads((out / "dataset.json").read_text())["configuration"]["noise"]["gain"]
     for record in records:
-        image, mask = source.read_pair(record["source"])
-        spec = Spec.from_record(record)
-        made, made_mask = realise(spec, image, mask, find_targets(mask), bank, gain)
-        assert (out / record["image"]).read_bytes() == encode_png(made)
-        assert (out / record["mask"]).read_bytes() == encode_png(made_mask)
+        assert_made_again(out, record, source)
 
 
 def negatives_of(out: Path) -> list[dict[str, Any]]:
-    return [record for record in manifest(out) if "target" in record]
+    return [record for record in manifest(out) if "turn" in steps(record)]
 
 
 def test_a_built_set_is_intact_and_reads_as_one(tmp_path: Path) -> None:
@@ -107,9 +99,14 @@ def test_the_first_negatives_are_all_turns_of_all_targets(
     dataset = open_dataset(small_set.root)
     targets = {id_: len(find_targets(dataset.read_mask(id_))) for id_ in small_set.train}
     every = 4 * sum(targets.values())
-    build_from(small_set, tmp_path / "out", negatives={"side": 9, "count": every + 5})
+    build_from(
+        small_set,
+        tmp_path / "out",
+        negatives={"count": every + 5, "steps": ["mixup", {"turn": {"side": 9}}]},
+    )
     made = sorted(negatives_of(tmp_path / "out"), key=lambda record: record["id"])
-    assert [(r["source"], r["target"], r["quarter_turns"]) for r in made[:every]] == [
+    turns = [(r["source"], steps(r)["turn"]) for r in made[:every]]
+    assert [(id_, turn["target"], turn["quarter_turns"]) for id_, turn in turns] == [
         (id_, target, turns)
         for id_, count in targets.items()
         for target in range(count)
@@ -133,9 +130,17 @@ def test_ids_that_are_no_numbers_name_what_was_done(
     "changes",
     [
         {},
-        {"noise": {"patch": 8, "ratio": [0.1, 0.3, 0.5]}},
-        {"noise": {"patch": 8, "limit": 9}, "negatives": {"side": 2, "count": 40}},
-        {"noise": {"patch": 16}, "negatives": {"side": 48, "turns": [1, 3], "mirror": True}},
+        {"negatives": {"steps": [{"mixup": {"ratio": [0.1, 0.3, 0.5]}}, {"turn": {"side": 9}}]}},
+        {
+            "noise": {"sample": {"side": 8, "limit": 9}},
+            "negatives": {"count": 40, "steps": ["mixup", {"turn": {"side": 2}}]},
+        },
+        {
+            "noise": {"sample": {"side": 16}},
+            "negatives": {
+                "steps": ["mixup", {"turn": {"side": 48, "turns": [1, 3], "mirror": True}}]
+            },
+        },
     ],
 )
 def test_every_negative_can_be_made_again_from_its_line(
@@ -152,7 +157,7 @@ def test_16_bit_stays_16_bit_and_native_sizes_stay(
     make_set: Callable[..., SmallSet], tmp_path: Path
 ) -> None:
     made = make_set(shapes=((48, 64), (70, 51)), dtype=np.uint16)
-    build_from(made, tmp_path / "out", noise={"patch": 8, "max_var": 500})
+    build_from(made, tmp_path / "out", noise={"sample": {"side": 8, "max_var": 500}})
     source = open_dataset(made.root)
     for record in manifest(tmp_path / "out"):
         image = read_frame(tmp_path / "out" / record["image"])
@@ -167,22 +172,26 @@ def test_noise_of_another_depth_needs_a_gain(
     made = make_set(dtype=np.uint16)
     patches = np.random.default_rng(0).integers(90, 99, (20, 8, 8)).astype(np.uint8)
     make_bank(patches).save(tmp_path / "bank.npz")
-    noise = {"sources": tmp_path / "bank.npz"}
+    noise = {"frames": tmp_path / "bank.npz"}
     with pytest.raises(NoiseError, match=r"001\.png: .*uint8 does not fit .* uint16"):
         build_from(made, tmp_path / "out", noise=noise)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bank.npz", "source"]
-    build_from(made, tmp_path / "out", noise={**noise, "gain": 100.0})
+    chosen = {"steps": [{"mixup": {"gain": 100.0}}, {"turn": {"side": 9}}]}
+    build_from(made, tmp_path / "out", noise=noise, negatives=chosen)
     assert_recomputed(tmp_path / "out", open_dataset(made.root), negatives_of(tmp_path / "out"))
 
 
 def test_masks_keep_their_area_when_the_box_holds_its_targets_whole(tmp_path: Path) -> None:
-    build(simulated(negatives={"side": 24}), tmp_path / "out", jobs=1)
+    build(
+        simulated(negatives={"steps": ["mixup", {"turn": {"side": 24}}]}), tmp_path / "out", jobs=1
+    )
     dataset = open_dataset(tmp_path / "out")
     held = 0
     for record in negatives_of(tmp_path / "out"):
         mask = dataset.read_mask(record["source"])
         targets = find_targets(mask)
-        box = target_box(targets[record["target"]], record["side"], mask.shape)
+        turn = steps(record)["turn"]
+        box = target_box(targets[turn["target"]], turn["side"], mask.shape)
         inside = np.zeros(mask.shape, bool)
         inside[box[0] : box[2], box[1] : box[3]] = True
         cut = False
@@ -247,7 +256,7 @@ def test_nothing_is_made_from_test_images(small_set: SmallSet, tmp_path: Path) -
     for record in manifest(tmp_path / "out"):
         if record["source"] in small_set.test:
             assert (record["split"], record["id"]) == ("test", record["source"])
-            assert "noise_patch" not in record
+            assert "steps" not in record
     bank = load_bank(tmp_path / "out" / "noise.npz")
     assert not set(bank.frame.tolist()) & set(small_set.test)
 
@@ -286,14 +295,15 @@ def test_an_empty_test_list_is_legal(small_set: SmallSet, tmp_path: Path) -> Non
 
 
 def test_without_noise_there_is_no_bank(small_set: SmallSet, tmp_path: Path) -> None:
-    build_from(small_set, tmp_path / "out", noise=None)
+    turn = {"steps": [{"turn": {"side": 9}}]}
+    build_from(small_set, tmp_path / "out", noise=None, negatives=turn)
     assert not (tmp_path / "out" / "noise.npz").exists()
-    assert all("noise_patch" not in record for record in manifest(tmp_path / "out"))
+    assert all("mixup" not in steps(record) for record in manifest(tmp_path / "out"))
 
 
 def test_a_box_larger_than_an_image_is_told(small_set: SmallSet, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="side 49 is larger than image '001'"):
-        build_from(small_set, tmp_path / "out", negatives={"side": 49})
+        build_from(small_set, tmp_path / "out", negatives={"steps": [{"turn": {"side": 49}}]})
 
 
 @pytest.mark.parametrize("where", ["simulated", "files"])
@@ -301,7 +311,7 @@ def test_workers_do_not_change_a_byte(
     make_set: Callable[..., SmallSet], tmp_path: Path, tree: Tree, where: str
 ) -> None:
     # More outputs than go to a worker at a time, and one source with more than go to one task.
-    settings = {"negatives": {"side": 9, "count": 500}}
+    settings = {"negatives": {"count": 500, "steps": ["mixup", {"turn": {"side": 9}}]}}
     if where == "files":
         source = make_set(train=3, targets=20, shapes=((64, 80),))
         wanted = config(data=source.root, **settings)
@@ -327,10 +337,10 @@ def test_another_seed_is_another_set(small_set: SmallSet, tmp_path: Path, tree: 
 def test_a_place_may_be_built_again_by_another_configuration(
     small_set: SmallSet, tmp_path: Path, tree: Tree
 ) -> None:
-    build_from(small_set, tmp_path / "fresh", noise={"patch": 4})
+    build_from(small_set, tmp_path / "fresh", noise={"sample": {"side": 4}})
     build_from(small_set, tmp_path / "out")
     shutil.rmtree(tmp_path / "out")
-    build_from(small_set, tmp_path / "out", noise={"patch": 4})
+    build_from(small_set, tmp_path / "out", noise={"sample": {"side": 4}})
     assert tree(tmp_path / "out") == tree(tmp_path / "fresh")
 
 
@@ -346,8 +356,11 @@ def test_a_finished_build_is_left_as_it_is(small_set: SmallSet, tmp_path: Path, 
     ("changes", "words"),
     [
         ({"seed": 1}, "seed is 0 there and 1 here"),
-        ({"noise": {"patch": 8, "ratio": 0.2}}, r"noise\.ratio is \[0\.1\] there"),
-        ({"negatives": {"side": 8, "mirror": True}}, r"negatives\.side is 9 there and 8 here"),
+        ({"noise": {"sample": {"side": 4}}}, r"noise\.sample\.side is 8 there and 4 here"),
+        (
+            {"negatives": {"steps": ["mixup", {"turn": {"side": 8, "mirror": True}}]}},
+            r"negatives\.steps\.turn\.side is 9 there and 8 here",
+        ),
     ],
 )
 def test_a_finished_set_is_not_changed_by_another_configuration(
@@ -440,7 +453,10 @@ def test_an_error_among_workers_is_one_line_and_status_1(
     made = make_set(train=120, shapes=((96, 96),), targets=4)
     shutil.copy(made.image(made.test[0]), made.image("030"))
     file = tmp_path / "my.yaml"
-    file.write_text(f"data: {made.root}\nnoise: {{patch: 8}}\nnegatives: {{side: 9}}\n")
+    file.write_text(
+        f"data: {made.root}\nnoise: {{sample: {{side: 8}}}}\n"
+        "negatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     for _ in range(times):
         process = run_build(file, tmp_path / "out", "--jobs", "2", "--backend", backend)
         _, errors = process.communicate(timeout=60)
@@ -454,8 +470,8 @@ def large_config(tmp_path: Path) -> Path:
     path = tmp_path / "large.yaml"
     path.write_text(
         "simulate: {train: 8, test: 4, noise_frames: 2, shape: [128, 128], targets: [2, 3]}\n"
-        "noise: {patch: 16}\n"
-        "negatives: {side: 16, count: 1200}\n"
+        "noise: {sample: {side: 16}}\n"
+        "negatives: {count: 1200, steps: [mixup, turn: {side: 16}]}\n"
     )
     return path
 
@@ -601,16 +617,19 @@ def test_a_part_of_the_published_set_is_made_as_published(tmp_path: Path) -> Non
             shutil.copy(source.image_path(id_), part / "images")
             shutil.copy(source.mask_path(id_), part / "masks")
     wanted = load_config(
-        ROOT / "configs" / "sirst5k.yaml",
+        ROOT / "configs" / "build" / "sirst5k.yaml",
         BuildConfig,
-        ["negatives.count=null", f"noise.sources=['{noise / 'S2'}']"],
+        ["negatives.count=null", f"noise.frames=['{noise / 'S2'}']"],
         data=part,
     )
     build(wanted, tmp_path / "out", jobs=2)
     records = negatives_of(tmp_path / "out")
     targets = sum(len(find_targets(source.read_mask(id_))) for id_ in lists["train"])
     assert len(records) == 4 * targets
-    assert {(r["ratio"], r["side"], r["mirror"]) for r in records} == {(0.1, 32, True)}
+    assert {steps(r)["mixup"]["ratio"] for r in records} == {0.1}
+    assert {(turn["side"], turn["mirror"]) for r in records for turn in [steps(r)["turn"]]} == {
+        (32, True)
+    }
     assert_recomputed(tmp_path / "out", source, records)
     for id_ in lists["test"]:
         for folder, path in (("images", source.image_path(id_)), ("masks", source.mask_path(id_))):

@@ -40,17 +40,16 @@ def camera(tmp_path: Path) -> Path:
 def added_noise(labelled: SmallSet, camera: Path, tmp_path: Path, **noise: Any) -> np.ndarray:
     """What the noise of 200 negatives adds to the same negatives without it."""
     images = []
-    for name, settings in (
-        ("noisy", {"mode": "residual", "sources": [str(camera)], "strength": 1.5, **noise}),
-        ("clean", None),
-    ):
+    for name, strength in (("noisy", 1.5), ("clean", 0.0)):
         out = tmp_path / name
+        turn = {"turn": {"side": 16, "blend": "poisson"}}
         config = BuildConfig.model_validate(
             {
                 "name": name,
+                "seed": 1,
                 "data": labelled.root,
-                "noise": settings,
-                "negatives": {"side": 16, "count": 200, "blend": "poisson"},
+                "noise": {"frames": [str(camera)], **noise},
+                "negatives": {"count": 200, "steps": [turn, {"residual": {"strength": strength}}]},
             }
         )
         build(config, out, jobs=1)
@@ -63,7 +62,7 @@ def added_noise(labelled: SmallSet, camera: Path, tmp_path: Path, **noise: Any) 
 def test_200_negatives_share_no_noise(
     labelled: SmallSet, camera: Path, tmp_path: Path, source: str
 ) -> None:
-    added = added_noise(labelled, camera, tmp_path, source=source)
+    added = added_noise(labelled, camera, tmp_path, draw=source)
     assert len(added) == 200
     # The images have a noise of σ 4, and the camera at this strength one of 12.
     assert added.std() == pytest.approx(np.sqrt(12**2 - 4**2), rel=0.05)
@@ -82,8 +81,12 @@ def test_200_negatives_share_no_noise(
 def test_patches_come_from_frames_and_from_models_that_keep_them(
     labelled: SmallSet, camera: Path, tmp_path: Path
 ) -> None:
-    noise = {"mode": "residual", "source": "patches"}
-    plain = {"name": "x", "data": labelled.root, "negatives": {"side": 16, "count": 3}}
+    noise = {"draw": "patches"}
+    plain = {
+        "name": "x",
+        "data": labelled.root,
+        "negatives": {"count": 3, "steps": [{"turn": {"side": 16}}, "residual"]},
+    }
 
     def built(name: str, **changes: Any) -> CameraNoise:
         config = {**plain, "noise": {**noise, **changes}}
@@ -92,12 +95,12 @@ def test_patches_come_from_frames_and_from_models_that_keep_them(
         assert isinstance(found, CameraNoise)
         return found
 
-    kept = built("patches", sources=[str(camera)])
+    kept = built("patches", frames=[str(camera)])
     assert len(kept.models[0].patches) > 64
-    again = built("again", sources=[str(tmp_path / "patches" / "noise.npz")], source=None)
+    again = built("again", frames=[str(tmp_path / "patches" / "noise.npz")], draw=None)
     np.testing.assert_array_equal(again.models[0].patches, kept.models[0].patches)
     for name, given in (("spectrum", camera), ("other", tmp_path / "patches" / "noise.npz")):
-        without = built(name, sources=[str(given)], source="spectrum")
+        without = built(name, frames=[str(given)], draw="spectrum")
         assert not len(without.models[0].patches)
     with pytest.raises(NoiseError, match="keeps no patches; write it with"):
-        built("none", sources=[str(tmp_path / "spectrum" / "noise.npz")])
+        built("none", frames=[str(tmp_path / "spectrum" / "noise.npz")])

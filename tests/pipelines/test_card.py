@@ -24,7 +24,9 @@ def test_the_card_of_a_build_counts_what_is_there(
     synth: Callable[..., Outcome], small_set: SmallSet, tmp_path: Path
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("negatives: {side: 9, count: 7}\nnoise: {patch: 8}\n")
+    config.write_text(
+        "negatives: {count: 7, steps: [mixup, turn: {side: 9}]}\nnoise: {sample: {side: 8}}\n"
+    )
     out = tmp_path / "out"
     assert synth("build", config, "--data", small_set.root, "--out", out).status == 0
     card = (out / "README.md").read_text()
@@ -57,7 +59,9 @@ def test_the_card_of_a_set_in_shards_says_where_things_lie(
     synth: Callable[..., Outcome], small_set: SmallSet, tmp_path: Path
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text("negatives: {side: 9, count: 7}\nnoise: {patch: 8}\n")
+    config.write_text(
+        "negatives: {count: 7, steps: [mixup, turn: {side: 9}]}\nnoise: {sample: {side: 8}}\n"
+    )
     cards = []
     for options in ((), ("--format", "webdataset")):
         out = tmp_path / f"out{len(cards)}"

@@ -14,18 +14,16 @@ import click
 import cv2
 import numpy as np
 import pytest
+from made_again import assert_made_again, steps
 from shared_noise import independent_limit, pair_correlations
 from small_sets import Outcome, SmallSet
 
 from pipelines.cli.synth import main
 from synth.dataset import open_dataset
-from synth.disk.manifest import manifest_line
 from synth.frames import read_frame
 from synth.masks import read_mask
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
-from synth.realise import realise
-from synth.recipe import Spec
 from synth.targets import find_targets
 
 ROOT = Path(__file__).parents[2]
@@ -45,7 +43,10 @@ def bank(small_set: SmallSet, tmp_path: Path, synth: Synth) -> Path:
 @pytest.fixture
 def config(small_set: SmallSet, tmp_path: Path) -> Path:
     path = tmp_path / "config.yaml"
-    path.write_text(f"data: {small_set.root}\nnoise: {{patch: 8}}\nnegatives: {{side: 9}}\n")
+    path.write_text(
+        f"data: {small_set.root}\nnoise: {{sample: {{side: 8}}}}\n"
+        "negatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     return path
 
 
@@ -220,9 +221,10 @@ def test_transfer_keeps_ids_and_tells_the_patch(
     records = manifest(out)
     assert [record["id"] for record in records] == small_set.train
     for record in records:
-        assert (record["source"], record["ratio"], record["mode"]) == (record["id"], 0.3, "mixup")
+        mix = steps(record)["mixup"]
+        assert (record["source"], mix["ratio"]) == (record["id"], 0.3)
         image = read_frame(small_set.image(record["id"]))
-        wanted = mixup(image, patches[record["noise_patch"]], 0.3)
+        wanted = mixup(image, patches[mix["patch"]], 0.3)
         np.testing.assert_array_equal(read_frame(out / record["image"]), wanted)
         mask = read_mask(small_set.mask(record["id"]))
         np.testing.assert_array_equal(read_mask(out / record["mask"]), mask)
@@ -237,7 +239,7 @@ def test_transfer_draws_one_of_the_ratios(
     out = tmp_path / "out"
     ratios = ("--ratio", 0.1, "--ratio", 0.5)
     assert synth("transfer", made.root, "--noise", bank, "--out", out, *ratios).status == 0
-    assert {record["ratio"] for record in manifest(out)} == {0.1, 0.5}
+    assert {steps(record)["mixup"]["ratio"] for record in manifest(out)} == {0.1, 0.5}
 
 
 def test_noise_is_measured_and_made_again(synth: Synth, tmp_path: Path) -> None:
@@ -309,16 +311,14 @@ def test_rotate_fits_and_blends_as_its_manifest_says(
     fitted = ("--side", "auto", "--blend", blend, "--turns", "0,1")
     assert synth("rotate", small_set.root, "--out", out, *fitted).status == 0
     records = manifest(out)
-    assert {record["blend"] for record in records} == {blend}
-    assert all(record["side"] % 2 for record in records)
     for record in records:
-        source = read_frame(small_set.image(record["source"]))
-        mask = read_mask(small_set.mask(record["source"]))
-        image, wanted = realise(Spec.from_record(record), source, mask, find_targets(mask))
-        np.testing.assert_array_equal(read_frame(out / record["image"]), image)
-        np.testing.assert_array_equal(read_mask(out / record["mask"]), wanted)
-        if record["quarter_turns"] == 0:
-            np.testing.assert_array_equal(image, source)
+        turn = steps(record)["turn"]
+        assert turn["blend"] == blend
+        assert turn["side"] % 2
+        assert_made_again(out, record, open_dataset(small_set.root))
+        if turn["quarter_turns"] == 0:
+            made, source = out / record["image"], small_set.image(record["source"])
+            np.testing.assert_array_equal(read_frame(made), read_frame(source))
 
 
 def test_rotate_names_what_was_done(synth: Synth, small_set: SmallSet, tmp_path: Path) -> None:
@@ -336,8 +336,8 @@ def test_rotate_names_what_was_done(synth: Synth, small_set: SmallSet, tmp_path:
     assert {path.suffix for path in (out / "images").iterdir()} == {".png"}
     assert told["counts"]["negatives"] == len(wanted)
     for record in manifest(out):
-        assert record["mirror"]
-        assert (record["side"], record["blend"]) == (9, "paste")
+        turn = steps(record)["turn"]
+        assert (turn["mirror"], turn["side"], turn["blend"]) == (True, 9, "paste")
         # A turn moves pixels and changes none.
         source = read_frame(small_set.image(record["source"]))
         made = read_frame(out / record["image"])
@@ -410,7 +410,10 @@ def test_data_takes_the_place_of_a_simulation(
     synth: Synth, small_set: SmallSet, tmp_path: Path
 ) -> None:
     path = tmp_path / "demo.yaml"
-    path.write_text("simulate: {train: 3, test: 1}\nnoise: {patch: 8}\nnegatives: {side: 9}\n")
+    path.write_text(
+        "simulate: {train: 3, test: 1}\nnoise: {sample: {side: 8}}\n"
+        "negatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     out = tmp_path / "out"
     assert synth("build", path, "--data", small_set.root, "--out", out).status == 0
     assert open_dataset(out).ids("test") == tuple(small_set.test)
@@ -493,8 +496,9 @@ def test_verify_finds_a_changed_line_of_the_manifest(
     out = tmp_path / "out"
     assert synth("build", config, "--out", out).status == 0
     records = manifest(out)
-    records[1]["ratio"] = 0.2
-    (out / "manifest.jsonl").write_bytes(b"".join(map(manifest_line, records)))
+    made = next(record for record in records if "steps" in record)
+    steps(made)["mixup"]["ratio"] = 0.2
+    (out / "manifest.jsonl").write_text("".join(f"{json.dumps(one)}\n" for one in records))
     outcome = synth("verify", out)
     assert outcome.status == 1
     assert "manifest.jsonl: was changed after the build" in outcome.err
@@ -587,9 +591,9 @@ def test_rotate_turns_targets_alone_by_any_angle(
     arguments = ("rotate", small_set.root, "--out", out, "--side", "auto", "--any-angle", 1)
     assert synth(*arguments, "--seed", 3).status == 0
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    made = [line for line in lines if "move" in line]
+    made = [line for line in lines if "move" in steps(line)]
     assert made
-    assert all(line["stay"] and line["angle"] for line in made)
+    assert all(steps(line)["move"]["stay"] and steps(line)["move"]["angle"] for line in made)
     source, result = open_dataset(small_set.root), open_dataset(out)
     for line in made:
         before, after = source.read_pair(line["source"])[1], result.read_pair(line["id"])[1]

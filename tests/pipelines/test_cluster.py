@@ -37,8 +37,8 @@ def config(count: int = 120) -> BuildConfig:
         {
             "name": "small",
             "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (48, 64)},
-            "noise": {"patch": 8},
-            "negatives": {"side": 9, "count": count},
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]},
         }
     )
 
@@ -123,7 +123,9 @@ def test_a_set_on_disk_is_found_from_workers(
     cluster: LocalCluster, small_set: SmallSet, synth: Synth, tmp_path: Path, tree: Tree,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    (tmp_path / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    (tmp_path / "my.yaml").write_text(
+        "noise: {sample: {side: 8}}\nnegatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     monkeypatch.chdir(tmp_path)
     common = ("build", "my.yaml", "--data", small_set.root.name, "--json")
     there = ("--backend", "dask", "--scheduler", cluster.address)
@@ -138,7 +140,8 @@ def test_a_second_build_into_one_place_is_told(
     cluster: LocalCluster, tmp_path: Path, tree: Tree, shards: ShardSize | None
 ) -> None:
     (tmp_path / "my.yaml").write_text(
-        "name: small\nnoise: {patch: 8}\nnegatives: {side: 9, count: 120}\n"
+        "name: small\nnoise: {sample: {side: 8}}\n"
+        "negatives: {count: 120, steps: [mixup, turn: {side: 9}]}\n"
         "simulate: {train: 6, test: 3, noise_frames: 2, shape: [48, 64]}\n"
     )
     build(config(), tmp_path / "local", jobs=1, shards=shards)
@@ -229,7 +232,9 @@ def test_an_error_on_a_worker_is_one_line_and_leaves_nothing(
     cluster: LocalCluster, small_set: SmallSet, synth: Synth, tmp_path: Path
 ) -> None:
     shutil.copy(small_set.image(small_set.test[0]), small_set.image("002"))
-    (tmp_path / "my.yaml").write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    (tmp_path / "my.yaml").write_text(
+        "noise: {sample: {side: 8}}\nnegatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     outcome = synth(
         "build", tmp_path / "my.yaml", "--data", small_set.root, "--out", tmp_path / "out",
         "--backend", "dask", "--scheduler", cluster.address,
@@ -245,7 +250,8 @@ def test_an_interrupt_is_one_line_and_goes_on_later(
 ) -> None:
     file, out = tmp_path / "my.yaml", tmp_path / "out"
     file.write_text(
-        "name: small\nnoise: {patch: 8}\nnegatives: {side: 9, count: 3000}\n"
+        "name: small\nnoise: {sample: {side: 8}}\n"
+        "negatives: {count: 3000, steps: [mixup, turn: {side: 9}]}\n"
         "simulate: {train: 6, test: 3, noise_frames: 2, shape: [48, 64]}\n"
     )
     process = subprocess.Popen(
@@ -271,7 +277,7 @@ def test_a_scheduler_that_is_not_there_is_told(
     monkeypatch.setattr(cluster_module, "_PATIENCE", 0.5)
     for address in ("tcp://127.0.0.1:1", "nonsense", "nonsense://a:b"):
         outcome = synth(
-            "build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "out",
+            "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "out",
             "--backend", "dask", "--scheduler", address,
         )  # fmt: skip
         assert (outcome.status, outcome.err.count("\n")) == (1, 1)
@@ -312,7 +318,7 @@ def test_without_dask_an_error_says_how_to_install_it(
 ) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
     outcome: Any = synth(
-        "build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "out",
+        "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "out",
         "--backend", "dask", "--scheduler", "tcp://127.0.0.1:1",
     )  # fmt: skip
     assert (outcome.status, outcome.err.count("\n")) == (1, 1)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from pipelines.build_config import BuildConfig, NegativeSettings, NoiseSettings
+from pipelines.build_config import BuildConfig, NoiseSettings
 from pipelines.config import load_config, validate
 from pipelines.errors import ConfigError
+from synth.noise.sampling import SamplingRule
+from synth.steps import Choose, Mixup, Move, Step, Turn
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "build").glob("*.yaml"))
 Write = Callable[[str], Path]
 BASE = "name: x\ndata: set\n"
+STEP = "negatives: {steps: [%s]}"
 
 
 @pytest.fixture
@@ -43,39 +47,47 @@ def test_the_published_configuration_is_the_published_one() -> None:
     path = next(path for path in CONFIGS if path.stem == "sirst5k")
     config = load_config(path, BuildConfig, data="set")
     assert config.noise is not None
-    assert config.noise.ratio == (0.1,)
-    assert (config.noise.patch, config.noise.max_var, config.noise.min_mean) == (32, 50, 0)
-    negatives = config.negatives
-    assert (negatives.count, negatives.side, negatives.mirror) == (4199, 32, True)
-    assert negatives.turns == (0, 1, 2, 3)
+    assert config.noise.sample == SamplingRule(side=32, max_var=50, min_mean=0)
+    assert config.negatives.count == 4199
+    assert config.negatives.steps == (
+        Mixup(ratio=0.1),
+        Turn(side=32, turns=(0, 1, 2, 3), mirror=True, blend="paste"),
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("nois: {}", r"nois: unknown key; did you mean 'noise'\?"),
-        ("noise: {ration: 0.1}", r"noise\.ration: unknown key; did you mean 'ratio'\?"),
-        ("negatives: {sides: 3}", r"negatives\.sides: unknown key; did you mean 'side'\?"),
+        ("noise: {frame: a}", r"noise\.frame: unknown key; did you mean 'frames'\?"),
+        (STEP % "mixup: {ration: 1}", r".*mixup\.ration: unknown key; did you mean 'ratio'\?"),
+        (STEP % "turn: {sides: 3}", r"negatives\.steps: step 1: turn\.sides: .* 'side'\?"),
+        (STEP % "trun", r"negatives\.steps: step 1: no step is called 'trun'; .* 'turn'\?"),
+        ("negatives: {step: []}", r"negatives\.step: unknown key; did you mean 'steps'\?"),
+        ("negatives: {side: 3}", r"negatives\.side: unknown key; known are count, steps"),
         ("zzz: 1", "zzz: unknown key; known are name, seed, data"),
         ("seed: many", r"seed: .*\(got 'many'\)"),
         ("seed: -1", r"seed: .*\(got -1\)"),
-        ("noise: {ratio: 1.5}", r"noise\.ratio\.0: .*less than or equal to 1 \(got 1\.5\)"),
-        ("noise: {ratio: [0.1, -0.1]}", r"noise\.ratio\.1: .*greater than or equal to 0"),
-        ("noise: {ratio: .nan}", r"noise\.ratio"),
-        ("noise: {ratio: []}", r"noise\.ratio"),
-        ("noise: {patch: 0}", r"noise\.patch"),
-        ("noise: {gain: 0}", r"noise\.gain"),
-        ("noise: {mode: poisson}", r"noise\.mode"),
-        ("negatives: {side: 2.5}", r"negatives\.side"),
-        ("negatives: {turns: [0, 4]}", r"negatives\.turns\.1"),
-        ("negatives: {turns: [0, 0]}", r"negatives\.turns: a turn is named twice"),
-        ("negatives: {mirror: sideways}", r"negatives\.mirror"),
+        (STEP % "mixup: {ratio: 1.5}", r".*mixup\.ratio: must be from 0 to 1, not 1\.5"),
+        (STEP % "mixup: {ratio: [0.1, -0.1]}", r".*mixup\.ratio: must be from 0 to 1, not -0\.1"),
+        (STEP % "mixup: {ratio: .nan}", r".*mixup\.ratio"),
+        (STEP % "mixup: {ratio: []}", r".*mixup\.ratio"),
+        (STEP % "mixup: {gain: 0}", r".*mixup\.gain"),
+        (STEP % "turn: {side: 2.5}", r".*turn\.side"),
+        (STEP % "turn: {turns: [0, 4]}", r".*turn\.turns"),
+        (STEP % "turn: {turns: [0, 0]}", r".*turn\.turns: must be .* each once"),
+        (STEP % "turn: {mirror: sideways}", r".*turn\.mirror"),
+        (STEP % "turn: {blend: glue}", r".*turn\.blend"),
+        (STEP % "turn: 3", r".*turn: must hold"),
+        ("negatives: {steps: turn}", r"negatives\.steps: must be a list of steps"),
+        ("noise: {sample: {side: 0}}", r"noise\.sample: side: "),
+        ("noise: {sample: {sied: 8}}", r"noise\.sample: sied: unknown key; .* 'side'\?"),
         ("negatives: 3", "negatives: "),
         ("simulate: {train: 1, test: 0}", "data and simulate exclude each other"),
         ("name: ../up", "name: "),
         ("name: ''", "name: "),
         ("seed: true", "seed: true is not a value that it can have"),
-        ("noise: {ratio: true}", r"noise\.ratio: true is not"),
+        (STEP % "mixup: {ratio: true}", r".*mixup\.ratio: true is not"),
         ("simulate: {train: 4, test: 1, shape: [8, 8]}", r"simulate\.shape\.0: .* 16"),
         (
             "simulate: {train: 4, test: 1, sensor: {blur_sigma: 1.0e9}}",
@@ -122,23 +134,45 @@ def test_no_code_in_a_file_is_run(write: Write, tmp_path: Path, code: str) -> No
 
 
 def test_overrides_go_before_the_file_and_options_before_overrides(write: Write) -> None:
-    path = write(BASE + "seed: 1\nnoise: {patch: 16, ratio: 0.2}")
-    config = load_config(
-        path, BuildConfig, ["noise.patch=8", "negatives.turns=[0, 2]", "seed=2"], seed=3, data=None
-    )
+    path = write(BASE + "seed: 1\nnoise: {sample: {side: 16}}\n" + STEP % "turn, mixup")
+    changes = ["noise.sample.side=8", "negatives.steps.turn.turns=[0, 2]", "seed=2"]
+    config = load_config(path, BuildConfig, changes, seed=3, data=None)
     assert config.noise is not None
-    assert (config.noise.patch, config.noise.ratio, config.seed) == (8, (0.2,), 3)
-    assert config.negatives.turns == (0, 2)
+    assert (config.noise.sample.side, config.seed) == (8, 3)
+    assert config.negatives.steps == (Turn(turns=(0, 2)), Mixup())
+
+
+def test_an_override_finds_a_step_by_its_name(write: Write) -> None:
+    path = write(
+        BASE + STEP % "mixup, choose: [{share: 0.4, move: }, {share: 0.6, turn: {side: 9}}], mixup"
+    )
+
+    def steps(*overrides: str) -> tuple[Step, ...]:
+        changes = [f"negatives.steps.{one}" for one in overrides]
+        return load_config(path, BuildConfig, changes).negatives.steps
+
+    parts = ((0.4, Move()), (0.6, Turn(side=5)))
+    assert steps("turn.side=5") == (Mixup(), Choose(parts), Mixup())
+    assert steps("mixup.ratio=0.2", "turn.side=5")[::2] == (Mixup(ratio=0.2),) * 2
+    assert steps("mixup=null", "turn.side=5") == (Choose(parts),)
+    assert steps("choose=[{share: 1, move: {stay: true, angle: 90}}]")[1:2] == (
+        Choose(((1.0, Move(stay=True, angle=90.0)),)),
+    )
+    with pytest.raises(ConfigError, match=r"no step is called 'distract'"):
+        steps("distract.count=3")
 
 
 def test_an_override_may_fill_what_the_file_leaves_empty(write: Write) -> None:
-    config = load_config(write(BASE + "noise:\n"), BuildConfig, ["noise.patch=8"])
+    config = load_config(write(BASE + "noise:\n"), BuildConfig, ["noise.sample.side=8"])
     assert config.noise is not None
-    assert config.noise.patch == 8
+    assert config.noise.sample.side == 8
 
 
 def test_without_noise_there_is_none(write: Write) -> None:
-    assert load_config(write(BASE + "noise: null"), BuildConfig).noise is None
+    text = BASE + "noise: null\n"
+    assert load_config(write(text + STEP % "turn"), BuildConfig).noise is None
+    with pytest.raises(ConfigError, match="noise: is null, and a step needs some"):
+        load_config(write(text + STEP % "mixup"), BuildConfig)
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "name.inner=3", "seed=[", "sead=3"])
@@ -148,21 +182,18 @@ def test_a_wrong_override_is_told(write: Write, override: str) -> None:
 
 
 def test_one_value_is_a_list_of_one() -> None:
-    settings = validate({"ratio": 0.3, "sources": "frames"}, NoiseSettings, "here")
-    assert (settings.ratio, settings.sources) == ((0.3,), (Path("frames"),))
+    assert validate({"frames": "here"}, NoiseSettings, "here").frames == (Path("here"),)
 
 
-def test_settings_become_the_plain_records() -> None:
-    noise = NoiseSettings(patch=8, stride=2, max_var=9, limit=5, ratio=(0.2, 0.3))
-    rule = noise.sampling_rule()
-    assert (rule.side, rule.stride, rule.max_var, rule.limit) == (8, 2, 9, 5)
-    recipe = NegativeSettings(side=4, turns=(1,), mirror=True, count=7).recipe(noise.noise_rule())
-    assert (recipe.side, recipe.turns, recipe.mirror, recipe.count) == (4, (1,), True, 7)
-    assert recipe.noise is not None
-    assert recipe.noise.amounts == (0.2, 0.3)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_steps_survive_being_written_and_read(path: Path) -> None:
+    simulated = "simulate:" in path.read_text()
+    config = load_config(path, BuildConfig, data=None if simulated else "set")
+    dumped = json.loads(json.dumps(config.model_dump(mode="json")))
+    assert BuildConfig.model_validate(dumped) == config
 
 
 def test_a_box_larger_than_simulated_images_is_told() -> None:
     values = {"name": "x", "simulate": {"train": 1, "test": 0, "shape": [16, 64]}}
-    with pytest.raises(ConfigError, match=r"negatives\.side"):
+    with pytest.raises(ConfigError, match=r"turn: a box of 32 pixels"):
         validate(values, BuildConfig, "here")

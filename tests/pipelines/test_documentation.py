@@ -149,10 +149,10 @@ def test_configurations_and_links_lead_to_files(page: Path) -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        "synth bild configs/demo.yaml --out OUT",
-        "synth build configs/demo.yaml --output OUT",
-        "synth build configs/demo.yaml --backend cloud",
-        "synth build configs/demo.yaml --jobs",
+        "synth bild configs/build/demo.yaml --out OUT",
+        "synth build configs/build/demo.yaml --output OUT",
+        "synth build configs/build/demo.yaml --backend cloud",
+        "synth build configs/build/demo.yaml --jobs",
         "synth build",
         "detect test weights.safetensors",
         "detect test weights.safetensors DATASET --threshold high",

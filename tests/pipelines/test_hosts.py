@@ -11,6 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from made_again import assert_made_again, read_lines, steps
 from small_sets import SmallSet, write_small_set
 
 from pipelines.build import ShardSize, build
@@ -18,12 +19,8 @@ from pipelines.build_config import BuildConfig
 from pipelines.report.set_page import remake_script
 from pipelines.seams import measure_seams
 from synth.dataset import open_dataset
-from synth.disk.png import encode_png
 from synth.errors import DatasetError, NoiseError, RecipeError
 from synth.frames import read_frame
-from synth.realise import realise
-from synth.recipe import Spec
-from synth.targets import find_targets
 
 Tree = Callable[[Path], dict[str, bytes]]
 
@@ -39,31 +36,33 @@ def frames(tmp_path: Path) -> Path:
     return tmp_path / "frames"
 
 
-def config(data: Path, *sources: Path, noise: bool = True, **negatives: Any) -> BuildConfig:
+def config(data: Path, *frames: Path, noise: bool = True, hosts: Any = None) -> BuildConfig:
+    put = {"scr": [2, 8], "zoom": [1, 2]}
+    hosts = ["training", "noise"] if hosts is None else hosts
+    steps: list[Any] = [
+        {
+            "choose": [
+                {"share": 0.8, "transplant": {**put, "hosts": hosts}},
+                {"share": 0.2, "move": put},
+            ]
+        },
+        {"distract": {"count": [0, 1]}},
+    ]
     return BuildConfig.model_validate(
         {
             "name": "hosted",
             "data": data,
-            "noise": {"mode": "residual", "sources": list(sources), "share": 0.5}
-            if noise
-            else None,
+            "noise": {"frames": list(frames)} if noise or "noise" in hosts else None,
             "negatives": {
-                "side": 9,
-                "moves": 1,
-                "transplants": 0.8,
-                "scr": [2, 8],
-                "zoom": [1, 2],
-                "hosts": ["training", "noise"],
                 "count": 60,
-                **negatives,
+                "steps": steps + [{"residual": {"share": 0.5}}] * noise,
             },
         }
     )
 
 
 def records(out: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
-    return [line for line in lines if "host" in line]
+    return [line for line in read_lines(out) if "transplant" in steps(line)]
 
 
 def test_the_same_bytes_come_from_all_workers_and_layouts(
@@ -88,7 +87,7 @@ def test_every_output_is_made_again_from_its_line(
 ) -> None:
     kinds = ["training", "noise"] if noise else ["training"]
     out = tmp_path / "out"
-    build(config(small_set.root, frames, noise=noise, hosts=kinds, distractors=[0, 1]), out, jobs=1)
+    build(config(small_set.root, frames, noise=noise, hosts=kinds), out, jobs=1)
     source = open_dataset(small_set.root)
 
     def load(name: str) -> tuple[Any, Any]:
@@ -100,17 +99,13 @@ def test_every_output_is_made_again_from_its_line(
     found = records(out)
     assert len(found) > 30
     for line in found:
-        if "noise_patch" in line:
-            continue
-        image, mask = source.read_pair(line["source"])
-        spec = Spec.from_record(line)
-        made, label = realise(spec, image, mask, find_targets(mask), load_host=load)
-        assert (out / line["image"]).read_bytes() == encode_png(made)
-        assert (out / line["mask"]).read_bytes() == encode_png(label)
-        if line["place"] is not None:
-            assert label[tuple(line["place"])]
+        assert_made_again(out, line, source, load)
+        label = open_dataset(out).read_mask(line["id"])
+        for place in line["facts"]["places"]:
+            assert place is None or label[tuple(place)]
     names = {"north/1.png", "north/2.png", "south/1.png"} if noise else set()
-    assert {line["host"] for line in found} == {*small_set.train} | names
+    hosts = {steps(line)["transplant"]["host"] for line in found}
+    assert hosts == {*small_set.train} | names
     assert {read_frame(out / line["image"]).shape for line in found} == {(48, 64)}
 
 
@@ -119,7 +114,8 @@ def test_the_page_says_how_an_output_is_made_again(
 ) -> None:
     out = tmp_path / "set"
     build(config(small_set.root, frames), out, jobs=1)
-    (line, *_) = [line for line in records(out) if line["host"] in small_set.train]
+    own = [one for one in records(out) if steps(one)["transplant"]["host"] in small_set.train]
+    line = own[0]
     description = json.loads((out / "dataset.json").read_text())
     monkeypatch.chdir(tmp_path)
     exec(remake_script(out, line["id"], description), {})
@@ -162,19 +158,20 @@ def test_what_cannot_be_a_host_is_told(small_set: SmallSet, frames: Path, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("noise", "settings", "message"),
     [
-        ({"noise": None}, "hosts: noise are the frames that noise is taken from"),
-        ({"negatives": {"transplants": 0.5, "hosts": []}}, "hosts"),
-        ({"negatives": {"zoom": [1, 2]}}, "set moves, transplants or copies"),
-        ({"negatives": {"moves": 1, "zoom": [2, 1]}}, "zoom: must be two numbers"),
-        ({"negatives": {"moves": 1, "zoom": [0, 1]}}, "greater than or equal to 0.25"),
+        (None, {"hosts": ["noise"]}, "noise: is null, and a step needs some"),
+        ({}, {"hosts": []}, "hosts"),
+        ({}, {"hosts": "nobody"}, "hosts"),
+        ({}, {"zoom": [2, 1]}, "zoom: must be two numbers"),
+        ({}, {"zoom": [0, 1]}, "zoom: must be two numbers from 0.25"),
+        ({"frames": "x"}, {}, "no step uses noise"),
     ],
 )
-def test_settings_that_make_no_sense(changes: dict[str, Any], message: str) -> None:
-    plain = {"name": "x", "data": "y", "negatives": {"transplants": 0.5, "hosts": ["noise"]}}
+def test_settings_that_make_no_sense(noise: Any, settings: dict[str, Any], message: str) -> None:
+    values = {"name": "x", "data": "y", "noise": noise}
     with pytest.raises(ValueError, match=message):
-        BuildConfig.model_validate(plain | changes)
+        BuildConfig.model_validate(values | {"negatives": {"steps": [{"transplant": settings}]}})
 
 
 def test_frames_of_the_simulator_are_hosts_too(tmp_path: Path) -> None:
@@ -182,12 +179,15 @@ def test_frames_of_the_simulator_are_hosts_too(tmp_path: Path) -> None:
         {
             "name": "simulated",
             "simulate": {"train": 4, "test": 1, "noise_frames": 2, "shape": [48, 64]},
-            "noise": {"patch": 8},
-            "negatives": {"side": 9, "transplants": 1, "hosts": "noise", "count": 12},
+            "noise": {"sample": {"side": 8}},
+            "negatives": {"count": 12, "steps": ["mixup", {"transplant": {"hosts": "noise"}}]},
         }
     )
     build(settings, tmp_path / "out", jobs=1)
-    assert {line["host"] for line in records(tmp_path / "out")} <= {"noise/0001", "noise/0002"}
+    assert {steps(line)["transplant"]["host"] for line in records(tmp_path / "out")} <= {
+        "noise/0001",
+        "noise/0002",
+    }
     build(settings, tmp_path / "apart", jobs=2, backend="processes")
     ours, theirs = (tmp_path / name / "manifest.jsonl" for name in ("out", "apart"))
     assert ours.read_bytes() == theirs.read_bytes()

@@ -77,7 +77,7 @@ def test_sure_frames_join_the_training_images(
     for id_ in labelled.train:
         np.testing.assert_array_equal(made.read_mask(id_), first.read_mask(id_))
     marks = {
-        line["id"]: line.get("pseudo")
+        line["id"]: line.get("steps")
         for line in map(json.loads, (out / "manifest.jsonl").read_text().splitlines())
     }
     assert {id_ for id_, mark in marks.items() if mark} == {"001-2", "b-2", "emptyy"}

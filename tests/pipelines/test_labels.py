@@ -30,7 +30,9 @@ def write(path: Path, text: str) -> str:
 
 
 def build_config(folder: Path) -> str:
-    return write(folder / "c.yaml", "negatives: {count: 3, side: 8}\nnoise: null\n")
+    return write(
+        folder / "c.yaml", "negatives: {count: 3, steps: [turn: {side: 8}]}\nnoise: null\n"
+    )
 
 
 def train_config(folder: Path) -> str:

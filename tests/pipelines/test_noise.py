@@ -18,6 +18,8 @@ from synth.dataset import open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.noise.bank import NoiseBank, make_bank
 from synth.noise.sampling import SamplingRule
+from synth.recipe import Recipe
+from synth.steps import Mixup
 
 NOTHING: frozenset[bytes] = frozenset()
 
@@ -39,9 +41,15 @@ def cameras(tmp_path: Path) -> Path:
     return tmp_path / "cameras"
 
 
+MIXED = Recipe([Mixup()])
+
+
 def gather(source: Source, *paths: Path, jobs: int = 1, **settings: object) -> NoiseBank:
-    noise = NoiseSettings.model_validate({"patch": 8, "sources": paths, **settings})
-    return gather_noise(noise, source, NOTHING, seed=0, jobs=jobs)
+    by = {"by": settings.pop("by")} if "by" in settings else {}
+    noise = NoiseSettings.model_validate({"frames": paths, "sample": {"side": 8, **settings}, **by})
+    bank = gather_noise(noise, MIXED, source, NOTHING, seed=0, jobs=jobs).bank
+    assert bank is not None
+    return bank
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -56,7 +64,7 @@ def test_a_folder_is_searched_recursively_in_natural_order(
 
 
 def test_folders_may_be_banks_of_their_own(source: Source, cameras: Path) -> None:
-    bank = gather(source, cameras, banks="folder")
+    bank = gather(source, cameras, by="folder")
     assert [len(indices) for indices in bank.members()] == [24, 6]
     assert {name[0] for name in bank.frame[bank.kind == 1].tolist()} == {"B"}
 
@@ -85,9 +93,9 @@ def test_a_test_image_is_refused_by_name(
     path = cameras / "B" / "copy.bmp"
     image = cv2.imread(str(small_set.image(small_set.test[0])), -1)
     cv2.imwrite(str(path), image)
-    settings = NoiseSettings(patch=8, sources=(cameras,))
+    settings = NoiseSettings(sample=SamplingRule(side=8), frames=(cameras,))
     with pytest.raises(DatasetError, match=r"copy\.bmp: is a test image"):
-        gather_noise(settings, source, frozenset([pixel_digest(image)]), seed=0)
+        gather_noise(settings, MIXED, source, frozenset([pixel_digest(image)]), seed=0)
 
 
 def test_a_source_without_a_usable_patch_is_told_by_name(source: Source, cameras: Path) -> None:

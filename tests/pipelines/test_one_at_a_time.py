@@ -43,7 +43,7 @@ def test_a_second_build_is_told(
     synth: Synth, small_set: SmallSet, tmp_path: Path, tree: Tree, options: tuple[object, ...]
 ) -> None:
     config = tmp_path / "my.yaml"
-    config.write_text("noise: {patch: 8}\nnegatives: {side: 9}\n")
+    config.write_text("noise: {sample: {side: 8}}\nnegatives: {steps: [mixup, turn: {side: 9}]}\n")
     command = ("build", config, "--data", small_set.root, "--out", tmp_path / "out", *options)
     with held(tmp_path / ".out.partial"):
         before = tree(tmp_path)

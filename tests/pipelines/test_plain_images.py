@@ -98,7 +98,7 @@ def test_a_build_writes_its_originals_plainly(
 ) -> None:
     wanted = replace_images(small_set.root / "images", kind)
     config = tmp_path / "c.yaml"
-    config.write_text("negatives: {side: 9, count: 2}\n")
+    config.write_text("negatives: {count: 2, steps: [mixup, turn: {side: 9}]}\n")
     done = synth("build", config, "--data", small_set.root, "--out", tmp_path / "out")
     assert done.status == 0, done.err
     assert set(wanted) == {*small_set.train, *small_set.test}

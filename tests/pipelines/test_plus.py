@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from made_again import assert_made_again
 from small_sets import Outcome, SmallSet
 
 from pipelines.build import ShardSize, build
@@ -21,28 +22,21 @@ from synth.masks import read_mask
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.model import fit_model
-from synth.realise import realise
-from synth.recipe import Spec
-from synth.targets import find_targets
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]
 
-PLUS: dict[str, Any] = {
-    "name": "plus",
-    "noise": {"mode": "residual", "strength": [0.5, 2.0]},
-    "negatives": {
-        "side": "auto",
-        "blend": "poisson",
-        "keep_offset": True,
-        "moves": 0.5,
-        "angle": 30,
-        "scr": [2, 9],
-        "copies": [0, 2],
-        "distractors": [0, 3],
-        "count": 60,
+STEPS: list[Any] = [
+    {
+        "choose": [
+            {"share": 0.5, "move": {"angle": 30, "scr": [2, 9]}},
+            {"share": 0.5, "turn": {"side": "auto", "blend": "poisson", "keep_offset": True}},
+        ]
     },
-}
+    {"choose": [{"share": 0.6, "move": {"copy": True, "scr": [2, 9]}}]},
+    {"distract": {"count": [0, 3]}},
+    {"residual": {"strength": [0.5, 2.0]}},
+]
 
 
 @pytest.fixture
@@ -67,9 +61,10 @@ def manifest(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines()]
 
 
-def plus(source: SmallSet, camera: Path, **changes: Any) -> BuildConfig:
-    noise = PLUS["noise"] | {"sources": [str(camera)]}
-    return BuildConfig.model_validate(PLUS | {"data": source.root, "noise": noise} | changes)
+def plus(source: SmallSet, camera: Path, *steps: Any) -> BuildConfig:
+    values = {"name": "plus", "data": source.root, "noise": {"frames": [str(camera)]}}
+    negatives = {"count": 60, "steps": list(steps or STEPS)}
+    return BuildConfig.model_validate(values | {"negatives": negatives})
 
 
 def test_every_output_can_be_made_again_from_its_line(
@@ -78,24 +73,21 @@ def test_every_output_can_be_made_again_from_its_line(
     out = tmp_path / "out"
     build(plus(labelled, camera), out, jobs=1)
     assert not [problem for _, _, problem in verify(out, 1) if problem]
-    noise = load_noise(out / "noise.npz")
-    assert isinstance(noise, CameraNoise)
-    dataset = open_dataset(out)
-    kinds = {"move": 0, "turn": 0, "distractors": 0, "copies": 0}
+    assert isinstance(load_noise(out / "noise.npz"), CameraNoise)
+    source = open_dataset(labelled.root)
+    kinds = {"moved": 0, "turned": 0, "distractors": 0, "copies": 0}
     for line in manifest(out):
         if line["source"] == line["id"]:
             continue
-        image, mask = dataset.read_pair(line["source"])
-        again = realise(Spec.from_record(line), image, mask, find_targets(mask), noise)
-        np.testing.assert_array_equal(again[0], read_frame(out / line["image"]))
-        np.testing.assert_array_equal(again[1], read_mask(out / line["mask"]))
-        copies = len(line.get("copies", ()))
-        assert again[1].sum() >= mask.sum() if copies else again[1].sum() == mask.sum()
+        assert_made_again(out, line, source)
+        mask, before = read_mask(out / line["mask"]), source.read_mask(line["source"])
+        chosen = [pair for step in line["steps"] for pair in step.items()]
+        copies = sum(choice.get("copy", False) for name, choice in chosen if name == "move")
+        assert mask.sum() >= before.sum() if copies else mask.sum() == before.sum()
         kinds["copies"] += copies
-        kinds["move" if "move" in line else "turn"] += 1
-        kinds["distractors"] += len(line.get("distractors", ()))
-        assert line["mode"] == "residual"
-        assert line["strength"] in (0.5, 2.0)
+        kinds["turned" if "turn" in dict(chosen) else "moved"] += 1
+        kinds["distractors"] += len(dict(chosen).get("distract", {}).get("items", ()))
+        assert dict(chosen)["residual"]["strength"] in (0.5, 2.0)
     assert min(kinds.values()) > 15
 
 
@@ -112,8 +104,7 @@ def test_workers_and_interrupts_change_no_byte(
 def test_shards_hold_and_count_what_loose_files_do(
     labelled: SmallSet, camera: Path, tmp_path: Path
 ) -> None:
-    noise = PLUS["noise"] | {"sources": [str(camera)], "strength": [0.3, 2.0]}
-    wanted = plus(labelled, camera, noise=noise)
+    wanted = plus(labelled, camera, *STEPS[:-1], {"residual": {"strength": [0.3, 2.0]}})
     loose = build(wanted, tmp_path / "loose", jobs=2)
     shards = build(wanted, tmp_path / "shards", jobs=2, shards=ShardSize(outputs=16))
     assert loose.noisier
@@ -149,7 +140,7 @@ def test_transferred_noise_is_the_camera_s(
     weak = tmp_path / "weak"
     arguments = ("--noise", model, "--out", weak, "--mode", "residual", "--strength", 0.3)
     told = synth("transfer", labelled.root, *arguments)
-    assert {line["noisier"] for line in manifest(weak)} == {1.0}
+    assert {line["facts"]["noisier"] for line in manifest(weak)} == {1.0}
     assert "4 of the images had as much noise already" in told.out
 
 
@@ -235,22 +226,29 @@ def test_a_twelve_bit_camera_keeps_its_sigma_all_the_way(
 
 
 @pytest.mark.parametrize(
-    ("settings", "why"),
+    ("step", "why"),
     [
-        ({"noise": {"mode": "physical"}}, "physical"),
-        ({"noise": {"physical": {"sigma": 2}}}, "physical"),
-        ({"noise": {"mode": "physical", "physical": {}, "sources": ["x"]}}, "sources"),
-        ({"noise": {"mode": "residual", "strength": -1}}, "strength"),
-        ({"negatives": {"scr": [5, 2], "moves": 1}}, "scr"),
-        ({"negatives": {"scr": [2, 5]}}, "moves"),
-        ({"negatives": {"distractors": [3, 1]}}, "distractors"),
-        ({"negatives": {"distractor_kinds": ["ghost"]}}, "distractor_kinds"),
-        ({"negatives": {"angle": 400, "moves": 1}}, "angle"),
+        ({"physical": {"sigma": -2}}, "physical.sigma"),
+        ({"physical": {"sources": ["x"]}}, "physical.sources: unknown key"),
+        ({"residual": {"strength": -1}}, "residual.strength"),
+        ({"residual": {"noise": "x"}}, "residual.noise: unknown key"),
+        ({"move": {"scr": [5, 2]}}, "move.scr"),
+        ({"move": {"stay": True}}, "move.stay"),
+        ({"move": {"angle": 400}}, "move.angle"),
+        ({"distract": {"count": [3, 1]}}, "distract.count"),
+        ({"distract": {"kinds": ["ghost"]}}, "distract.kinds"),
+        ({"choose": []}, "choose"),
+        ({"choose": [{"share": 0.7, "move": {}}, {"share": 0.7, "turn": {}}]}, "choose"),
+        ({"choose": [{"move": {}}]}, "choose: every step needs its share"),
+        ({"trun": {}}, "did you mean 'turn'"),
+        ({"turn": {}, "move": {}}, "each step is one"),
+        ({"turn": {"side": True}}, "turn.side: true is not"),
+        ([], "each step is one"),
     ],
 )
-def test_settings_that_contradict_are_refused(settings: dict[str, Any], why: str) -> None:
+def test_steps_that_make_no_sense_are_refused(step: Any, why: str) -> None:
     with pytest.raises(ValueError, match=why):
-        BuildConfig.model_validate({"name": "x", "data": "y"} | settings)
+        BuildConfig.model_validate({"name": "x", "data": "y", "negatives": {"steps": [step]}})
 
 
 def test_seams_and_fidelity_are_told(
@@ -258,7 +256,7 @@ def test_seams_and_fidelity_are_told(
 ) -> None:
     source = make_set("many", train=24, shapes=[(96, 112)])
     out = tmp_path / "out"
-    build(plus(source, camera, noise=None), out, jobs=1)
+    build(plus(source, camera, *STEPS[:-1], {"residual": {"share": 0}}), out, jobs=1)
     found = synth("quality", out, "--seams", "--noise", camera, "--json")
     assert found.status == 0, found.err
     report = json.loads(found.out)

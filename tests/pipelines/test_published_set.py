@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_again import steps
 from PIL import Image
 from real_data import real_data
 from skimage.measure import label, regionprops
@@ -36,7 +37,7 @@ def plan(source: Path) -> Plan:
     config = load_config(
         _CONFIGS / "sirst5k.yaml",
         BuildConfig,
-        [f"noise.sources={real_data('IR-backgrounds')}"],
+        [f"noise.frames={real_data('IR-backgrounds')}"],
         data=str(source),
     )
     return prepare(config, Pool(0))
@@ -85,18 +86,30 @@ def test_test_files_are_the_sources_own(built: Path, source: Path) -> None:
 def test_first_negatives_are_the_four_turns_of_every_target(
     plan: Plan,
 ) -> None:
-    made = {spec.id: spec.record() for group in plan.groups for spec in group.specs}
-    first = [made[f"{number:06d}"] for number in range(1328, 1328 + 3672)]
-    turns = Counter((line["source"], line["target"]) for line in first)
-    assert len(turns) == 918
-    assert set(turns.values()) == {4}
-    keys = {(line["source"], line["target"], line["quarter_turns"]) for line in first}
-    assert len(keys) == 3672
-    patches = {(line["source"], line["target"], line["quarter_turns"]): line for line in first}
+    made = {
+        output.id: ((group.pair.id, *sorted(output.variant.items())), output.draws)
+        for group in plan.groups
+        for output in group.outputs
+    }
+    first = dict(made[f"{number:06d}"] for number in range(1328, 1328 + 3672))
+    assert len(first) == 3672
+    targets = Counter((source, target) for source, _, target in first)
+    assert len(targets) == 918
+    assert set(targets.values()) == {4}
     for number in range(1328 + 3672, 5527):
-        line = made[f"{number:06d}"]
-        before = patches[line["source"], line["target"], line["quarter_turns"]]
-        assert line["noise_patch"] != before["noise_patch"]
+        turn, draws = made[f"{number:06d}"]
+        assert (draws.repeat, draws.variant) == (1, first[turn].variant)
+
+
+@slow
+def test_repeats_have_other_noise(manifest: list[dict[str, Any]]) -> None:
+    patches: dict[Any, list[int]] = {}
+    for line in manifest:
+        if made := steps(line):
+            turn = line["source"], *made["turn"].items()
+            patches.setdefault(turn, []).append(made["mixup"]["patch"])
+    assert Counter(map(len, patches.values())) == {1: 3672 - 527, 2: 527}
+    assert all(len(set(found)) == len(found) for found in patches.values())
 
 
 @slow
@@ -104,29 +117,30 @@ def test_negatives_can_be_recomputed_from_their_lines(
     built: Path, source: Path, manifest: list[dict[str, Any]]
 ) -> None:
     """With nothing of this project: Pillow for the files and the resizing, skimage for targets."""
-    made = [line for line in manifest if "target" in line]
+    made = [line for line in manifest if "steps" in line]
     with np.load(built / "noise.npz") as bank:
         patches = bank["patches"]
     for line in np.random.default_rng(5).choice(np.array(made), 300, replace=False):
         image = np.asarray(Image.open(source / "images" / f"{line['source']}.png").convert("L"))
         mask = np.asarray(Image.open(source / "masks" / f"{line['source']}.png").convert("L")) > 127
-        patch = Image.fromarray(patches[line["noise_patch"]].astype(np.float32))
+        mix, turn = steps(line)["mixup"], steps(line)["turn"]
+        patch = Image.fromarray(patches[mix["patch"]].astype(np.float32))
         noise = np.asarray(patch.resize((256, 256), Image.Resampling.BILINEAR), np.float64)
         # A share of a tenth in whole numbers, so that half up is the exact value's.
-        tenths = round(line["ratio"] * 10)
+        tenths = round(mix["ratio"] * 10)
         exact = tenths * np.rint(noise * 256).astype(np.int64)
         exact += (10 - tenths) * 256 * image.astype(np.int64)
         mixed = ((2 * exact + 2560) // 5120).astype(np.uint8)
-        region = regionprops(label(mask, connectivity=2))[line["target"]]
-        side = line["side"]
+        region = regionprops(label(mask, connectivity=2))[turn["target"]]
+        side = turn["side"]
         row, col = (int(np.floor(c + 0.5)) for c in region.centroid)
         top = min(max(row - side // 2, 0), 256 - side)
         left = min(max(col - side // 2, 0), 256 - side)
         window = (slice(top, top + side), slice(left, left + side))
         turned = mask.copy()
         for array in (mixed, turned):
-            box = array[window][:, ::-1] if line["mirror"] else array[window]
-            array[window] = np.rot90(box, line["quarter_turns"]).copy()
+            box = array[window][:, ::-1] if turn["mirror"] else array[window]
+            array[window] = np.rot90(box, turn["quarter_turns"]).copy()
         np.testing.assert_array_equal(np.asarray(Image.open(built / line["image"])), mixed)
         np.testing.assert_array_equal(
             np.asarray(Image.open(built / line["mask"])), turned.astype(np.uint8) * 255

@@ -25,14 +25,24 @@ from synth.noise.bank import NoiseBank, load_bank
 
 Synth = Callable[..., Outcome]
 ROOT = Path(__file__).parents[2]
-ALL = "negatives: {side: 9, count: 14, moves: 0.4, transplants: 0.3, copies: [0, 1]}\n"
+ALL = """
+negatives:
+  count: 14
+  steps:
+    - mixup
+    - choose:
+        - {share: 0.3, transplant: }
+        - {share: 0.3, move: }
+        - {share: 0.4, turn: {side: 9}}
+    - choose: [{share: 0.5, move: {copy: true}}]
+"""
 
 
 @pytest.fixture
 def built(synth: Synth, small_set: SmallSet, tmp_path: Path) -> Path:
     """A set with turns, moves, transplants and copies."""
     config = tmp_path / "c.yaml"
-    config.write_text(f"noise: {{patch: 8}}\n{ALL}")
+    config.write_text(f"noise: {{sample: {{side: 8}}}}\n{ALL}")
     out = tmp_path / "out"
     done = synth("build", config, "--data", small_set.root, "--out", out)
     assert done.status == 0, done.err
@@ -76,7 +86,7 @@ def test_an_untouched_set_is_equal(
     synth: Synth, small_set: SmallSet, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
     config = tmp_path / "c.yaml"
-    config.write_text(f"noise: {{patch: 8}}\n{ALL}")
+    config.write_text(f"noise: {{sample: {{side: 8}}}}\n{ALL}")
     out = tmp_path / "out"
     synth("build", config, "--data", small_set.root, "--out", out, *options)
     done = synth("verify", out, "--recompute", "--data", small_set.root, "--json")
@@ -94,7 +104,7 @@ def test_a_simulated_set_needs_no_source(synth: Synth, tmp_path: Path) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(
         "simulate: {train: 3, test: 1, noise_frames: 1, shape: [64, 64]}\n"
-        "negatives: {count: 6, transplants: 1, hosts: [training, noise]}\n"
+        "negatives: {count: 6, steps: [mixup, transplant: {hosts: [training, noise]}]}\n"
     )
     out = tmp_path / "out"
     assert synth("build", config, "--out", out).status == 0
@@ -208,7 +218,8 @@ def test_a_host_that_is_a_frame_is_asked_for(
     (frames / "f.png").write_bytes(encode_png(values))
     config = tmp_path / "c.yaml"
     config.write_text(
-        "noise: {patch: 8}\nnegatives: {side: 9, count: 6, transplants: 1, hosts: noise}\n"
+        "noise: {sample: {side: 8}}\n"
+        "negatives: {count: 6, steps: [mixup, transplant: {hosts: noise}]}\n"
     )
     source, out = ("--data", small_set.root), tmp_path / "out"
     assert synth("build", config, *source, "--noise", frames, "--out", out).status == 0
@@ -239,9 +250,17 @@ def test_without_some_instructions_a_simulated_set_is_the_same(
     # With 16 bits a difference of float32 shows in one output of ten.
     config.write_text(
         "simulate: {train: 24, test: 2, noise_frames: 2, shape: [129, 150], bits: 16}\n"
-        "noise: {max_var: 1000000000}\n"
-        "negatives: {side: auto, count: 96, blend: poisson, moves: 0.7, angle: 60, scr: [2, 9],\n"
-        "  zoom: [0.8, 1.2], transplants: 0.3, copies: [0, 2], distractors: [0, 2]}\n"
+        "noise: {sample: {max_var: 1000000000}}\n"
+        "negatives:\n"
+        "  count: 96\n"
+        "  steps:\n"
+        "    - mixup\n"
+        "    - choose:\n"
+        "        - {share: 0.3, transplant: {scr: [2, 9], zoom: [0.8, 1.2], angle: 60}}\n"
+        "        - {share: 0.5, move: {scr: [2, 9], zoom: [0.8, 1.2], angle: 60}}\n"
+        "        - {share: 0.2, turn: {side: auto, blend: poisson}}\n"
+        "    - choose: [{share: 0.7, move: {copy: true, angle: 60}}]\n"
+        "    - distract: {count: [0, 2]}\n"
     )
     out = tmp_path / "out"
     assert synth("build", config, "--out", out).status == 0

@@ -35,7 +35,7 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     place = tmp_path_factory.mktemp("simulated")
     (place / "c.yaml").write_text(
-        "simulate: {train: 8, test: 4, shape: [96, 96]}\nnegatives: {count: 0, side: 8}\n"
+        "simulate: {train: 8, test: 4, shape: [96, 96]}\nnegatives: {count: 0}\n"
     )
     arguments = ["build", str(place / "c.yaml"), "--out", str(place / "set"), "--jobs", "1"]
     result = CliRunner().invoke(main, arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import yaml
 from html_pages import Page, require_sound
+from made_again import steps
 from real_data import real_data
 from small_sets import Outcome, SmallSet
 from test_report_page import ATTACK
@@ -20,6 +22,7 @@ from test_report_page import ATTACK
 from pipelines.report.survey import count_changes, describe_change
 from synth.dataset import open_dataset
 from synth.disk.description import describe
+from synth.disk.manifest import Line, parse_line
 from synth.targets import find_targets, local_scr
 
 Synth = Callable[..., Outcome]
@@ -29,8 +32,13 @@ BUILD = """
 name: small
 seed: 1
 simulate: {train: 6, test: 2, noise_frames: 2, shape: [64, 80], targets: [1, 2]}
-noise: {ratio: [0.1, 0.3], max_var: 5000}
-negatives: {count: 12, side: 16, mirror: true, moves: 0.5, scr: [2, 8], distractors: [0, 2]}
+noise: {sample: {max_var: 5000}}
+negatives:
+  count: 12
+  steps:
+    - mixup: {ratio: [0.1, 0.3]}
+    - choose: [{share: 0.5, move: {scr: [2, 8]}}, {share: 0.5, turn: {side: 16, mirror: true}}]
+    - distract: {count: [0, 2]}
 """
 
 
@@ -106,8 +114,8 @@ def test_a_built_set_is_told_apart_into_originals_and_what_was_made(
     assert found["counts"] | {"made": len(made), "images": len(lines)} == found["counts"]
     assert found["counts"]["splits"] == {"train": 18, "test": 2}
     assert len(made) == 12
-    turned = [line for line in made if "quarter_turns" in line]
-    moved = [line for line in made if "move" in line]
+    turned = [line for line in made if "turn" in steps(line)]
+    moved = [line for line in made if "move" in steps(line)]
     assert turned
     assert moved
     changes = found["changes"]
@@ -116,10 +124,12 @@ def test_a_built_set_is_told_apart_into_originals_and_what_was_made(
     assert sum(changes["quarter turns"].values()) == len(turned)
     assert sum(changes["noise"].values()) == 12
     assert sum(changes["distractors"].values()) == sum(
-        len(line.get("distractors", ())) for line in made
+        len(steps(line).get("distract", {}).get("items", ())) for line in made
     )
     for line in made[:3]:
-        assert describe_change(line) in page.text or line["id"] not in page.text
+        assert describe_change(parse_line(json.dumps(line))) in page.text or (
+            line["id"] not in page.text
+        )
     assert f"{len(made)}" in page.inside("dd")
     # Every image on the sheet, and families of one source and its negatives below it.
     assert len(page.pictures()) > 18
@@ -190,10 +200,11 @@ def test_names_with_markup_are_shown_and_never_act(
 def test_what_a_manifest_says_is_text(built: Path, report: Report) -> None:
     lines = manifest(built)
     for line in lines:
-        if "target" in line:
-            line |= {"blend": ATTACK, "side": ATTACK, "mode": ATTACK, "target": ATTACK}
-            line |= {"quarter_turns": ATTACK, "distractors": [[ATTACK, 1]], "shift": ATTACK}
-            line |= {"scr": ATTACK, "angle": ATTACK, "strength": ATTACK, "noise_patch": ATTACK}
+        for choice in steps(line).values():
+            choice |= dict.fromkeys(choice, ATTACK)
+        if "steps" in line:
+            line["steps"].append({ATTACK: {ATTACK: ATTACK}})
+            line["facts"] = dict.fromkeys(("shift", "noisier", "distractor_boxes"), ATTACK)
     (built / "manifest.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     told = json.loads((built / "dataset.json").read_bytes())
     del told["sha256"]
@@ -207,11 +218,14 @@ def test_what_a_manifest_says_is_text(built: Path, report: Report) -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [], {}, "", -1, 1e300, True])
 def test_odd_values_in_a_manifest_are_no_reason_to_fail(value: object, built: Path) -> None:
-    line = next(line for line in manifest(built) if "target" in line)
-    for key in ("quarter_turns", "move", "scr", "angle", "noisier", "shift", "strength", "ratio"):
-        odd = line | {"quarter_turns": 0, "move": 1, "noise_patch": 1} | {key: value}
-        assert describe_change(odd)
-        assert count_changes([odd])
+    line = next(line for line in manifest(built) if {"mixup", "move"} <= steps(line).keys())
+    for choice in [*steps(line).values(), line["facts"]]:
+        for key in list(choice):
+            before, choice[key] = choice[key], value
+            odd = replace(parse_line(json.dumps(line)), facts=line["facts"])
+            assert describe_change(odd)
+            assert count_changes([odd])
+            choice[key] = before
 
 
 def test_the_program_on_the_page_makes_an_output_again(
@@ -310,7 +324,7 @@ def test_the_noise_of_a_model_is_that_of_its_frames(
     made = make_set(train=3, test=1, shapes=((96, 96),))
     camera = write_camera(tmp_path / "camera", 9, 4)
     config = tmp_path / "my.yaml"
-    config.write_text("noise: {mode: residual}\nnegatives: {side: 9}\n")
+    config.write_text("negatives: {steps: [turn: {side: 9}, residual]}\n")
     out = tmp_path / "modelled"
     noise = ("--noise", camera, "--jobs", 1)
     assert synth("build", config, "--data", made.root, *noise, "--out", out).status == 0
@@ -380,10 +394,17 @@ def test_errors_are_one_line_that_names_the_file(
 
 
 def test_changes_are_counted_one_by_one() -> None:
-    plain = {"id": "a", "split": "train", "source": "a", "image": "", "mask": ""}
-    turned = plain | {"id": "b", "quarter_turns": 3, "side": 9, "mirror": False, "blend": "paste"}
-    noisy = plain | {"noise_patch": 1, "mode": "residual", "strength": 0.5, "noisier": 0.7}
-    lost = turned | {"distractors": [["edge", 1], ["edge", 2]], "distractor_boxes": [None, [1]]}
+    plain = Line("a", "train", "a")
+    choice = {"target": 0, "quarter_turns": 3, "side": 9, "mirror": False, "blend": "paste"}
+    turned = replace(plain, steps=(("turn", choice),))
+    noise = ("residual", {"frame": 1, "strength": 0.5, "seed": 1})
+    noisy = replace(plain, steps=(noise,), facts={"noisier": 0.7})
+    items = [{"kind": "edge", "draw": 1}, {"kind": "edge", "draw": 2}]
+    lost = replace(
+        plain,
+        steps=(*turned.steps, ("distract", {"items": items})),
+        facts={"distractor_boxes": [None, [1]]},
+    )
     found = count_changes([plain, turned, noisy, lost])
     assert found == {
         "change": {"target turned": 2, "noise alone": 1},

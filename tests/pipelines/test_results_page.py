@@ -22,7 +22,7 @@ from synth.dataset import open_dataset
 from synth.errors import StoreError
 
 DOCS = Path(__file__).parents[2] / "docs"
-COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "studies")
+COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "study")
 
 
 # Studies that were run before scores of images were kept.
@@ -109,7 +109,7 @@ def scores_of(intersection: int) -> RunScores:
 @pytest.fixture
 def files(tmp_path: Path) -> Files:
     """A study of two seeds in which `good` gains and `bad` loses ten points in every image."""
-    results, configs = tmp_path / "results", tmp_path / "configs" / "studies"
+    results, configs = tmp_path / "results", tmp_path / "configs" / "study"
     results.mkdir()
     configs.mkdir(parents=True)
     iou = {"originals": (50, 52), "good": (60, 62), "bad": (40, 42)}

@@ -27,7 +27,6 @@ from pipelines.pool import Pool
 from synth.disk import shards as shards_module
 from synth.disk.description import describe, read_description
 from synth.disk.files import sha256
-from synth.disk.manifest import manifest_line
 from synth.disk.verify import verify
 from synth.errors import StoreError
 
@@ -40,8 +39,8 @@ def config(**changes: Any) -> BuildConfig:
     values: dict[str, Any] = {
         "name": "small",
         "simulate": {"train": 6, "test": 3, "noise_frames": 2, "shape": (48, 64)},
-        "noise": {"patch": 8},
-        "negatives": {"side": 9, "count": 90},
+        "noise": {"sample": {"side": 8}},
+        "negatives": {"count": 90, "steps": ["mixup", {"turn": {"side": 9}}]},
     }
     return BuildConfig.model_validate(values | changes)
 
@@ -183,7 +182,7 @@ def test_files_of_the_source_keep_their_bytes_and_suffix(
     small_set.image("005").unlink()
     cv2.imwrite(str(small_set.image("005").with_suffix(".bmp")), frame)
     wanted = BuildConfig.model_validate(
-        {"name": "x", "data": small_set.root, "noise": {"patch": 8}}
+        {"name": "x", "data": small_set.root, "noise": {"sample": {"side": 8}}}
     )
     build(wanted, tmp_path / "out", jobs=1, shards=ShardSize(outputs=9))
     inside = members(tmp_path / "out")
@@ -195,7 +194,9 @@ def test_a_dot_in_an_id_does_not_end_its_key(
     make_set: Callable[..., SmallSet], tmp_path: Path
 ) -> None:
     made = make_set(prefix="a.b%", train=1, test=0)
-    wanted = BuildConfig.model_validate({"name": "x", "data": made.root, "noise": None})
+    wanted = BuildConfig.model_validate(
+        {"name": "x", "data": made.root, "negatives": {"steps": ["turn"]}}
+    )
     build(wanted, tmp_path / "out", jobs=1, shards=ShardSize(outputs=9))
     assert "a%2Eb%25001.mask.png" in members(tmp_path / "out")
     assert {line["id"].split("_")[0] for line in lines(tmp_path / "out")} == {"a.b%001"}
@@ -238,7 +239,7 @@ def edit_line(out: Path, **changes: Any) -> Path:
     """Change the first line of a training shard, and all hashes with it."""
     path = out / "shards" / "train-000000.jsonl"
     first, *rest = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(manifest_line(json.loads(first) | changes) + b"".join(rest))
+    path.write_bytes(json.dumps(json.loads(first) | changes).encode() + b"\n" + b"".join(rest))
     found = read_description(out)
     found.pop("sha256")
     found["files"]["shards/train-000000.jsonl"] = sha256(path.read_bytes())
@@ -250,7 +251,7 @@ def edit_line(out: Path, **changes: Any) -> Path:
     ("changes", "problem"),
     [
         ({"split": "test"}, "in the split 'test', and the shard is of 'train'"),
-        ({"split": None}, "in the split None, and the shard is of 'train'"),
+        ({"split": "odd"}, "in the split 'odd', and the shard is of 'train'"),
         ({"id": "/etc/passwd"}, "line 1 is not one that a build writes"),
     ],
 )
@@ -347,7 +348,7 @@ def test_a_killed_build_ends_with_the_same_bytes(tmp_path: Path, tree: Tree) -> 
     file = tmp_path / "my.yaml"
     file.write_text(
         "simulate: {train: 8, test: 4, noise_frames: 2, shape: [128, 128], targets: [2, 3]}\n"
-        "noise: {patch: 16}\nnegatives: {side: 16, count: 800}\n"
+        "noise: {sample: {side: 16}}\nnegatives: {count: 800, steps: [mixup, turn: {side: 16}]}\n"
     )
     command = [sys.executable, "-m", "pipelines.cli", "build", file, "--jobs", "2", "--format",
                "webdataset", "--shard-size", "20", "--out"]  # fmt: skip
@@ -389,7 +390,9 @@ def test_a_full_disk_is_told_and_left_empty(
 ) -> None:
     disk = mount_tmpfs(f"size={free}")
     file = small_set.root.parent / "my.yaml"
-    file.write_text("noise: {patch: 8}\nnegatives: {side: 9, count: 400}\n")
+    file.write_text(
+        "noise: {sample: {side: 8}}\nnegatives: {count: 400, steps: [mixup, turn: {side: 9}]}\n"
+    )
     outcome = synth(
         "build", file, "--data", small_set.root, "--out", disk / "new" / "out",
         "--format", "webdataset", "--jobs", 2,
@@ -451,8 +454,9 @@ def open_files() -> list[str]:
 
 def test_a_plan_does_not_grow_with_the_outputs(tmp_path: Path) -> None:
     def peak(count: int) -> int:
-        negatives = {"side": 9, "count": count}
-        wanted = config(negatives=negatives, noise={"patch": 8, "max_var": 1e6, "stride": 1})
+        negatives = {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]}
+        sample = {"side": 8, "max_var": 1e6, "stride": 1}
+        wanted = config(negatives=negatives, noise={"sample": sample})
         size = ShardSize(outputs=100)
         tracemalloc.start()
         plan = prepare(wanted, Pool(1), size)
@@ -478,7 +482,9 @@ def test_bad_sizes_are_wrong_usage(synth: Synth, tmp_path: Path) -> None:
         ("--backend", "dask"),
         ("--scheduler", "tcp://127.0.0.1:1"),
     ):
-        outcome = synth("build", ROOT / "configs" / "demo.yaml", "--out", tmp_path / "o", *options)
+        outcome = synth(
+            "build", ROOT / "configs" / "build" / "demo.yaml", "--out", tmp_path / "o", *options
+        )
         assert outcome.status == 2
         assert outcome.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

@@ -59,9 +59,20 @@ def sets(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         {
             "name": "small",
             "data": source.root,
-            "noise": {"patch": 8, "max_var": 5000},
+            "noise": {"sample": {"side": 8, "max_var": 5000}},
             # Two rounds and a half of the turns of ten targets.
-            "negatives": {"side": 9, "count": 100, "mirror": True, "moves": 0.3},
+            "negatives": {
+                "count": 100,
+                "steps": [
+                    "mixup",
+                    {
+                        "choose": [
+                            {"share": 0.3, "move": {}},
+                            {"share": 0.7, "turn": {"side": 9, "mirror": True}},
+                        ]
+                    },
+                ],
+            },
         }
     )
     loose, sharded = place / "loose" / "small", place / "sharded" / "small"
@@ -177,7 +188,10 @@ def test_builds_from_it_are_the_same(
     config = tmp_path / "again.yaml"
     # Negatives that are called by names would be called as those that are there.
     count = 900 if open_dataset(sets[0]).ids("train")[0].isdigit() else 0
-    settings = {"noise": {"patch": 8, "max_var": 5000}, "negatives": {"side": 9, "count": count}}
+    settings = {
+        "noise": {"sample": {"side": 8, "max_var": 5000}},
+        "negatives": {"count": count, "steps": ["mixup", {"turn": {"side": 9}}]},
+    }
     config.write_text(yaml.safe_dump(settings))
     made = []
     for number, root in enumerate(sets):
@@ -243,7 +257,12 @@ def test_what_makes_no_sense_is_told(sets: Sets, synth: Synth, tmp_path: Path) -
 def test_one_image_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = write_small_set(tmp_path / "source", train=24, test=2, shapes=((512, 512),))
     config = BuildConfig.model_validate(
-        {"name": "large", "data": source.root, "noise": None, "negatives": {"side": 9}}
+        {
+            "name": "large",
+            "data": source.root,
+            "noise": None,
+            "negatives": {"steps": [{"turn": {"side": 9}}]},
+        }
     )
     build(config, tmp_path / "out", jobs=1, shards=ShardSize(outputs=200))
     frame = 512 * 512

@@ -25,7 +25,7 @@ from synth.disk.description import (
     split_lists,
 )
 from synth.disk.files import lock, replace_file, sha256, write_file
-from synth.disk.manifest import manifest_line
+from synth.disk.manifest import Line, parse_line
 from synth.disk.staging import Staging, new_folder, staging
 from synth.disk.verify import verify
 from synth.errors import StoreError
@@ -45,12 +45,12 @@ def description(**changes: Any) -> dict[str, Any]:
 
 def add_output(stage: Staging, id_: str, split: str = "train") -> None:
     """Write the two files of an output and record it."""
-    record: dict[str, Any] = {"id": id_, "split": split}
+    record: dict[str, Any] = {}
     for key, folder in (("image", "images"), ("mask", "masks")):
         name, data = f"{folder}/{id_}.png", f"{key} of {id_}".encode()
         write_file(str(stage.place / name), data)
         record |= {key: name, f"{key}_sha256": sha256(data)}
-    stage.append(manifest_line(record))
+    stage.append(Line(id_, split, id_, more=record).to_line())
 
 
 def build(out: Path, ids: tuple[str, ...] = ("a", "b"), **changes: Any) -> None:
@@ -472,10 +472,12 @@ def test_verify_reports_progress_to_the_end(tmp_path: Path) -> None:
 
 
 def test_manifest_lines_are_json_lines() -> None:
-    line = manifest_line({"id": "ä\n", "ratio": 0.1})
+    written = Line("ä\n", "train", "b", (("turn", {"side": 3}),), {"noisier": 0.5}, {"image": "a"})
+    line = written.to_line()
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    assert json.loads(line) == {"id": "ä\n", "ratio": 0.1}
+    assert parse_line(line) == written
+    assert json.loads(line)["steps"] == [{"turn": {"side": 3}}]
 
 
 def test_a_replaced_file_makes_its_folder_and_leaves_no_part(tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ STUDY: dict[str, Any] = {
     "arms": {
         "originals": None,
         "turned": {
-            "build": {"config": "build.yaml", "set": {"noise": None}},
+            "build": {"config": "build.yaml", "set": {"negatives.steps.mixup": None}},
             "train": {"set": {"sampler.originals": 0.5}},
         },
         "pairs": {
@@ -83,7 +83,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train.yaml").write_text(
         "steps: 100\ncompute: {device: cpu, precision: 32-true}\naugment: {crop: 32}\n"
     )
-    (root / "build.yaml").write_text("name: b\nnoise: {patch: 8}\nnegatives: {side: 9}\n")
+    (root / "build.yaml").write_text(
+        "name: b\nnoise: {sample: {side: 8}}\nnegatives: {steps: [mixup, turn: {side: 9}]}\n"
+    )
     return root
 
 

@@ -12,7 +12,7 @@ import yaml
 from pipelines.errors import ConfigError
 from pipelines.study_config import Arm, StudyConfig, evaluations, read_study
 
-CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "studies").glob("*.yaml"))
+CONFIGS = sorted((Path(__file__).parents[2] / "configs" / "study").glob("*.yaml"))
 
 STUDY: dict[str, Any] = {
     "name": "tiny",
@@ -31,7 +31,7 @@ Read = Callable[..., tuple[StudyConfig, list[Arm]]]
 def read(tmp_path: Path) -> Read:
     def write(*overrides: str, **changes: Any) -> tuple[StudyConfig, list[Arm]]:
         (tmp_path / "train.yaml").write_text("steps: 100\nbatch: 24\naugment: {crop: 32}\n")
-        (tmp_path / "build.yaml").write_text("name: other\nnoise: {patch: 8}\n")
+        (tmp_path / "build.yaml").write_text("name: other\nnoise: {sample: {side: 8}}\n")
         path = tmp_path / "study.yaml"
         path.write_text(yaml.safe_dump(STUDY | changes, sort_keys=False))
         return read_study(path, overrides)
@@ -48,7 +48,7 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
     head = path.read_text().split("\nname:")[0]
     assert head.startswith("# ")
     assert "?" in head or "question" in head
-    assert f"configs/studies/{path.name}" in head
+    assert f"configs/study/{path.name}" in head
     assert "minutes" in head
     study, arms = read_study(path)
     assert study.name == path.stem
@@ -64,10 +64,11 @@ def test_shipped_studies_are_fair_and_say_what_they_answer(path: Path) -> None:
 def test_the_study_in_the_documentation_is_valid(tmp_path: Path) -> None:
     root = CONFIGS[0].parents[2]
     text = (root / "docs" / "studies.md").read_text().split("```yaml\n")[1].split("```")[0]
-    (tmp_path / "studies").mkdir()
+    (tmp_path / "study").mkdir()
+    (tmp_path / "build").mkdir()
     (tmp_path / "train").symlink_to(root / "configs" / "train")
-    (tmp_path / "own.yaml").symlink_to(root / "configs" / "own.yaml")
-    path = tmp_path / "studies" / "mine.yaml"
+    (tmp_path / "build" / "own.yaml").symlink_to(root / "configs" / "build" / "own.yaml")
+    path = tmp_path / "study" / "mine.yaml"
     path.write_text(text)
     assert [one.name for one in read_study(path)[1]] == ["originals", "turned", "no-noise"]
 
@@ -90,14 +91,16 @@ def test_every_arm_has_the_study_s_steps_and_batch(read: Read) -> None:
 
 def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> None:
     changed = arm(
-        train={"set": {"optimiser.lr": 0.5}}, build={"config": "build.yaml", "set": {"noise": None}}
+        train={"set": {"optimiser.lr": 0.5}},
+        build={"config": "build.yaml", "set": {"noise.by": "folder"}},
     )
     shared = {"config": "train.yaml", "set": {"optimiser.lr": 0.25, "augment.border": 0.5}}
     originals, turned = read(train=shared, **changed)[1]
     assert (originals.train.optimiser.lr, turned.train.optimiser.lr) == (0.25, 0.5)
     assert originals.train.augment.border == turned.train.augment.border == 0.5
     assert turned.build is not None
-    assert turned.build.noise is None
+    assert turned.build.noise is not None
+    assert turned.build.noise.by == "folder"
     assert turned.build.name == "turned"
 
 
@@ -110,8 +113,8 @@ def test_changes_are_those_of_the_study_then_those_of_the_arm(read: Read) -> Non
         (arm(train={"set": {"seed": 9}}), r"train\.set\.seed: .*`seeds` of the study"),
         (arm(build={"config": "build.yaml", "set": {"data": "x"}}), r"build\.set\.data"),
         (
-            arm(build={"config": "build.yaml", "set": {"noise": {"sources": "x"}}}),
-            r"build\.set\.noise\.sources",
+            arm(build={"config": "build.yaml", "set": {"noise": {"frames": "x"}}}),
+            r"build\.set\.noise\.frames",
         ),
         ({"train": {"config": "train.yaml", "set": {"steps": 9}}}, r"train\.set\.steps"),
         (arm(train={"set": {"sampler": "sources"}}), r"arms\.turned: sampler\.negatives"),
@@ -172,8 +175,9 @@ def splits(read: Read, tests: list[dict[str, Any]], **arms: Any) -> list[str]:
 
 
 IN_NOISE = [{"noise": "far", "strengths": 1}]
-NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": {"noise": None}}}}
-NUMBERS = {"noise": {"mode": "physical", "physical": {"sigma": 2.0}}}
+TURNS = {"negatives.steps": [{"turn": {"side": 8}}]}
+NOISELESS = {"turned": {"build": {"config": "build.yaml", "set": TURNS}}}
+NUMBERS = {"negatives.steps": [{"turn": {"side": 8}}, {"physical": {"sigma": 2.0}}]}
 
 
 @pytest.mark.parametrize(

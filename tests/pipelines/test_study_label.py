@@ -40,7 +40,7 @@ STUDY: dict[str, Any] = {
         "originals": None,
         "labelled": {
             "label": {"by": "originals", "sure": 0},
-            "build": {"config": "build.yaml", "set": {"noise": None}},
+            "build": {"config": "build.yaml", "set": {"negatives.steps.mixup": None}},
         },
         "twice": {
             "label": {"by": ["originals", "labelled"], "sure": 0},
@@ -49,7 +49,7 @@ STUDY: dict[str, Any] = {
         "camera": {"label": {"frames": "other", "by": "originals", "sure": 0}},
         "taught": {
             "teach": {"by": ["originals", "labelled"], "share": 0.6},
-            "build": {"config": "build.yaml", "set": {"noise": None}},
+            "build": {"config": "build.yaml", "set": {"negatives.steps.mixup": None}},
         },
     },
     "tests": [{"split": "test"}, {"split": "val", "tta": 9}],
@@ -70,7 +70,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "train.yaml").write_text(
         "steps: 100\ncompute: {device: cpu, precision: 32-true}\naugment: {crop: 32}\n"
     )
-    (root / "build.yaml").write_text("name: b\nnegatives: {side: 9}\n")
+    (root / "build.yaml").write_text("name: b\nnegatives: {steps: [mixup, turn: {side: 9}]}\n")
     return root
 
 

@@ -30,6 +30,7 @@ from synth.errors import NoiseError
 from synth.frames import Frame, read_frame
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import make_physical_model
+from synth.steps import Residual
 
 POOL = Pool(1)
 STUDY: dict[str, Any] = {
@@ -54,8 +55,18 @@ STUDY: dict[str, Any] = {
 }
 BUILD = {
     "name": "b",
-    "noise": {"mode": "residual", "banks": "folder"},
-    "negatives": {"side": 9, "transplants": 0.5, "hosts": ["training", "noise"]},
+    "noise": {"by": "folder"},
+    "negatives": {
+        "steps": [
+            {
+                "choose": [
+                    {"share": 0.5, "transplant": {"hosts": ["training", "noise"]}},
+                    {"share": 0.5, "turn": {"side": 9}},
+                ]
+            },
+            "residual",
+        ]
+    },
 }
 
 
@@ -118,7 +129,7 @@ def trained_with(study: Study) -> list[Path]:
     run = run_of(study, "noisy")
     assert run.arm.build is not None
     assert run.arm.build.noise is not None
-    return [file for path in run.arm.build.noise.sources for file in sorted(path.rglob("*.png"))]
+    return [file for path in run.arm.build.noise.frames for file in sorted(path.rglob("*.png"))]
 
 
 def noise_of_test(study: Study, camera: str) -> Path:
@@ -181,7 +192,9 @@ def test_a_noise_file_may_be_an_unseen_camera_and_none_that_trains_too(
     for file, sigma in zip(files, (2.0, 2.0, 3.0), strict=True):
         file.write_bytes(CameraNoise([make_physical_model(sigma=sigma)]).to_bytes())
     one, copy, other = files
-    build = "arms.noisy.build={config: build.yaml, set: {negatives.transplants: 0}}"
+    build = (
+        "arms.noisy.build={config: build.yaml, set: {negatives.steps.transplant.hosts: training}}"
+    )
     unseen = "tests=[{noise: unseen, strengths: 1}]"
     study = ready({"seen": [one], "unseen": [other]}, build, unseen)
     assert same(load_cameras(noise_of_test(study, "unseen")), load_cameras(other))
@@ -351,9 +364,10 @@ def noise(ready: Prepare, tmp_path: Path) -> dict[str, list[NDArray[np.float64]]
     assert config.noise is not None
     built = {}
     for strength in (0.0, 1.0):
-        settings = config.noise.model_copy(update={"strength": (strength,)})
+        steps = (*config.negatives.steps[:-1], Residual(strength=strength))
+        negatives = config.negatives.model_copy(update={"steps": steps})
         place = tmp_path / f"built{strength:g}"
-        build(config.model_copy(update={"noise": settings}), place, jobs=1)
+        build(config.model_copy(update={"negatives": negatives}), place, jobs=1)
         built[strength] = open_dataset(place)
     originals = set(open_dataset(run_of(study, "noisy").base).ids("train"))
     made = [id_ for id_ in built[1.0].ids("train") if id_ not in originals]

@@ -121,7 +121,7 @@ def test_what_a_build_made_is_no_labelled_image(
 ) -> None:
     source = make_set(train=4)
     config = tmp_path / "c.yaml"
-    config.write_text("name: c\nnoise: null\nnegatives: {side: 8}\n")
+    config.write_text("name: c\nnegatives: {steps: [turn: {side: 8}]}\n")
     built = tmp_path / "built"
     assert synth("build", config, "--data", source.root, "--out", built).status == 0
     assert len(open_dataset(built).ids("train")) > 4

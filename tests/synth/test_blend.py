@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from synth.blend import BLENDS, Blend, blend_mask, blend_patch
-from synth.realise import realise
-from synth.recipe import LabelledSource, Recipe, fit_side, plan_negatives
+from synth.scene import Outline, Scene
 from synth.scenes import SCENE_KINDS, make_sensor, simulate_frame
+from synth.steps.blend import BLENDS, Blend, blend_mask, blend_patch
+from synth.steps.turn import Turn, fit_side
 from synth.targets import find_targets, target_box
 
 PATCHES = st.tuples(st.integers(1, 24), st.integers(1, 24)).flatmap(
@@ -74,14 +74,14 @@ def test_a_blended_box_leaves_no_step(blend: Blend) -> None:
         kind = SCENE_KINDS[number % len(SCENE_KINDS)]
         frame = simulate_frame(kind, make_sensor((96, 96), rng), rng, targets=(1, 1))
         targets = find_targets(frame.mask)
-        source = LabelledSource("a", frame.mask.shape, tuple(targets))
+        scene = Scene(frame.image, frame.mask)
         for way, found in ratios.items():
-            recipe = Recipe("auto", (2,), blend=way)  # type: ignore[arg-type]
-            for spec in plan_negatives(recipe, [source], None, seed=0):
-                made, _ = realise(spec, frame.image, frame.mask, targets)
-                assert spec.turn is not None
-                box = target_box(targets[spec.turn.target], spec.turn.side, frame.mask.shape)
-                found.append(_step(made, box) / _step(frame.image, box))
+            step = Turn("auto", 2, blend=way)  # type: ignore[arg-type]
+            choice = step.choose(scene, rng, target=0)
+            assert choice is not None
+            made, _ = step.apply(scene, choice)
+            box = target_box(targets[0], choice["side"], frame.mask.shape)
+            found.append(_step(made.image, box) / _step(frame.image, box))
     assert np.median(ratios["paste"]) > 1.2
     assert np.median(ratios[blend]) < 1.08
 
@@ -108,12 +108,14 @@ def test_count_and_area_of_targets_stay_where_boxes_are_fitted(
     rng = np.random.default_rng(seed)
     frame = simulate_frame("clear", make_sensor((80, 90), rng), rng, targets=(1, 2))
     targets = find_targets(frame.mask)
-    source = LabelledSource("a", frame.mask.shape, tuple(targets))
-    for spec in plan_negatives(Recipe("auto", mirror=mirror, blend=blend), [source], None, seed=0):
-        _, mask = realise(spec, frame.image, frame.mask, targets)
-        assert spec.turn is not None
+    scene = Scene(frame.image, frame.mask)
+    step = Turn("auto", mirror=mirror, blend=blend)
+    for variant in step.variants(scene):
+        choice = step.choose(scene, rng, **variant)
+        assert choice is not None
+        mask = step.apply(scene, choice)[0].mask
         top, left, bottom, right = target_box(
-            targets[spec.turn.target], spec.turn.side, frame.mask.shape
+            targets[choice["target"]], choice["side"], frame.mask.shape
         )
         ring = frame.mask[top:bottom, left:right].copy()
         ring[2:-2, 2:-2] = False
@@ -126,7 +128,7 @@ def test_fitted_boxes_are_odd_hold_their_target_and_leave_the_others_out() -> No
     mask = np.zeros((120, 90), bool)
     mask[40:45, 30:39] = mask[52:54, 33:36] = mask[100:103, 60:63] = mask[0, 0] = True
     targets = find_targets(mask)
-    source = LabelledSource("a", mask.shape, tuple(targets))
+    source = Outline("a", mask.shape, tuple(targets))
     sides = [fit_side(target, source) for target in targets]
     assert sides == [21, 17, 15, 23]
     for target, side in zip(targets[1:], sides[1:], strict=True):
@@ -137,7 +139,7 @@ def test_fitted_boxes_are_odd_hold_their_target_and_leave_the_others_out() -> No
 def test_a_fitted_box_is_no_larger_than_its_image() -> None:
     mask = np.ones((12, 9), bool)
     (target,) = find_targets(mask)
-    assert fit_side(target, LabelledSource("a", mask.shape, (target,))) == 9
+    assert fit_side(target, Outline("a", mask.shape, (target,))) == 9
     small = np.ones((6, 8), bool)
     (target,) = find_targets(small)
-    assert fit_side(target, LabelledSource("a", small.shape, (target,))) == 5
+    assert fit_side(target, Outline("a", small.shape, (target,))) == 5

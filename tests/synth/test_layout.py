@@ -650,7 +650,7 @@ def test_check_prints_the_folders_that_it_read(
 def test_an_empty_training_list_is_named(small_set: SmallSet, tmp_path: Path, synth: Synth) -> None:
     small_set.write_lists([], small_set.test)
     config = tmp_path / "c.yaml"
-    config.write_text(f"data: {small_set.root}\nnegatives: {{count: 0, side: 8}}\n")
+    config.write_text(f"data: {small_set.root}\nnegatives: {{count: 0}}\n")
     outcome = synth("build", config, "--out", tmp_path / "out")
     assert outcome.status == 1
     assert f"{small_set.root / '50_50' / 'train.txt'}: is empty" in outcome.err

@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from movers import Mover
 from real_data import real_data
 
 from synth.dataset import open_dataset
+from synth.errors import RecipeError
 from synth.frames import Frame, Mask
-from synth.moves import Mover
+from synth.scene import Scene
 from synth.scenes import SCENE_KINDS, simulate_frame
 from synth.sensor import make_sensor
+from synth.steps import Move
 from synth.targets import Target, find_targets, local_scr, measure_offsets
 
 
@@ -169,8 +172,8 @@ def test_targets_on_the_border_are_moved_whole_as_far_as_they_show(place: tuple[
 
 def test_no_such_target_is_an_error() -> None:
     image, mask, targets = simulated(0)
-    with pytest.raises(ValueError, match="no target 9"):
-        Mover(image, mask, targets).move(9, 0)
+    with pytest.raises(RecipeError, match="no target 9"):
+        Move().apply(Scene(image, mask, targets=targets), {"target": 9, "draw": 0})
 
 
 def test_real_targets_keep_their_area_under_any_angle() -> None:
@@ -201,8 +204,7 @@ def test_a_copy_is_one_more_target_and_changes_its_place_alone(
         made = mover.copy(target.index, seed, (image, mask), angle=angle)
         assert made.image.dtype == image.dtype
         assert (made.mask & mask).sum() == mask.sum()
-        if made.shift == (0, 0):
-            assert (made.image == image).all()
+        if made is None:
             continue
         # Near the border it shows in part.
         assert len(find_targets(made.mask)) == len(targets) + 1
@@ -226,5 +228,3 @@ def test_copies_keep_clear_of_each_other_and_have_the_contrast_of_their_target()
     rise = float(found[label & ~mask].mean()) - float(image[label & ~mask].mean())
     around = float(np.median(image[cv2.dilate(mask.view(np.uint8), np.ones((9, 9))) - mask > 0]))
     assert rise == pytest.approx(float(image[mask].mean()) - around, rel=0.2)
-    with pytest.raises(ValueError, match="no target 1"):
-        mover.copy(1, 0, (image, mask))

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from synth.blend import Blend, blend_patch
 from synth.frames import Frame
 from synth.scenes import SCENE_KINDS, simulate_frame
 from synth.seams import describe_border, probe_seams
 from synth.sensor import make_sensor
+from synth.steps.blend import Blend, blend_patch
 
 BOX = (30, 34, 62, 66)
 

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from movers import Mover
 
 from synth.errors import RecipeError
 from synth.frames import Frame, Mask
-from synth.moves import Mover
-from synth.noise.bank import make_bank
-from synth.realise import Realiser, realise
-from synth.recipe import (
-    Hosts,
-    LabelledSource,
-    MoveChoice,
-    NegativePlan,
-    NoiseRule,
-    Recipe,
-    Spec,
-    plan_negatives,
-)
+from synth.recipe import Plan, Recipe, remake
+from synth.scene import Outline, Scene
 from synth.scenes import SCENE_KINDS, simulate_frame
 from synth.sensor import make_sensor
+from synth.steps import Choose, Hosts, Move, Supply, Transplant
 from synth.targets import Target, find_targets, label_targets, local_scr
 
 
@@ -42,8 +35,7 @@ def simulated(
 def test_a_host_gets_the_target_and_keeps_its_own(seed: int, empty: bool) -> None:
     image, mask, targets = simulated(seed)
     other, other_mask, _ = simulated(seed + 1, (80, 128), (0, 0) if empty else (1, 3))
-    host = Mover(other, other_mask, find_targets(other_mask))
-    put = Mover(image, mask, targets).copy(0, seed, (other, other_mask), host=host)
+    put = Mover(image, mask, targets).copy(0, seed, Scene(other, other_mask))
     if put is None:
         return
     assert (put.image.dtype, put.image.shape) == (other.dtype, other.shape)
@@ -62,9 +54,7 @@ def test_a_host_shows_the_contrast_that_is_asked_for(scr: float) -> None:
     for seed in range(12):
         image, mask, targets = simulated(seed)
         other, other_mask, _ = simulated(seed + 40, targets=(0, 0))
-        put = Mover(image, mask, targets).copy(
-            0, seed, (other, other_mask), host=Mover(other, other_mask, []), scr=scr
-        )
+        put = Mover(image, mask, targets).copy(0, seed, Scene(other, other_mask), scr=scr)
         assert put is not None
         if 0.2 < put.scale < 2.5:
             (target,) = find_targets(put.mask)
@@ -76,15 +66,15 @@ def test_a_host_shows_the_contrast_that_is_asked_for(scr: float) -> None:
 def test_depths_are_not_mixed() -> None:
     image, mask, targets = simulated(0)
     other, other_mask, _ = simulated(1, bits=12)
-    with pytest.raises(ValueError, match="uint8 cannot go into uint16"):
-        Mover(image, mask, targets).copy(
-            0, 0, (other, other_mask), host=Mover(other, other_mask, [])
-        )
-    spec = Spec("o", "s", move=MoveChoice(0, 0, host="far"))
-    with pytest.raises(RecipeError, match="output o: host far: "):
-        realise(spec, image, mask, targets, load_host=lambda name: (other, other_mask))
-    with pytest.raises(RecipeError, match="host far is not there"):
-        realise(spec, image, mask, targets)
+    scene = Scene(image, mask, "s", targets=targets)
+    with pytest.raises(RecipeError, match="host far: is of uint16; a target of uint8 cannot go"):
+        put_into(scene, lambda name: (other, other_mask), "far", {"target": 0, "draw": 0})
+
+
+def put_into(scene: Scene, load: Any, host: str, *targets: dict[str, Any]) -> Any:
+    """Put targets into a host; the scene and the facts."""
+    step = Transplant(Hosts(load))
+    return step.apply(scene, {"host": host, "targets": list(targets)})
 
 
 @given(st.integers(0, 10_000), st.sampled_from([0.5, 0.8, 1.3, 2.0, 3.0]))
@@ -115,104 +105,86 @@ def test_what_grows_keeps_its_brightness() -> None:
     assert moved.mask.sum() / mask.sum() == pytest.approx(4, rel=0.2)
 
 
-SOURCES = [
-    LabelledSource("a", (96, 112), tuple(simulated(0, targets=(2, 2))[2])),
-    LabelledSource("b", (96, 112), tuple(simulated(1, targets=(1, 1))[2])),
-    LabelledSource("c", (96, 112), tuple(simulated(2, targets=(1, 1))[2])),
-]
-
-
-def plan(recipe: Recipe, hosts: Hosts, seed: int = 0) -> list[Spec]:
-    wanted = NegativePlan(recipe, SOURCES, None, seed=seed, hosts=hosts)
-    return [spec for index in range(len(SOURCES)) for spec in wanted.of(index)]
-
-
-def test_hosts_are_other_images_and_the_share_is_kept() -> None:
-    recipe = Recipe(side=9, count=2000, moves=1, transplants=0.6, scr=(2, 5), zoom=(1, 2))
-    specs = plan(recipe, Hosts(("a", "b", "c"), ("S2/1.png", "S2/2.png")))
-    moves = [spec.move for spec in specs if spec.move is not None]
-    assert len(moves) == len(specs) == 2000
-    hosted = [spec for spec in specs if spec.move is not None and spec.move.host]
-    assert len(hosted) / len(specs) == pytest.approx(0.6, abs=0.05)
-    assert all(spec.move is not None and spec.move.host != spec.source for spec in hosted)
-    empty = [spec for spec in hosted if spec.move is not None and "/" in spec.move.host]
-    assert len(empty) / len(hosted) == pytest.approx(0.5, abs=0.05)
+def test_hosts_are_other_images_and_both_kinds_have_the_same_say() -> None:
+    image, mask, targets = simulated(0, targets=(2, 2))
+    scene = Scene(image, mask, "a", targets=targets)
+    hosts = Hosts(lambda name: (image, mask), ("a", "b", "c"), ("S2/1.png", "S2/2.png"))
+    step, rng = Transplant(hosts, scr=(2, 5), zoom=(1, 2)), np.random.default_rng(0)
+    chosen = [choice for _ in range(1000) if (choice := step.choose(scene, rng)) is not None]
+    assert len(chosen) == 1000
+    empty = [choice for choice in chosen if "/" in choice["host"]]
+    assert {choice["host"] for choice in chosen} == {"b", "c", "S2/1.png", "S2/2.png"}
+    assert len(empty) / len(chosen) == pytest.approx(0.5, abs=0.05)
     # All targets of an image go into an empty frame, and one of them beside others.
-    for spec in hosted:
-        assert len(spec.copies) == (1 if spec in empty and spec.source == "a" else 0)
-    assert {1.0} < {move.zoom for move in moves}
-    assert all(1 <= move.zoom <= 2 and 2 <= move.scr <= 5 for move in moves)
-    assert [Spec.from_record(spec.record()) for spec in specs] == specs
+    assert {len(choice["targets"]) for choice in empty} == {2}
+    assert {len(choice["targets"]) for choice in chosen if choice not in empty} == {1}
+    puts = [put for choice in chosen for put in choice["targets"]]
+    assert {put["target"] for put in puts} == {0, 1}
+    assert all(1 <= put["zoom"] <= 2 and 2 <= put["scr"] <= 5 for put in puts)
 
 
 def test_an_image_alone_has_no_host() -> None:
+    image, mask, targets = simulated(0)
+    outline = Outline("a", mask.shape, tuple(targets))
+    alone = Transplant(Hosts(lambda name: (image, mask), ("a",)))
     with pytest.raises(RecipeError, match="no other image to put a target into"):
-        NegativePlan(Recipe(transplants=0.5), SOURCES[:1], None, seed=0, hosts=Hosts(("a",)))
-    found = plan_negatives(Recipe(side=9, moves=0), SOURCES, None, seed=0)
-    assert all(spec.move is None for spec in found)
+        Plan(Recipe([alone]), [outline], seed=0)
+    with pytest.raises(RecipeError, match="needs images to put targets into"):
+        Plan(Recipe([Transplant()]), [outline], seed=0)
+    # Where several steps may be chosen, another one takes its place.
+    either = Choose(((1.0, alone), (0.0, Move())))
+    found = either.resolve(Scene(image, mask, "a"), np.random.default_rng(0), {"target": 0})
+    assert found is not None
+    assert found[0].name == "move"
 
 
-def test_transplants_do_not_change_what_the_other_negatives_are() -> None:
-    recipe = Recipe(side=9, moves=0.5, scr=(2, 5), distractors=(0, 2))
-    before = plan(recipe, Hosts())
-    after = plan(
-        Recipe(side=9, moves=0.5, scr=(2, 5), distractors=(0, 2), transplants=0.4),
-        Hosts(("a", "b", "c")),
-    )
-    same = [new for old, new in zip(before, after, strict=True) if old == new]
-    assert 0 < len(same) < len(after)
-    assert all(new.move is not None and new.move.host for new in after if new not in same)
-
-
-def test_a_share_of_the_negatives_gets_noise_and_repeats_of_a_turn_always() -> None:
-    bank = make_bank(np.random.default_rng(0).integers(0, 256, (900, 8, 8)).astype(np.uint8))
-    rule = NoiseRule((0.1,), share=0.25)
-    wanted = NegativePlan(Recipe(side=9, noise=rule, count=1600), SOURCES, bank, seed=0)
-    specs = [spec for index in range(len(SOURCES)) for spec in wanted.of(index)]
-    quiet = [(spec.source, spec.turn) for spec in specs if spec.noise is None]
-    assert 0 < len(quiet) == len(set(quiet)) < 16
-    moved = NegativePlan(Recipe(side=9, noise=rule, count=1600, moves=1), SOURCES, bank, seed=0)
-    noisy = [spec.noise is not None for index in range(len(SOURCES)) for spec in moved.of(index)]
-    assert np.mean(noisy) == pytest.approx(0.25, abs=0.04)
+def test_arrays_are_hosts() -> None:
+    image, mask, _ = simulated(0)
+    far, near = simulated(5, targets=(0, 0))[0], simulated(6)[:2]
+    recipe = Recipe([Transplant([far, near], scr=(3, 6))])
+    made = {}
+    for seed in range(12):
+        sample = recipe(image, mask, rng=np.random.default_rng(seed), id="mine")
+        ((_, choice),) = sample.steps
+        made[choice["host"]] = sample
+    assert set(made) == {"0", "1"}
+    assert made["0"].image.shape == far.shape
+    assert (made["1"].mask & near[1]).sum() == near[1].sum()
 
 
 def test_an_output_is_made_of_both_images() -> None:
     image, mask, targets = simulated(0, targets=(2, 2))
     far, _, _ = simulated(5, (200, 240), (0, 0))
+    scene = Scene(image, mask, targets=targets)
     loaded: list[str] = []
 
     def load(name: str) -> tuple[Frame, Mask]:
         loaded.append(name)
         return far, np.zeros(far.shape, bool)
 
-    realiser = Realiser(image, mask, targets, load_host=load)
-    spec = Spec("o", "s", move=MoveChoice(0, 7, scr=6.0, host="far"), copies=(MoveChoice(1, 9),))
-    made, made_mask = realiser.image(spec), realiser.mask(spec)
-    assert made.shape == made_mask.shape == image.shape
-    assert len(find_targets(made_mask)) == 2
-    row, col = realiser.facts["place"]
-    assert made_mask[row, col]
+    made, facts = put_into(
+        scene, load, "far", {"target": 0, "draw": 7, "scr": 6.0}, {"target": 1, "draw": 9}
+    )
+    assert made.image.shape == made.mask.shape == image.shape
+    assert len(made.targets) == 2
+    for row, col in facts["places"]:
+        assert made.mask[row, col]
     assert loaded == ["far"]
     # Another seed is another part of the frame.
-    again = Spec("o", "s", move=MoveChoice(0, 8, host="far"))
-    assert (realiser.image(again) != made).mean() > 0.5
-    # Masks are the same whichever is asked for first.
-    other = Realiser(image, mask, targets, load_host=load)
-    np.testing.assert_array_equal(other.mask(spec), made_mask)
-    np.testing.assert_array_equal(other.image(spec), made)
-    assert "place" in other.facts
-    assert "shift" not in other.facts
+    again, _ = put_into(scene, load, "far", {"target": 0, "draw": 8})
+    assert (again.image != made.image).mean() > 0.5
 
 
 def test_a_host_without_room_stays_as_it_is() -> None:
-    image, mask, targets = simulated(0)
+    image, mask, _ = simulated(0)
     full = np.ones((30, 30), bool)
     small = np.full((30, 30), 9, np.uint8)
-    realiser = Realiser(image, mask, targets, load_host=lambda name: (small, full))
-    spec = Spec("o", "s", move=MoveChoice(0, 7, host="full"))
-    np.testing.assert_array_equal(realiser.image(spec), small)
-    np.testing.assert_array_equal(realiser.mask(spec), full)
-    assert realiser.facts["place"] is None
+    made, facts = put_into(
+        Scene(image, mask), lambda name: (small, full), "full", {"target": 0, "draw": 7}
+    )
+    np.testing.assert_array_equal(made.image, small)
+    np.testing.assert_array_equal(made.mask, full)
+    assert facts == {"places": [None]}
 
 
 @given(
@@ -231,10 +203,11 @@ def test_images_of_any_size_are_hosts(
     mask[shape[0] // 2, shape[1] // 2 :] = True
     other = rng.integers(0, 256, host).astype(np.uint8)
     empty = np.zeros(host, bool)
-    move = MoveChoice(0, seed, angle=20.0 * (seed % 2), scr=4.0, zoom=zoom, host="h")
-    spec = Spec("o", "s", move=move)
-    made, label = realise(
-        spec, image, mask, find_targets(mask), load_host=lambda name: (other, empty)
+    put = {"target": 0, "draw": seed, "angle": 20.0 * (seed % 2), "scr": 4.0, "zoom": zoom}
+    made = remake(
+        Scene(image, mask),
+        [("transplant", {"host": "h", "targets": [put]})],
+        Supply(hosts=Hosts(lambda name: (other, empty))),
     )
-    assert made.shape == label.shape == tuple(map(min, shape, host))
-    assert made.dtype == np.uint8
+    assert made.image.shape == made.mask.shape == tuple(map(min, shape, host))
+    assert made.image.dtype == np.uint8

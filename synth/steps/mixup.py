@@ -1,0 +1,126 @@
+"""Mixup: a noise patch is enlarged and mixed into the image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synth.errors import NoiseError, RecipeError
+from synth.noise.bank import NoiseBank
+from synth.noise.transfer import mixup, weigh_image
+from synth.scene import Labelled, Scene
+from synth.seeds import quick_generator
+from synth.steps.base import Choice, as_tuple, check_range, register_step
+from synth.steps.noise import NoiseStep, draw_amount, draw_member
+
+
+@register_step
+@dataclass(frozen=True)
+class Mixup(NoiseStep):
+    """``ratio · noise + (1 − ratio) · image``: "noise displacement" of Lu et al. (TGRS 2024).
+
+    Attributes
+    ----------
+    noise : NoiseBank
+        The patches; a build gives it.
+    ratio : float or tuple of float
+        Share of the noise in the mix; of several, one is drawn.
+    gain : float or None
+        Factor from the noise's DN to the image's, see `synth.noise.transfer.mixup`.
+    share
+        See `NoiseStep`.
+    """
+
+    name = "mixup"
+    needs: ClassVar = {"noise": "bank"}
+
+    noise: NoiseBank | None = field(default=None, repr=False)
+    ratio: float | tuple[float, ...] = 0.1
+    gain: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for ratio in as_tuple(self.ratio) or (-1,):
+            check_range("ratio", ratio, 0, 1)
+        if self.gain is not None and not 0 < self.gain <= 65536:
+            raise ValueError(f"gain: must be above 0 and at most 65536, not {self.gain:g}")
+
+    def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
+        """See `Step`: a patch and its share. Repeats of one variant have different patches."""
+        if self.skips(scene, rng):
+            return None
+        kinds = self._bank.members()
+        if scene.draws is None:
+            patch = draw_member(kinds, rng)
+        else:
+            patch = _draw_apart(kinds, scene.draws.variant, scene.draws.repeat)
+        gain = {} if self.gain is None else {"gain": self.gain}
+        return {"patch": patch, "ratio": draw_amount(as_tuple(self.ratio), rng), **gain}
+
+    def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
+        """See `Step`."""
+        patches = self._bank.patches
+        if not 0 <= choice["patch"] < len(patches):
+            raise NoiseError(f"noise patch {choice['patch']} is not in the bank")
+        image = mixup(
+            scene.image,
+            patches[choice["patch"]],
+            choice["ratio"],
+            choice.get("gain"),
+            weigh=lambda ratio, precise: scene.once(_weigh, ratio, precise),
+        )
+        return scene.noisy(image), {}
+
+    def require(self, sources: Sequence[Labelled], repeats: int) -> None:
+        """See `Step`: there must be a patch for every repeat."""
+        if repeats > len(self._bank):
+            raise RecipeError(
+                f"the noise bank holds {len(self._bank)} patches and a target is to be repeated "
+                "with more; ask for fewer negatives, or sample more noise"
+            )
+
+    @property
+    def _bank(self) -> NoiseBank:
+        if self.noise is None:
+            raise RecipeError("mixup: needs a noise bank; give `noise`")
+        return self.noise
+
+
+def _weigh(scene: Scene, ratio: float, precise: type[np.floating]) -> NDArray[np.floating]:
+    return weigh_image(scene.image, ratio, precise)
+
+
+def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> int:
+    """One patch; numbers below the count of all patches give different ones.
+
+    Types take turns, and each goes through its patches from a place and with a step that are
+    drawn, so that nothing has to be kept of the numbers before.
+    """
+    rng = quick_generator(seed, "patch")
+    order = rng.permutation(len(kinds)).tolist() if kinds[1:] else [0]
+    left = {kind: len(kinds[kind]) for kind in order}
+    taken = 0
+    # Sweeps over all types that still have patches; the smallest ends a stretch of them.
+    while True:
+        sweeps = min(left.values())
+        if number < sweeps * len(left):
+            break
+        number -= sweeps * len(left)
+        taken += sweeps
+        left = {kind: count - sweeps for kind, count in left.items() if count > sweeps}
+    place, turn = divmod(number, len(left))
+    members = kinds[list(left)[turn]]
+    start, step = int(rng.integers(len(members))), _coprime(rng, len(members))
+    return int(members[(start + (taken + place) * step) % len(members)])
+
+
+def _coprime(rng: np.random.Generator, count: int) -> int:
+    """A step with which a ring of so many places is gone through whole."""
+    while True:
+        step = int(rng.integers(1, max(count, 2)))
+        if np.gcd(step, count) == 1:
+            return step
