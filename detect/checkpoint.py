@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from detect.errors import TrainingError, WeightsError
-from detect.files import PART, read_tensors, write_json, write_tensors
 from detect.identity import flatten, shorten
+from detect.tensors import read_tensors, write_tensors
+from synth.disk.files import alone_in, write_json
 
 _STATE = "checkpoint.safetensors"
 _RUN = "run.json"
@@ -92,13 +91,11 @@ def claim_run(out: Path, identity: Mapping[str, Any]) -> ExitStack:
 def _lock(out: Path) -> ExitStack:
     """Keep other processes out until it is closed, and clear what a killed one left."""
     with ExitStack() as lock:
-        directory = os.open(out, os.O_RDONLY)
-        lock.callback(os.close, directory)
         try:
-            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.enter_context(alone_in(out))
         except BlockingIOError:
             raise TrainingError(f"{out}: another process is training here; wait for it") from None
-        for rest in out.glob(f".*{PART}"):
+        for rest in out.glob(".*.partial"):
             rest.unlink()
         return lock.pop_all()
 

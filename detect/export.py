@@ -18,12 +18,12 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
 
 from detect.errors import DetectError
-from detect.files import write_whole
 from detect.models import Network
 from detect.normalise import Normalisation
 from detect.predict import Detector
 from detect.tta import Moves, average_moves
 from detect.weightsfile import read_weights
+from synth.disk.files import replace_file
 from synth.frames import Frame
 
 _EXTRA = ("onnx", "onnxscript", "onnxruntime")
@@ -116,8 +116,7 @@ def export_onnx(path: Path, out: Path, tta: Moves = 1) -> Exported:
             f"{path}: as ONNX its probabilities differ from torch's by up to {difference:.3g}; "
             "nothing was written"
         )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(out, data)
+    replace_file(out, data, sync=True)
     return Exported(weights.network, takes, len(data), difference)
 
 

@@ -28,7 +28,6 @@ from detect.consistency import consistency, find_turned_boxes
 from detect.data import LabelledFrames, TrainingImages, hold_out, read_labelled
 from detect.errors import DetectError, TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate, report
-from detect.files import write_json
 from detect.graphs import record_graphs
 from detect.lineage import Origin, read_origins
 from detect.losses import make_loss
@@ -44,6 +43,7 @@ from detect.seeds import Purpose, draw_generator
 from detect.teachers import Teachers, Teaching
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset, require_targets
+from synth.disk.files import write_json
 
 _OPTIMISERS: dict[str, type[torch.optim.Optimizer]] = {
     "adamw": torch.optim.AdamW,

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from detect.errors import WeightsError
-from detect.files import read_tensors, write_tensors
 from detect.models import Network, build_model, model_names
 from detect.normalise import Kind, Normalisation
+from detect.tensors import read_tensors, write_tensors
 
 _FORMAT = 1
 

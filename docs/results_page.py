@@ -51,12 +51,12 @@ from typing import Any
 from detect.evaluate import Rules
 from pipelines.bootstrap import LEVEL
 from pipelines.errors import PipelineError
-from pipelines.store import replace_file
 from pipelines.study_config import evaluations, read_study
 from pipelines.study_figure import plot_curves
 from pipelines.study_results import RUN_COLUMNS, RUNS_CSV, read_table, recompute
 from pipelines.study_sets import share_of
-from synth.errors import StoreError
+from synth.disk.files import replace_file
+from synth.errors import StoreError, SynthError
 
 LATE_CSV, LATE_COLUMNS = "late.csv", ("study", "arm", "split")
 SETS_CSV, SET_COLUMNS = "sets.csv", ("set", "train", "test", "near_duplicates")
@@ -453,7 +453,7 @@ def main(words: Sequence[str]) -> int:
         replace_file(page, text.encode())
         for name, picture in draw(text, files).items():
             replace_file(files.results / name, picture)
-    except PipelineError as error:
+    except (PipelineError, SynthError) as error:
         print(error, file=sys.stderr)
         return 1
     except OSError as error:

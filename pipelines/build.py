@@ -24,7 +24,6 @@ from pipelines.config import label_of
 from pipelines.hosts import NO_HOSTS, HostImages, gather_hosts
 from pipelines.noise import gather_noise
 from pipelines.pool import Backend, Pool
-from pipelines.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
 from pipelines.sources import (
     FilePair,
     Pair,
@@ -35,32 +34,29 @@ from pipelines.sources import (
     pixel_digest,
     simulated_source,
 )
-from pipelines.store import (
+from synth.dataset import Dataset, open_dataset, require_targets
+from synth.disk.description import (
     CARD,
     IMAGES,
     MANIFEST,
     MASKS,
     NOISE,
-    PARTS,
-    OutputFile,
-    Staging,
+    SHARDS,
     finished,
-    place_file,
-    sha256,
     split_lists,
-    staging,
-    write_file,
 )
-from synth.dataset import Dataset, open_dataset, require_targets
+from synth.disk.files import OutputFile, place_file, sha256, write_file
 from synth.disk.manifest import Line, read_lines
+from synth.disk.png import encode_png
+from synth.disk.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
+from synth.disk.staging import PARTS, Staging, staging
 from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
-from synth.frames import Mask, encode_png
+from synth.frames import Mask
 from synth.noise.bank import NoiseBank
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.recipe import Output, Outputs, Recipe
 from synth.recipe import Plan as RecipePlan
 from synth.scene import Scene
-from synth.shards import FOLDER as SHARDS
 from synth.split_names import SPLITS
 from synth.steps import Physical, Residual, Supply
 

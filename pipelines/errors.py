@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from synth.errors import ResumableError
+
 
 class PipelineError(Exception):
     """Base of this package's errors; its text is one line for a person."""
@@ -11,7 +13,7 @@ class ConfigError(PipelineError):
     """A configuration file, or a value set on the command line, is wrong."""
 
 
-class ClusterError(PipelineError):
+class ClusterError(PipelineError, ResumableError):
     """The machines of a cluster cannot be reached or were lost; what was made before is sound."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from pipelines.build_config import BuildConfig
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, Survey, pixel_digest
-from pipelines.store import sha256
+from synth.disk.files import sha256
 from synth.errors import DatasetError, NoiseError, RecipeError
 from synth.folders import find_frames
 from synth.frames import Frame, Mask, read_frame

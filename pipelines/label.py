@@ -19,8 +19,8 @@ from pipelines.formats.sample import Found
 from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs, load_grey
 from pipelines.sources import pixel_digest
-from pipelines.store import sha256
 from synth.dataset import Dataset, is_labelled, open_dataset
+from synth.disk.files import sha256
 from synth.frames import Frame, ImageFile, decode_image, to_luma
 from synth.seeds import generator
 from synth.targets import find_targets

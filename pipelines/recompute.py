@@ -21,15 +21,9 @@ from pipelines.config import label_of
 from pipelines.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
 from pipelines.pool import Pool
 from pipelines.sources import Pair, Source, dataset_source, simulated_source
-from pipelines.store import (
-    DESCRIPTION,
-    MANIFEST,
-    NOISE,
-    read_description,
-    read_manifest,
-)
 from synth.dataset import Dataset, open_dataset
-from synth.disk.manifest import Line
+from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, read_description
+from synth.disk.manifest import Line, read_manifest
 from synth.errors import StoreError
 from synth.frames import Frame, ImageFile, decode_frame
 from synth.recipe import remake

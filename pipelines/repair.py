@@ -12,8 +12,9 @@ from pipelines.export import ExportResult, write_set
 from pipelines.formats.sample import Found, Loaded, loaded
 from pipelines.pool import Pool
 from synth.dataset import Dataset
+from synth.disk.png import encode_png
 from synth.errors import DatasetError
-from synth.frames import ImageFile, Mask, decode_image, encode_png, to_luma
+from synth.frames import ImageFile, Mask, decode_image, to_luma
 from synth.masks import MaskFile
 from synth.repair import Repair
 

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.store import read_manifest
 from synth.dataset import open_dataset
-from synth.disk.manifest import Line
+from synth.disk.manifest import Line, read_manifest
 from synth.errors import StoreError
 from synth.frames import Frame
 from synth.recipe import remake

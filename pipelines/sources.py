@@ -17,15 +17,8 @@ import numpy as np
 
 from pipelines.build_config import SimulationSettings
 from synth.dataset import Dataset, require_same_size
-from synth.frames import (
-    Frame,
-    ImageFile,
-    Mask,
-    decode_frame,
-    encode_png,
-    frame_shape,
-    plain_file,
-)
+from synth.disk.png import encode_png
+from synth.frames import Frame, ImageFile, Mask, decode_frame, frame_shape, plain_file
 from synth.masks import MaskFile
 from synth.noise.sampling import NoiseFrame
 from synth.scene import Outline

@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 from detect.errors import TrainingInterruptedError
-from detect.files import write_json
 from detect.identity import flatten, shorten
 from detect.predict import Detector, load_detector
 from detect.pseudo import Confidence
@@ -37,13 +36,6 @@ from pipelines.label import label_frames
 from pipelines.noise import fit_files
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
-from pipelines.store import (
-    read_description,
-    replace_file,
-    require_usable,
-    require_whole,
-    sha256,
-)
 from pipelines.study_config import (
     REST,
     VALIDATION,
@@ -82,6 +74,8 @@ from pipelines.study_sets import (
     open_noise,
 )
 from synth.dataset import Dataset, open_dataset
+from synth.disk.description import read_description, require_usable, require_whole
+from synth.disk.files import replace_file, sha256, write_json
 from synth.errors import NoiseError, StoreError
 from synth.frames import ImageFile, read_frame
 from synth.noise.cameras import CameraNoise, load_cameras

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from detect.files import write_json
 from detect.train import BEST, LAST
 from pipelines.errors import ConfigError
-from pipelines.store import sha256
 from pipelines.study_config import VALIDATION
+from synth.disk.files import sha256, write_json
 from synth.errors import StoreError
 
 RUNS, IDENTITY, SEEN, SCORES, TRAINING = "runs", "run.json", "seen.json", "scores", "train"

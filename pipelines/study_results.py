@@ -15,12 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.errors import ConfigError
-from pipelines.lock import alone_in
-from pipelines.store import replace_file
 from pipelines.study import Choice, Run, Study, read_runs
 from pipelines.study_comparison import Result, compare, steps_to_reach
 from pipelines.study_config import unknown
 from pipelines.study_scores import RATIOS, RunScores, archive_path, load_scores
+from synth.disk.files import alone_in, replace_file
 from synth.errors import StoreError
 
 Finished = Sequence[tuple[Run, Mapping[str, RunScores]]]

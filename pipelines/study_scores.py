@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 
 from detect.curve import THRESHOLDS
 from detect.evaluate import Rules, judge
-from pipelines.store import replace_file
 from pipelines.study_config import TEST_SEED, Evaluation
 from pipelines.study_helpers import part_name
 from synth.dataset import Dataset
+from synth.disk.files import replace_file
+from synth.disk.npz import read_npz
 from synth.errors import NoiseError, StoreError
 from synth.frames import Frame, Mask
 from synth.noise.cameras import CameraNoise
 from synth.noise.realisation import SEEDS
 from synth.noise.residual import transfer_residual
-from synth.npz import read_npz
 from synth.seeds import generator
 
 COLUMNS = ("intersection", "union", "matched", "targets", "false_pixels", "pixels")

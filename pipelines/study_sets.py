@@ -23,18 +23,16 @@ from scipy.sparse.csgraph import connected_components
 
 from detect.lineage import read_origins
 from pipelines.errors import ConfigError
-from pipelines.lock import alone_in
 from pipelines.pool import Pool
 from pipelines.sources import pixel_digest
-from pipelines.store import IMAGES, MASKS, sha256
 from pipelines.study_config import TEST_SEED
 from synth.dataset import Dataset, is_labelled, open_dataset
+from synth.disk.description import IMAGES, MASKS, SHARDS, is_sharded
+from synth.disk.files import alone_in, sha256
 from synth.errors import DatasetError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import read_bytes, read_frame
 from synth.seeds import generator
-from synth.shards import FOLDER as SHARDS
-from synth.shards import is_sharded
 from synth.splits import (
     Groups,
     find_overlaps,

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
+from synth.disk.shards import read_index
 from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask
 from synth.layout import (
@@ -23,7 +25,6 @@ from synth.layout import (
     refuse,
 )
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_masks
-from synth.shards import DESCRIPTION, is_sharded, manifest_files, read_index
 from synth.split_names import SPLITS
 
 FEW_TARGETS = 0.2

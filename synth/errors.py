@@ -68,3 +68,7 @@ class SkippedWarning(UserWarning):
 
 class StoreError(FileError):
     """An output directory or a file in it cannot be written, or is not what it should be."""
+
+
+class ResumableError(Exception):
+    """Base of errors that stop a build whose finished outputs are sound: the next run goes on."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.containers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
+from synth.disk.png import encode_png
 from synth.errors import FrameError
 from synth.tiff import decode_tiff, is_tiff, read_layout, turn
 
@@ -26,32 +26,13 @@ Mask = NDArray[np.bool_]
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
-# A noisy frame holds no repeats to look for: prediction and Huffman codes alone make it a fifth
-# smaller than OpenCV's default does, in the same time. A mask is nothing but repeats.
-_FRAME_OPTIONS = (
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_PAETH,
-)
-_MASK_OPTIONS = (
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_NONE,
-)
-
 # What libraries print about a damaged file goes to the error that names it instead.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """The file of an image or a mask; see `synth.shards` for one in a tar file.
+    """The file of an image or a mask; see `synth.disk.shards` for one in a tar file.
 
     Attributes
     ----------
@@ -235,35 +216,6 @@ def to_luma(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Frame:
         + np.uint32(1 << 15)
     )
     return (weighted >> np.uint32(16)).astype(image.dtype)
-
-
-def encode_png(image: Frame | Mask) -> bytes:
-    """Encode a frame or a mask as a grey PNG of its own depth; True becomes 255.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8, uint16 or bool
-
-    Returns
-    -------
-    bytes
-        The same bytes for the same array, always.
-    """
-    if image.dtype == np.bool_:
-        return _encode(image.view(np.uint8) * np.uint8(255), _MASK_OPTIONS)
-    return _encode(cast(Frame, image), _FRAME_OPTIONS)
-
-
-def encode_picture(picture: NDArray[np.uint8]) -> bytes:
-    """Encode a grey (H, W) or BGR (H, W, 3) picture, for people to look at, as a small PNG."""
-    return _encode(picture, (cv2.IMWRITE_PNG_COMPRESSION, 9))
-
-
-def _encode(image: Frame, options: Sequence[int]) -> bytes:
-    done, data = cv2.imencode(".png", image, options)
-    if not done:
-        raise ValueError(f"an array of shape {image.shape} and type {image.dtype} is no PNG image")
-    return data.tobytes()
 
 
 def write_frame(path: Path | str, image: Frame | Mask) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from synth.dataset import Dataset, dataset_of, open_dataset
+from synth.disk.description import is_sharded
 from synth.errors import DatasetError, InvertedError, LossyError
 from synth.folders import child_folders
 from synth.foreign import describe_foreign
@@ -29,7 +30,6 @@ from synth.layout import (
     undecided,
 )
 from synth.masks import Label
-from synth.shards import is_sharded
 from synth.split_names import split_told
 
 _MASK_FOLDER = re.compile(rf"(?:^|[^a-z]){MASK_WORD}(?:[^a-z]|$)", re.IGNORECASE)

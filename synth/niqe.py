@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gamma
 
+from synth.disk.npz import read_npz
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame
 from synth.mscn import normalise, to_own_range
-from synth.npz import read_npz
 
 Floats = NDArray[np.float64]
 

@@ -16,8 +16,6 @@ from broken_disk import KILLED, BrokenDisk, Mode, broken
 from click.testing import CliRunner
 from small_sets import Outcome, write_small_set
 
-from detect.files import PART
-
 # Seconds that a command has in a process that dies with its disk.
 _PATIENCE = 120
 
@@ -67,9 +65,7 @@ class Command:
         found: dict[str, bytes | None] = {}
         for path in sorted(disk.rglob("*")):
             name = path.relative_to(disk)
-            # What a killed process was writing is hidden, and nothing reads it.
-            hidden = name.name.startswith(".") and name.suffix == PART
-            if not set(self.loose) & set(name.parts) and not hidden:
+            if not set(self.loose) & set(name.parts):
                 found[name.as_posix()] = path.read_bytes() if path.is_file() else None
         return found
 

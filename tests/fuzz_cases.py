@@ -20,8 +20,9 @@ from small_sets import write_small_set
 from detect.errors import DetectError
 from pipelines.errors import PipelineError
 from synth.dataset import Dataset
+from synth.disk.png import encode_png
 from synth.errors import SynthError
-from synth.frames import encode_png, write_frame
+from synth.frames import write_frame
 
 DOCUMENTED = (SynthError, PipelineError, DetectError)
 """The errors that a reader may raise; `pipelines.cli` makes one line of each."""
@@ -256,9 +257,11 @@ def _set_readers(place: Path) -> Iterator[Reader]:
     from pipelines.build_config import BuildConfig
     from pipelines.cli.synth import main
     from pipelines.report.survey import count_changes, describe_change, read_lineage
-    from pipelines.store import read_description, read_manifest, verify
     from synth.check import check_dataset
     from synth.dataset import open_dataset
+    from synth.disk.description import read_description
+    from synth.disk.manifest import read_manifest
+    from synth.disk.verify import verify
     from synth.looseset import open_loosely
 
     source = write_small_set(place / "sets" / "plain", 3, 2, shapes=((24, 32),), targets=1)

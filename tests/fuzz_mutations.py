@@ -119,7 +119,7 @@ def _dataset_json(data: bytes, rng: random.Random) -> bytes:
     damaged = _json(data, rng)
     if rng.random() < 0.5:
         return damaged
-    from pipelines.store import describe
+    from synth.disk.description import describe
 
     value = json.loads(damaged)
     if not isinstance(value, dict):

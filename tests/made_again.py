@@ -12,7 +12,8 @@ import numpy as np
 
 from pipelines.build import read_supply
 from synth.dataset import Dataset
-from synth.frames import Frame, Mask, encode_png, read_frame
+from synth.disk.png import encode_png
+from synth.frames import Frame, Mask, read_frame
 from synth.recipe import Sample, remake
 from synth.scene import Scene
 from synth.steps import Hosts, Supply

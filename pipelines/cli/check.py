@@ -15,9 +15,9 @@ from pipelines.cli.console import emit_json, fail, json_option, label_options, p
 from pipelines.export import ExportResult
 from pipelines.pool import Pool
 from pipelines.repair import write_repaired
-from pipelines.store import require_usable
 from synth.check import FAULTS, PairFindings, Report, check_dataset
 from synth.dataset import Dataset
+from synth.disk.description import require_usable
 from synth.layout import Place
 from synth.looseset import open_loosely
 from synth.masks import Label

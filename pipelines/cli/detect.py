@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import math
 import os
@@ -482,7 +481,7 @@ def _judge(cases: Iterable[Case], judging: _Judging) -> dict[str, Any]:
 
 def _write_table(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write a CSV file; None is an empty cell."""
-    from pipelines.store import replace_file
+    from synth.disk.files import replace_file
 
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, rows[0])
@@ -527,10 +526,10 @@ def visualize(
         raise click.UsageError("give --ids or --count, not both")
 
     from detect.evaluate import require_ids
-    from detect.files import write_whole
     from detect.predict import load_detector
     from detect.visualize import draw_panels, draw_surfaces, encode_picture
     from synth.dataset import open_dataset
+    from synth.disk.files import replace_file
 
     opened = open_dataset(dataset)
     chosen = (
@@ -550,7 +549,7 @@ def visualize(
             drawn[f"{id_}_surface.png"] = draw_surfaces
         probability = detector(frame)
         for name, draw in drawn.items():
-            write_whole(out / name, encode_picture(draw(frame, truth, probability)))
+            replace_file(out / name, encode_picture(draw(frame, truth, probability)))
             written.append(str(out / name))
     if as_json:
         emit_json({"figures": written})
@@ -646,8 +645,9 @@ def predict(
         shipped_weights,
     )
     from detect.visualize import draw_overlay, encode_picture
-    from pipelines.store import replace_file
-    from synth.frames import encode_png, read_frame
+    from synth.disk.files import replace_file, write_json
+    from synth.disk.png import encode_png
+    from synth.frames import read_frame
 
     _require_outside(out, inputs)
     frames = name_frames(inputs)
@@ -683,7 +683,7 @@ def predict(
         "tta": tta,
         "frames": entries,
     }
-    replace_file(out / "targets.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_json(out / "targets.json", summary)
     if as_json:
         emit_json(summary)
         return
@@ -769,8 +769,8 @@ def label(
     from detect.predict import shipped_weights
     from detect.pseudo import Confidence
     from pipelines.label import find_unlabelled, label_frames
-    from pipelines.store import require_usable
     from synth.dataset import open_dataset
+    from synth.disk.description import require_usable
 
     if doubt > threshold:
         raise click.BadParameter(f"{doubt} is above --threshold {threshold}", param_hint="--doubt")

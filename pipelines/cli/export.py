@@ -14,8 +14,8 @@ from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_da
 from pipelines.formats import FORMATS, WRITTEN
 from pipelines.formats.drawing import describe_notes
 from pipelines.pool import Pool
-from pipelines.store import require_usable
 from synth.dataset import open_dataset
+from synth.disk.description import require_usable
 from synth.masks import Label
 
 

@@ -34,7 +34,7 @@ from pipelines.quality import (
     summarise,
 )
 from pipelines.seams import SeamScores, measure_seams
-from pipelines.store import replace_file
+from synth.disk.files import replace_file
 from synth.niqe import SIDE, NiqeModel, load_niqe
 from synth.split_names import SPLITS
 

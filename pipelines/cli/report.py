@@ -78,8 +78,8 @@ def set_report(dataset: Path, noise: Path | None, out: Path, jobs: int, as_json:
     from pipelines.pool import Pool
     from pipelines.report.set_page import count_pictures, set_page
     from pipelines.report.survey import read_lineage, survey_noise, survey_set
-    from pipelines.store import replace_file
     from synth.dataset import open_dataset
+    from synth.disk.files import replace_file
 
     opened = open_dataset(dataset)
     _require_outside(out, dataset, "the set")
@@ -164,7 +164,7 @@ def run_report(
 
     from pipelines.report.judgement import describe_machine, describe_weights, open_run
     from pipelines.report.run_page import run_page
-    from pipelines.store import replace_file
+    from synth.disk.files import replace_file
 
     opened = open_run(run)
     if data is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import sys
@@ -171,10 +170,10 @@ def study(
     out = out or Path("runs/studies") / settings.name
 
     from detect.errors import TrainingInterruptedError
-    from pipelines.store import replace_file
     from pipelines.study import execute, prepare
     from pipelines.study_figure import plot_study
     from pipelines.study_results import summarise, write_tables
+    from synth.disk.files import replace_file, write_json
 
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     ready = prepare(
@@ -218,7 +217,7 @@ def study(
         replace_file(out / "plots" / name, picture)
     summary["out"] = str(out)
     summary["plots"] = [str(out / "plots" / name) for name in pictures]
-    replace_file(out / "summary.json", (json.dumps(summary, indent=1) + "\n").encode())
+    write_json(out / "summary.json", summary)
     if as_json:
         emit_json(summary)
         return

@@ -38,18 +38,16 @@ from pipelines.config import label_text, load_config
 from pipelines.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.pool import Backend, Pool
 from pipelines.recompute import Difference, recompute
-from pipelines.store import (
-    new_folder,
-    read_description,
-    replace_file,
-    require_usable,
-    verify,
-)
 from synth import __version__
 from synth.dataset import open_dataset
+from synth.disk.description import read_description, require_usable
+from synth.disk.files import replace_file
+from synth.disk.png import encode_png
+from synth.disk.staging import new_folder
+from synth.disk.verify import verify
 from synth.errors import DatasetError, FrameError, RecipeError, StoreError
 from synth.folders import find_frames
-from synth.frames import Frame, encode_png, read_frame
+from synth.frames import Frame, read_frame
 from synth.masks import Label
 from synth.noise.cameras import (
     CameraNoise,
@@ -897,7 +895,7 @@ def preview(
     Example: synth preview out/demo --out sheet.png --count 24
     """
     from pipelines.preview import contact_sheet
-    from synth.frames import encode_picture
+    from synth.disk.png import encode_picture
 
     if out.suffix.lower() != ".png":
         raise click.BadParameter(f"{out} must end in .png", param_hint="--out")

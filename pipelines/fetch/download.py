@@ -25,9 +25,8 @@ from typing import IO
 from urllib.parse import quote, urlsplit
 
 from pipelines.errors import FetchError
-from pipelines.lock import lock
-from pipelines.store import replace_file
 from synth import __version__
+from synth.disk.files import lock, replace_file
 from synth.errors import StoreError
 
 Progress = Callable[[int, int | None], None]

@@ -25,12 +25,12 @@ from pipelines.fetch.fingerprint import (
 from pipelines.fetch.layout import find_set, lists_in, open_set, refit_masks
 from pipelines.fetch.sets import PublicSet
 from pipelines.fetch.unpack import DamagedError, Limits, RefusedError, unpack
-from pipelines.lock import alone_in
 from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs
-from pipelines.store import finished, read_description, require_usable, sha256
 from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import Dataset, open_dataset
+from synth.disk.description import finished, read_description, require_usable
+from synth.disk.files import alone_in, sha256
 from synth.errors import StoreError, SynthError
 
 Progress = Callable[[str, int, int | None], None]
@@ -250,6 +250,8 @@ def _use_download(job: _Job, name: Path, archive: Path, keep_archive: bool) -> F
     except _OtherPixelsError as error:
         keep(name)
         raise FetchError(f"{error}; take it as it is with --archive {name} --no-verify") from None
+    except StoreError:
+        raise
     except (FetchError, SynthError) as error:
         keep(name)
         raise FetchError(f"{error}; the archive is {name}") from None

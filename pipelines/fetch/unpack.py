@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from pipelines.errors import FetchError
-from pipelines.names import parts_inside
+from synth.disk.names import parts_inside
 from synth.errors import StoreError
 from synth.frames import SUFFIXES
 

@@ -28,7 +28,7 @@ from pipelines.formats.sample import (
     plain_id,
     set_convention,
 )
-from pipelines.names import parts_inside
+from synth.disk.names import parts_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile

@@ -37,7 +37,7 @@ from pipelines.formats.sample import (
     name_key,
 )
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
-from pipelines.names import link_inside
+from synth.disk.names import link_inside
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
 from synth.layout import read_text, require_one_split

@@ -29,8 +29,8 @@ from detect.models import count_cost, model_names
 from detect.train import BEST, LAST
 from detect.weightsfile import read_weights
 from pipelines.report.pictures import FALSE, FOUND, MISSED, Crop, crop_window, take_crop
-from pipelines.store import sha256
 from synth.dataset import Dataset
+from synth.disk.files import sha256
 from synth.targets import Box, find_targets, label_targets, measure_signals
 
 Split = Literal["held-out", "train", "val", "test", "all"]

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from pipelines.preview import outlined
 from pipelines.report.page import Html, image
-from synth.frames import Frame, Mask, encode_picture
+from synth.disk.png import encode_picture
+from synth.frames import Frame, Mask
 from synth.targets import Box
 
 # BGR of the outlines; told apart by people who do not see red and green too.

@@ -425,7 +425,7 @@ def remake_script(root: Path, id_: str, description: Mapping[str, Any]) -> str:
     return f"""import hashlib, json
 from pathlib import Path
 from synth.dataset import open_dataset
-from synth.frames import encode_png
+from synth.disk.png import encode_png
 from synth.noise.cameras import load_noise
 from synth.recipe import remake
 from synth.scene import Scene

@@ -27,9 +27,9 @@ from pipelines.quality import (
     set_noise,
     summarise,
 )
-from pipelines.store import DESCRIPTION, MANIFEST, NOISE, read_description, read_manifest
 from synth.dataset import Dataset
-from synth.disk.manifest import Line
+from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, is_sharded, read_description
+from synth.disk.manifest import Line, read_manifest
 from synth.errors import NoiseError, RecipeError, StoreError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame
@@ -46,7 +46,6 @@ from synth.noise.fidelity import (
 )
 from synth.noise.realisation import realisation_seed
 from synth.noise.residual import generate_frame
-from synth.shards import is_sharded
 from synth.steps import Step, find_step
 from synth.steps.base import Choice
 from synth.targets import find_targets, measure_signals

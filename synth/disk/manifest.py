@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from synth.disk.description import MANIFEST, is_sharded, manifest_files
 from synth.errors import StoreError
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
@@ -155,3 +156,17 @@ def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
         raise StoreError(path, "is missing; give a set that synth build has made") from None
     except OSError as error:
         raise StoreError(path, f"cannot be read ({error.strerror})") from None
+
+
+def read_manifest(out: Path) -> list[Line]:
+    """Read the manifest, or those of all shards: an entry for every output, in the build's order.
+
+    Raises
+    ------
+    StoreError
+        It is missing, cannot be read, or is no manifest.
+    DatasetError
+        ``dataset.json`` does not name the shards.
+    """
+    paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
+    return [entry for path in paths for entry in read_lines(path)]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from synth.disk.npz import read_npz
 from synth.errors import NoiseError
 from synth.frames import Frame
-from synth.npz import read_npz
 
 # Patches whose mean and variance are computed together.
 _AT_A_TIME = 256

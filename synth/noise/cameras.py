@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
+from synth.disk.npz import read_npz
 from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank, bank_from
@@ -27,7 +28,6 @@ from synth.noise.model import (
 )
 from synth.noise.realisation import NoiseGenerator, realisation_seed
 from synth.noise.residual import generate_frame
-from synth.npz import read_npz
 
 # Of components, beside their names.
 _PARTS = ("sigma", "error")

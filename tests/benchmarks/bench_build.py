@@ -21,9 +21,10 @@ import click
 import cv2
 import numpy as np
 
-from pipelines.store import write_file
 from synth.dataset import open_dataset
-from synth.frames import encode_png, read_frame
+from synth.disk.files import write_file
+from synth.disk.png import encode_png
+from synth.frames import read_frame
 
 _ROOT = Path(__file__).resolve().parents[2]
 _BUILD = [sys.executable, "-m", "pipelines.cli", "build"]

@@ -11,9 +11,9 @@ import pytest
 import torch
 from small_sets import SmallSet
 
-from detect.files import read_tensors
 from detect.predict import shipped_weights
 from detect.teachers import Teaching
+from detect.tensors import read_tensors
 from detect.train import train
 from pipelines.config import load_config
 from pipelines.training import TrainConfig

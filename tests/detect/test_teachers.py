@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as arrays
 from scipy import ndimage
 
 from detect.errors import TrainingError, WeightsError
-from detect.files import read_tensors
 from detect.models import build_model
 from detect.normalise import Normalisation, fit_normalisation
 from detect.predict import load_detector
 from detect.recipe import Compute, Recipe
 from detect.teachers import Teachers, Teaching, mix
+from detect.tensors import read_tensors
 from detect.train import train
 from detect.weightsfile import Weights, read_weights, write_weights
 from synth.dataset import Dataset, open_dataset

@@ -18,9 +18,9 @@ from small_sets import SmallSet
 from detect import checkpoint
 from detect.errors import TrainingError, TrainingInterruptedError, WeightsError
 from detect.evaluate import evaluate
-from detect.files import read_tensors
 from detect.predict import load_detector
 from detect.recipe import Compute, Loss, Optimiser, Recipe, Sampler
+from detect.tensors import read_tensors
 from detect.train import Outcome, _Average, _Losses
 from detect.train import train as train_any
 from detect.weightsfile import read_weights

@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 
 import pytest
@@ -6,10 +5,10 @@ import torch
 from safetensors.torch import save_file
 
 from detect.errors import WeightsError
-from detect.files import write_tensors, write_whole
 from detect.models import build_model
 from detect.normalise import Normalisation
 from detect.predict import load_detector
+from detect.tensors import write_tensors
 from detect.weightsfile import Weights, average_weights, read_weights, write_weights
 
 RULE = Normalisation("dataset", (100.5,), (17.25,))
@@ -87,22 +86,6 @@ def test_files_of_other_origin_are_named(tmp_path: Path) -> None:
         load_detector(save(tmp_path / "new", network="later"))
     with pytest.raises(WeightsError, match="not those of the network 'dnanet'"):
         load_detector(save(tmp_path / "mixed", network="dnanet"))
-
-
-def test_a_failed_write_leaves_the_old_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "file"
-    write_whole(path, b"old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "no space left")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match=r"no space left.*file"):
-        write_whole(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_mean_of_weights_is_that_of_their_tensors(tmp_path: Path) -> None:

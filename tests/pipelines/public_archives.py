@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from small_sets import Array, labelled_frame
 
-from synth.frames import encode_png
+from synth.disk.png import encode_png
 
 Files = Mapping[str, bytes]
 

@@ -24,8 +24,8 @@ from small_sets import SmallSet
 from pipelines.build import BuildResult, build
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
-from pipelines.store import verify
 from synth.dataset import Dataset, open_dataset
+from synth.disk.verify import verify
 from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import read_frame
 from synth.noise.bank import load_bank, make_bank

@@ -26,9 +26,9 @@ from small_sets import Outcome, SmallSet
 from pipelines.export import export_dataset, import_dataset
 from pipelines.formats import FORMATS, WRITTEN
 from pipelines.pool import Pool
-from pipelines.store import verify
 from synth.dataset import open_dataset
-from synth.frames import encode_png
+from synth.disk.png import encode_png
+from synth.disk.verify import verify
 from synth.targets import find_targets, label_targets
 
 Synth = Callable[..., Outcome]

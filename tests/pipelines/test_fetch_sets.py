@@ -25,7 +25,7 @@ from pipelines.fetch.sets import SETS
 from pipelines.pool import Pool
 from synth.check import check_dataset
 from synth.dataset import open_dataset
-from synth.frames import encode_png
+from synth.disk.png import encode_png
 from synth.splits import group_by_likeness, scene_signature, split_groups
 
 Synth = Callable[..., Outcome]

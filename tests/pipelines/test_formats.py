@@ -16,8 +16,9 @@ from pipelines.formats.outlines import MIDDLE, REACH, fill, outline
 from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import Sample, plain_id
 from pipelines.formats.yolo import annotate_boxes, annotate_outlines, held
+from synth.disk.png import encode_png
 from synth.errors import DatasetError
-from synth.frames import Mask, encode_png
+from synth.frames import Mask
 from synth.split_names import split_told
 from synth.targets import find_targets, label_targets
 

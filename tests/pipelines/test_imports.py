@@ -21,8 +21,8 @@ from pipelines.export import export_dataset, import_dataset
 from pipelines.formats.webdataset import add_member
 from pipelines.pool import Pool
 from synth.dataset import Dataset, open_dataset
+from synth.disk.png import encode_png
 from synth.errors import SynthError
-from synth.frames import encode_png
 
 Synth = Callable[..., Outcome]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.lock import alone_in, lock
+from synth.disk.files import alone_in, lock
 
 
 def test_a_folder_is_one_s_until_it_is_left(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _UNSAFE = re.compile(
 _KNOWN = {
     "pipelines/cluster.py": r"pickle\.(dumps|loads)\(|import pickle",
     "pipelines/config.py": r"yaml\.load\(text, Loader=_Loader\)",
-    "synth/npz.py": r"allow_pickle=False|no pickle",
+    "synth/disk/npz.py": r"allow_pickle=False|no pickle",
 }
 
 

@@ -15,8 +15,8 @@ from small_sets import Outcome, SmallSet
 
 from pipelines.build import ShardSize, build
 from pipelines.build_config import BuildConfig
-from pipelines.store import verify
 from synth.dataset import open_dataset
+from synth.disk.verify import verify
 from synth.frames import read_frame
 from synth.masks import read_mask
 from synth.noise.blocks import find_noise_blocks

@@ -18,8 +18,8 @@ from pipelines.build import Plan, execute, prepare
 from pipelines.build_config import BuildConfig
 from pipelines.config import load_config
 from pipelines.pool import Pool
-from pipelines.store import verify
 from synth.dataset import open_dataset
+from synth.disk.verify import verify
 
 slow = pytest.mark.slow
 

@@ -17,8 +17,10 @@ import numpy as np
 import pytest
 from small_sets import Outcome, SmallSet
 
-from pipelines.store import DESCRIPTION, MANIFEST, describe, read_description, sha256
-from synth.frames import encode_png, read_frame
+from synth.disk.description import DESCRIPTION, MANIFEST, describe, read_description
+from synth.disk.files import sha256
+from synth.disk.png import encode_png
+from synth.frames import read_frame
 from synth.noise.bank import NoiseBank, load_bank
 
 Synth = Callable[..., Outcome]

@@ -20,8 +20,8 @@ from small_sets import Outcome, SmallSet
 from test_report_page import ATTACK
 
 from pipelines.report.survey import count_changes, describe_change
-from pipelines.store import describe
 from synth.dataset import open_dataset
+from synth.disk.description import describe
 from synth.disk.manifest import Line, parse_line
 from synth.targets import find_targets, local_scr
 

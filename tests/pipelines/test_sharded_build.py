@@ -21,11 +21,13 @@ from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
 from pipelines import build as build_module
-from pipelines import shards as shards_module
 from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
 from pipelines.build_config import BuildConfig
 from pipelines.pool import Pool
-from pipelines.store import describe, read_description, sha256, verify
+from synth.disk import shards as shards_module
+from synth.disk.description import describe, read_description
+from synth.disk.files import sha256
+from synth.disk.verify import verify
 from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]

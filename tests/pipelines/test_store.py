@@ -9,28 +9,25 @@ import os
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipelines.store import (
+from synth.disk.description import (
     DESCRIPTION,
     MANIFEST,
-    Staging,
     describe,
     finished,
-    new_folder,
     read_description,
-    replace_file,
-    sha256,
     split_lists,
-    staging,
-    verify,
-    write_file,
 )
+from synth.disk.files import lock, replace_file, sha256, write_file
 from synth.disk.manifest import Line, parse_line
+from synth.disk.staging import Staging, new_folder, staging
+from synth.disk.verify import verify
 from synth.errors import StoreError
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -492,21 +489,58 @@ def test_a_replaced_file_makes_its_folder_and_leaves_no_part(tmp_path: Path) -> 
     assert stat.S_IMODE(path.stat().st_mode) & 0o444 == 0o444
 
 
+@pytest.mark.parametrize("step", ["write", "fsync", "replace"])
 def test_a_file_that_cannot_be_replaced_stays(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     path = tmp_path / "bank.npz"
     replace_file(path, b"one")
 
-    def full(handle: int, data: bytes) -> int:
+    def full(*_: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "write", full)
+        patch.setattr(os, step, full)
         with pytest.raises(StoreError, match=r"/bank\.npz: cannot be written \(No space left"):
-            replace_file(path, b"two")
+            replace_file(path, b"two", sync=True)
     assert path.read_bytes() == b"one"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_processes_that_write_one_file_do_so_in_turn(tmp_path: Path) -> None:
+    path, partial = tmp_path / "bank.npz", tmp_path / ".bank.npz.partial"
+    with partial.open("wb") as file:
+        lock(file.fileno())
+        file.write(b"half of anoth")
+        second = Thread(target=replace_file, args=(path, b"two"))
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+        assert not path.exists()
+        file.write(b"er")
+        file.flush()
+        partial.rename(path)
+        assert path.read_bytes() == b"half of another"
+    second.join(10)
+    assert path.read_bytes() == b"two"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_process_left_beside_a_file_is_used_up(tmp_path: Path) -> None:
+    path = tmp_path / "bank.npz"
+    (tmp_path / ".bank.npz.partial").write_bytes(b"half of a longer one")
+    replace_file(path, b"one")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_link_in_the_place_of_a_part_is_not_followed(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs"
+    theirs.write_bytes(b"theirs")
+    (tmp_path / ".bank.npz.partial").symlink_to(theirs)
+    with pytest.raises(StoreError, match=r"/bank\.npz: cannot be written"):
+        replace_file(tmp_path / "bank.npz", b"one")
+    assert theirs.read_bytes() == b"theirs"
 
 
 def test_short_writes_are_continued(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,9 @@ from movers import Mover
 from numpy.typing import NDArray
 
 from synth.borders import border_shares
+from synth.disk.png import encode_png
 from synth.errors import NoiseError, QualityError
-from synth.frames import Frame, Mask, decode_frame, encode_png, frame_shape, to_luma
+from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
 from synth.likeness import difference_hash
 from synth.masks import STANDARD
 from synth.mscn import normalise, to_own_range

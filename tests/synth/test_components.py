@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from real_data import real_data
 
+from synth.disk.npz import read_npz
 from synth.errors import NoiseError
 from synth.folders import find_frames
 from synth.frames import read_frame
@@ -22,7 +23,6 @@ from synth.noise.components import (
     generate_sequence,
     measure_components,
 )
-from synth.npz import read_npz
 
 KNOWN = {"tvh": 5.0, "vh": 2.0, "tv": 1.0, "th": 0.8, "t": 0.5, "v": 1.5, "h": 2.5}
 SHAPE = (60, 64, 80)

@@ -22,12 +22,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from real_data import real_data
 
+from synth.disk.png import encode_png
 from synth.errors import FrameError
 from synth.folders import find_frames, group_by_folder
 from synth.frames import (
     decode_frame,
     decode_image,
-    encode_png,
     frame_shape,
     is_plain,
     natural_key,

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synth.dataset import open_dataset
+from synth.disk.png import encode_png
 from synth.errors import DatasetError, FrameError, LossyError, MaskError
-from synth.frames import encode_png
 from synth.masks import (
     MaskConvention,
     decide_convention,

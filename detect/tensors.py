@@ -1,9 +1,8 @@
-"""Files that are whole or absent: what a killed program leaves is never half a file."""
+"""Tensors and a JSON object beside them in one safetensors file."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,35 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from detect.errors import WeightsError
-
-PART = ".part"
-"""How the name of a file ends that is being written; a killed program may leave one."""
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write a file under another name, and give it its own in one step.
-
-    Raises
-    ------
-    OSError
-        It cannot be written; its `filename` is `path`.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{PART}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_whole(path, (json.dumps(value, indent=1) + "\n").encode())
+from synth.disk.files import replace_file
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], details: Mapping[str, Any]) -> None:
@@ -51,7 +22,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], details: Mapping[st
     """
     # One metadata entry, since safetensors does not keep the order of several.
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_whole(path, save(plain, metadata={"detect": json.dumps(details)}))
+    data = save(plain, metadata={"detect": json.dumps(details)})
+    replace_file(path, data, sync=True)
 
 
 def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Tensor], dict[str, Any]]:

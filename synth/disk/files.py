@@ -1,0 +1,253 @@
+"""Files that are whole or absent, and folders and files that one process has for itself."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from synth.disk.names import link_inside, parts_inside
+from synth.errors import StoreError
+
+
+@contextmanager
+def naming(path: Path | str) -> Iterator[None]:
+    """Make a `StoreError` with a path of an error of the system, which may not know its file."""
+    try:
+        yield
+    except OSError as error:
+        problem = f"cannot be written ({error.strerror}); nothing was kept"
+        raise StoreError(path, problem) from None
+
+
+def write_file(path: str, data: bytes) -> None:
+    """Write a file in one go, in place of any other of its name.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written (disk full, read-only).
+    """
+    with naming(path):
+        _write_file(path, data)
+
+
+def place_file(path: str, data: bytes, parts: Path) -> None:
+    """Write a file under a name that no other process uses, and give it its own in one step.
+
+    A worker that was taken for dead may still write what another one has written again since; the
+    bytes are the same, but it may end at any moment.
+
+    Parameters
+    ----------
+    path : str
+    data : bytes
+    parts : Path
+        A folder of the same file system.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written (disk full, read-only).
+    """
+    part = f"{parts}/{uuid.uuid4().hex}"
+    with naming(path):
+        _write_file(part, data)
+        os.rename(part, path)  # noqa: PTH104
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a file, and its folder, so that its name never shows a part of it.
+
+    Processes that write one file do so in turn. What a killed one leaves beside it, the next one
+    to write it uses up.
+
+    Parameters
+    ----------
+    path : Path
+    data : bytes
+    sync : bool
+        Wait until the bytes are on the disk, so that not even a failing machine leaves a part.
+
+    Raises
+    ------
+    StoreError
+        It cannot be written; what was there before is still there.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    made = missing_parents(path)
+    try:
+        with naming(path), ExitStack() as held:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = held.enter_context(_alone_with(partial))
+            try:
+                os.ftruncate(handle, 0)
+                write_all(handle, data)
+                if sync:
+                    os.fsync(handle)
+                partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
+    except StoreError:
+        remove_empty(made)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file as `replace_file` does, on to the disk."""
+    replace_file(path, (json.dumps(value, indent=1) + "\n").encode(), sync=True)
+
+
+def write_all(handle: int, data: bytes) -> None:
+    """Write all bytes to an open file: the system may take only some of them at a time."""
+    done = os.write(handle, data)
+    while done < len(data):
+        done += os.write(handle, data[done:])
+
+
+def _write_file(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        write_all(handle, data)
+    finally:
+        os.close(handle)
+
+
+def missing_parents(path: Path) -> list[Path]:
+    """The folders above a path that are not there yet, from the inside out."""
+    return [folder for folder in path.parents if not folder.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Remove the folders that were made for nothing."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            break
+
+
+@contextmanager
+def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterator[None]:
+    """Keep other processes out of a folder, as far as they ask for it in the same way.
+
+    Parameters
+    ----------
+    folder : Path
+        One that is there.
+    wait : bool
+        Wait for a process that is at work in it.
+    follow : bool
+        Whether the folder may be a link to one.
+
+    Raises
+    ------
+    BlockingIOError
+        Another process is at work in it, or has renamed it since it was opened here.
+    OSError
+        It cannot be opened or locked.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    handle = os.open(folder, flags if follow else flags | os.O_NOFOLLOW)
+    try:
+        lock(handle, wait=wait)
+        # A folder that becomes a finished set by its new name is not this process's.
+        if not wait and not _is_there(folder, handle):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(folder))
+        yield
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def _alone_with(path: Path) -> Iterator[int]:
+    """Open a file to write, make it where there is none, and keep other processes out of it."""
+    there = False
+    while not there:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+        try:
+            lock(handle, wait=True)
+            # The process that was waited for has renamed it.
+            there = _is_there(path, handle)
+            if there:
+                yield handle
+        finally:
+            os.close(handle)
+
+
+def _is_there(path: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(handle))
+    except FileNotFoundError:
+        return False
+
+
+def lock(handle: int, *, wait: bool = False) -> None:
+    """Keep other processes out of an open file until it is closed; errors as `alone_in`.
+
+    The lock goes when the process ends.
+    """
+    fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, which is never in memory whole."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class OutputFile:
+    """The bytes of an output's file, with their suffix."""
+
+    __slots__ = ("_sha256", "data", "suffix")
+
+    def __init__(self, data: bytes, suffix: str) -> None:
+        self.data = data
+        self.suffix = suffix
+        self._sha256 = ""
+
+    @property
+    def sha256(self) -> str:
+        """Its hash; a mask that several outputs have is hashed once."""
+        self._sha256 = self._sha256 or sha256(self.data)
+        return self._sha256
+
+
+def file_problem(path: Path, wanted: str) -> str | None:
+    """What is wrong with a file that should have this SHA-256."""
+    try:
+        # A manifest that others wrote may name a pipe, or a device that never ends.
+        if not path.is_file() and path.exists():
+            return f"{path}: is not a file"
+        found = file_sha256(path)
+    except FileNotFoundError:
+        return f"{path}: is missing"
+    except OSError as error:
+        return f"{path}: cannot be read ({error.strerror})"
+    except ValueError:
+        return f"{str(path)!r}: is no name that a file can have"
+    return None if found == wanted else f"{path}: was changed after the build"
+
+
+def named_file_problem(root: Path, name: str, wanted: str) -> str | None:
+    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
+    link = link_inside(root, parts_inside(name))
+    return file_problem(root / name, wanted) if link is None else link_problem(link)
+
+
+def link_problem(link: Path) -> str:
+    """What is wrong with a link in a set."""
+    return f"{link}: is a link, which no build makes; put what it leads to in its place"
