@@ -25,6 +25,7 @@ import numpy as np
 
 from pipelines.errors import ClusterError
 from synth import __version__
+from synth.opencv import one_thread
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -148,10 +149,9 @@ def attempt(
         if own[name] != version:
             problem = f"a worker has {name} {own[name]}, this machine has {version}"
             return None, ClusterError(f"{problem}; the same must be installed on both")
-    # Workers are the parallelism; OpenCV's own threads would only get in their way.
-    cv2.setNumThreads(1)
     try:
-        return work(item), None
+        with one_thread:
+            return work(item), None
     except Exception as error:
         return None, error
 

@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from synth.containers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
 from synth.disk.png import encode_png
 from synth.errors import FrameError
+from synth.opencv import silent
 from synth.tiff import decode_tiff, is_tiff, read_layout, turn
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.bool_]
 
 SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
-
-# What libraries print about a damaged file goes to the error that names it instead.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +110,8 @@ def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[n
 
 def _decode(data: bytes, header: Header, path: Path | str) -> Frame:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        with silent:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     except cv2.error:
         image = None
     if image is None or image.shape[:2] != (header.height, header.width):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from synth.containers import DEFLATE, REPLACE, SAVE_AS, require_data, require_size
 from synth.errors import FrameError
+from synth.opencv import silent
 
 Image = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -557,9 +558,9 @@ def _read_strip(packed: memoryview, compression: int, height: int, width: int, b
 
 def _imdecode(data: bytes) -> Image | None:
     try:
-        return cast(
-            "Image | None", cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        )
+        with silent:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        return cast("Image | None", image)
     except cv2.error:
         return None
 

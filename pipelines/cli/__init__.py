@@ -31,13 +31,12 @@ def run_detect() -> None:
 def _run(main: Callable[..., Any], name: str) -> None:
     try:
         main(prog_name=name)
-    except KeyboardInterrupt:
-        os._exit(_INTERRUPTED)
-    except SystemExit as leaving:
-        if leaving.code == _INTERRUPTED:
+    except (KeyboardInterrupt, SystemExit) as leaving:
+        code = _INTERRUPTED if isinstance(leaving, KeyboardInterrupt) else leaving.code
+        if code == _INTERRUPTED:
             # Another one, while the interpreter winds up, has nothing to add.
-            signal.signal(signal.SIGINT, lambda number, frame: os._exit(_INTERRUPTED))
-        raise
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        raise SystemExit(code) from None
 
 
 @contextmanager

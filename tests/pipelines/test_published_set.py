@@ -23,7 +23,7 @@ from synth.disk.verify import verify
 
 slow = pytest.mark.slow
 
-_CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+_CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "build"
 
 
 @pytest.fixture(scope="module")

@@ -75,10 +75,13 @@ def test_a_polygon_holds_all_centres_in_it_and_never_vanishes(
     corners = np.array(points)
     try:
         mask = whole(draw_polygon(corners, SHAPE))
-    except ValueError:
-        # A line, there and back: scikit-image marks the pixels whose centres lie on it.
-        x, y = corners.T
-        assert abs(x @ np.roll(y, 1) - y @ np.roll(x, 1)) < 1e-9
+    except ValueError as error:
+        refused = str(error)
+    else:
+        refused = ""
+    if refused:
+        # A line, there and back, has no area; scikit-image marks the pixels that it crosses.
+        assert "without area" in refused or not polygon_mask(corners, SHAPE).any()
         return
     assert mask.any()
     # Pixels that scikit-image counts by rounding on an edge are as right as ours.
