@@ -52,11 +52,12 @@ bench: $(READY) ## time builds against the floor, and noise sampling (DATA= NOIS
 	  $(if $(DATA),--data $(DATA)) $(if $(NOISE),--noise $(NOISE))
 	$(BIN)/python tests/benchmarks/bench_sampling.py $(if $(NOISE),$(NOISE))
 
-lint: $(READY) ## ruff and mypy
+lint: $(READY) ## ruff, mypy, and which package may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy docs/results_page.py
+	$(BIN)/lint-imports --no-logo --no-cache
 
 docs: $(READY) ## the reference of the packages as HTML pages: out/docs/index.html
 	$(BIN)/python docs/reference/write.py out/docs
