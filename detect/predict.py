@@ -23,8 +23,8 @@ from detect.models import Network
 from detect.normalise import Normalisation
 from detect.tta import Moves, average_moves
 from detect.weightsfile import read_weights
+from synth.disk.folders import find_frames
 from synth.disk.png import encode_png
-from synth.folders import find_frames
 from synth.frames import Frame
 from synth.targets import Box, find_targets, label_targets
 

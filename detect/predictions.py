@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from detect.errors import PredictionError
 from detect.evaluate import Case
+from synth.disk.layout import file_id
 from synth.errors import FrameError, LossyError, MaskError
 from synth.frames import SUFFIXES, Mask, read_array, read_bytes, read_frame
-from synth.layout import file_id
 from synth.masks import (
     FULL_SHARE,
     Label,

@@ -130,7 +130,7 @@ def load_config(
     --------
     >>> from pathlib import Path
     >>> from tempfile import TemporaryDirectory
-    >>> from pipelines.build_config import BuildConfig
+    >>> from pipelines.build.config import BuildConfig
     >>> with TemporaryDirectory() as folder:
     ...     path = Path(folder) / "mine.yaml"
     ...     _ = path.write_text("name: mine\\ndata: mycamera\\n")

@@ -20,20 +20,20 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.card import Contents, code_span, plain_text, write_card
+from pipelines.build.card import Contents, code_span, plain_text, write_card
+from pipelines.build.parallel import Pool
 from pipelines.formats import FORMATS, WRITTEN, Written
 from pipelines.formats.drawing import Class, describe_classes, describe_notes
 from pipelines.formats.sample import Entry, Found, load_sample
 from pipelines.formats.webdataset import add_member
-from pipelines.pool import Pool
 from synth import __version__
 from synth.dataset import Dataset
 from synth.disk.description import CARD, IMAGES, MANIFEST, MASKS, finished, split_lists
 from synth.disk.files import sha256, write_file
 from synth.disk.manifest import Line, parse_line
+from synth.disk.split_names import SPLITS
 from synth.disk.staging import Staging, staging
 from synth.errors import DatasetError, StoreError
-from synth.split_names import SPLITS
 from synth.targets import find_targets
 
 Progress = Callable[[str, int, int], None]

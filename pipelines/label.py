@@ -12,13 +12,13 @@ from detect.predict import load_detector, name_frames
 from detect.pseudo import Confidence, mean_probability, pseudo_label
 from detect.tta import Moves
 from detect.weightsfile import read_weights
-from pipelines.card import code_span
+from pipelines.build.card import code_span
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError
 from pipelines.export import ExportResult, write_set
 from pipelines.formats.sample import Found
-from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs, load_grey
-from pipelines.sources import pixel_digest
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.disk.files import sha256
 from synth.frames import Frame, ImageFile, decode_image, to_luma

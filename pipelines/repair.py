@@ -7,16 +7,16 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
-from pipelines.card import code_span, plain_text
+from pipelines.build.card import code_span, plain_text
+from pipelines.build.parallel import Pool
 from pipelines.export import ExportResult, write_set
 from pipelines.formats.sample import Found, Loaded, loaded
-from pipelines.pool import Pool
 from synth.dataset import Dataset
 from synth.disk.png import encode_png
 from synth.errors import DatasetError
 from synth.frames import ImageFile, Mask, decode_image, to_luma
+from synth.inspect.repair import Repair
 from synth.masks import MaskFile
-from synth.repair import Repair
 
 
 def write_repaired(

@@ -12,9 +12,9 @@ from synth.dataset import open_dataset
 from synth.disk.manifest import Line, read_manifest
 from synth.errors import StoreError
 from synth.frames import Frame
+from synth.inspect.seams import probe_seams
 from synth.recipe import remake
 from synth.scene import Scene
-from synth.seams import probe_seams
 from synth.steps import find_step
 from synth.steps.base import Choice
 from synth.steps.noise import NoiseStep

@@ -31,11 +31,11 @@ from detect.teachers import Teaching
 from detect.train import BEST, LAST, train
 from detect.tta import Moves
 from pipelines.build import build
+from pipelines.build.noise import fit_files
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError, PipelineError
 from pipelines.label import label_frames
-from pipelines.noise import fit_files
-from pipelines.pool import Pool
-from pipelines.sources import pixel_digest
 from pipelines.study_config import (
     REST,
     VALIDATION,
@@ -78,9 +78,9 @@ from synth.disk.description import read_description, require_usable, require_who
 from synth.disk.files import replace_file, sha256, write_json
 from synth.errors import NoiseError, StoreError
 from synth.frames import ImageFile, read_frame
+from synth.inspect.splits import find_overlaps
 from synth.noise.cameras import CameraNoise, load_cameras
 from synth.noise.model import NoiseModel
-from synth.splits import find_overlaps
 
 Sources = Mapping[str, Sequence[NoiseSource]]
 

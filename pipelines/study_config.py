@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from detect.tta import Moves
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
 from pipelines.config import StrictModel, load_config
 from pipelines.errors import ConfigError
 from pipelines.training import TrainConfig

@@ -22,18 +22,17 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from detect.lineage import read_origins
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError
-from pipelines.pool import Pool
-from pipelines.sources import pixel_digest
 from pipelines.study_config import TEST_SEED
 from synth.dataset import Dataset, is_labelled, open_dataset
 from synth.disk.description import IMAGES, MASKS, SHARDS, is_sharded
 from synth.disk.files import alone_in, sha256
+from synth.disk.folders import find_frames, group_by_folder
 from synth.errors import DatasetError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import read_bytes, read_frame
-from synth.seeds import generator
-from synth.splits import (
+from synth.inspect.splits import (
     Groups,
     find_overlaps,
     group_by_likeness,
@@ -42,6 +41,7 @@ from synth.splits import (
     scene_signature,
     split_groups,
 )
+from synth.seeds import generator
 
 
 @dataclass(frozen=True)

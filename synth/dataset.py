@@ -1,4 +1,4 @@
-"""A labelled set: its images, masks and splits; `synth.layout` finds them."""
+"""A labelled set: its images, masks and splits; `synth.disk.layout` finds them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
-from synth.disk.shards import read_index
-from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
-from synth.frames import SUFFIXES, Frame, ImageFile, Mask
-from synth.layout import (
+from synth.disk.layout import (
     Layout,
     Problem,
     Trees,
@@ -24,8 +21,11 @@ from synth.layout import (
     read_layout,
     refuse,
 )
+from synth.disk.shards import read_index
+from synth.disk.split_names import SPLITS
+from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
+from synth.frames import SUFFIXES, Frame, ImageFile, Mask
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_masks
-from synth.split_names import SPLITS
 
 FEW_TARGETS = 0.2
 """Share of training images with a target below which there is a warning."""
@@ -228,7 +228,7 @@ def open_dataset(
     Parameters
     ----------
     path : Path or str
-        The set's folder, in one of the layouts of `synth.layout`, or in shards.
+        The set's folder, in one of the layouts of `synth.disk.layout`, or in shards.
     folders : (Path, Path), optional
         Where its images and its masks are, in place of looking for them.
     lists : mapping of str to Path, optional

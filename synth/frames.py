@@ -16,11 +16,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.containers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
+from synth.disk.headers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
 from synth.disk.png import encode_png
+from synth.disk.tiff import decode_tiff, is_tiff, read_layout, turn
 from synth.errors import FrameError
 from synth.opencv import silent
-from synth.tiff import decode_tiff, is_tiff, read_layout, turn
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.bool_]
@@ -68,7 +68,7 @@ def read_frame(path: Path | str) -> Frame:
     ------
     FrameError
         The file is absent, empty, damaged, of another type or depth, or too large
-        (`synth.containers`, `synth.tiff`).
+        (`synth.disk.headers`, `synth.disk.tiff`).
 
     Examples
     --------

@@ -29,10 +29,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.containers import is_png
+from synth.disk.headers import is_png
+from synth.disk.tiff import is_tiff, read_palette_numbers
 from synth.errors import FrameError, InvertedError, LossyError, MaskError
 from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
-from synth.tiff import is_tiff, read_palette_numbers
 
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""

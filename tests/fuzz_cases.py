@@ -157,7 +157,7 @@ def _image_readers(place: Path) -> Iterator[Reader]:
 
 
 def _noise_readers(place: Path) -> Iterator[Reader]:
-    from synth.niqe import fit_niqe, load_niqe, niqe, pristine_features
+    from synth.inspect.niqe import fit_niqe, load_niqe, niqe, pristine_features
     from synth.noise.bank import NoiseBank, make_bank
     from synth.noise.cameras import CameraNoise, load_noise
     from synth.noise.components import NoiseComponents, generate_sequence, measure_components
@@ -205,7 +205,7 @@ def _noise_readers(place: Path) -> Iterator[Reader]:
 
 
 def _config_readers(place: Path) -> Iterator[Reader]:
-    from pipelines.build_config import BuildConfig
+    from pipelines.build.config import BuildConfig
     from pipelines.config import load_config
     from pipelines.study_config import read_study
     from pipelines.training import TrainConfig
@@ -253,16 +253,16 @@ def _config_readers(place: Path) -> Iterator[Reader]:
 
 def _set_readers(place: Path) -> Iterator[Reader]:
     from detect.lineage import read_origins
-    from pipelines.build import ShardSize, build
-    from pipelines.build_config import BuildConfig
+    from pipelines.build.config import BuildConfig
+    from pipelines.build.run import ShardSize, build
     from pipelines.cli.synth import main
     from pipelines.report.survey import count_changes, describe_change, read_lineage
-    from synth.check import check_dataset
     from synth.dataset import open_dataset
     from synth.disk.description import read_description
+    from synth.disk.looseset import open_loosely
     from synth.disk.manifest import read_manifest
     from synth.disk.verify import verify
-    from synth.looseset import open_loosely
+    from synth.inspect.check import check_dataset
 
     source = write_small_set(place / "sets" / "plain", 3, 2, shapes=((24, 32),), targets=1)
     config = BuildConfig.model_validate(
@@ -345,9 +345,9 @@ def write_foreign_set(dataset: Dataset, name: str, root: Path) -> None:
 
 
 def _import_readers(place: Path) -> Iterator[Reader]:
+    from pipelines.build.parallel import Pool
     from pipelines.export import export_dataset, import_dataset
     from pipelines.formats import FORMATS, WRITTEN
-    from pipelines.pool import Pool
     from synth.dataset import open_dataset
 
     source = write_small_set(place / "exports" / "source", 2, 1, shapes=((16, 20),), targets=2)

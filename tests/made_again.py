@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.build import read_supply
+from pipelines.build.run import read_supply
 from synth.dataset import Dataset
 from synth.disk.png import encode_png
 from synth.frames import Frame, Mask, read_frame

@@ -11,17 +11,17 @@ from typing import Any
 
 import click
 
+from pipelines.build.parallel import Pool
 from pipelines.cli.console import emit_json, fail, json_option, label_options, progress_bar
 from pipelines.export import ExportResult
-from pipelines.pool import Pool
 from pipelines.repair import write_repaired
-from synth.check import FAULTS, PairFindings, Report, check_dataset
 from synth.dataset import Dataset
 from synth.disk.description import require_usable
-from synth.layout import Place
-from synth.looseset import open_loosely
+from synth.disk.layout import Place
+from synth.disk.looseset import open_loosely
+from synth.inspect.check import FAULTS, PairFindings, Report, check_dataset
+from synth.inspect.repair import Repair, plan_repair
 from synth.masks import Label
-from synth.repair import Repair, plan_repair
 
 _NARROW = 100
 

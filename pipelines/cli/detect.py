@@ -962,7 +962,7 @@ def baseline(
     from detect.baselines import Baseline
     from detect.evaluate import report, require_ids
     from detect.metrics import Tally
-    from pipelines.pool import Pool
+    from pipelines.build.parallel import Pool
     from synth.dataset import open_dataset
 
     opened = open_dataset(dataset, label=label)

@@ -9,11 +9,11 @@ from typing import Any
 
 import click
 
+from pipelines.build.parallel import Pool
 from pipelines.cli.console import emit_json, json_option, label_options, stage_bar
 from pipelines.export import SHARD_SIZE, ExportResult, export_dataset, import_dataset
 from pipelines.formats import FORMATS, WRITTEN
 from pipelines.formats.drawing import describe_notes
-from pipelines.pool import Pool
 from synth.dataset import open_dataset
 from synth.disk.description import require_usable
 from synth.masks import Label

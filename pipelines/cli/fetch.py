@@ -10,12 +10,12 @@ from typing import Any
 
 import click
 
+from pipelines.build.parallel import Pool
 from pipelines.cli.console import emit_json, json_option, progress_bar
 from pipelines.fetch.download import Patience
 from pipelines.fetch.fingerprint import published
 from pipelines.fetch.public import Fetched, Source, fetch_set
 from pipelines.fetch.sets import SETS, PublicSet
-from pipelines.pool import Pool
 
 _PATH = click.Path(path_type=Path)
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import click
 
+from pipelines.build.parallel import Pool
 from pipelines.cli.console import emit_json, json_option, progress, progress_bar
-from pipelines.pool import Pool
 from pipelines.quality import (
     MARGIN,
     TITLES,
@@ -35,8 +35,8 @@ from pipelines.quality import (
 )
 from pipelines.seams import SeamScores, measure_seams
 from synth.disk.files import replace_file
-from synth.niqe import SIDE, NiqeModel, load_niqe
-from synth.split_names import SPLITS
+from synth.disk.split_names import SPLITS
+from synth.inspect.niqe import SIDE, NiqeModel, load_niqe
 
 _DISTANCES = {
     "wasserstein": "marginal W1, DN",

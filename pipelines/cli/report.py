@@ -14,7 +14,7 @@ import click
 from pipelines.cli.console import emit_json, json_option, progress, progress_bar
 
 if TYPE_CHECKING:
-    from pipelines.pool import Pool
+    from pipelines.build.parallel import Pool
     from pipelines.quality import Item, Result
     from pipelines.quality import Run as Map
     from pipelines.report.judgement import Judgement, Run
@@ -75,7 +75,7 @@ def set_report(dataset: Path, noise: Path | None, out: Path, jobs: int, as_json:
     Example: synth report out/demo --out demo.html
     Example: synth report out/plus --noise backgrounds/ --out plus.html
     """
-    from pipelines.pool import Pool
+    from pipelines.build.parallel import Pool
     from pipelines.report.set_page import count_pictures, set_page
     from pipelines.report.survey import read_lineage, survey_noise, survey_set
     from synth.dataset import open_dataset

@@ -16,7 +16,11 @@ import click
 import numpy as np
 import yaml
 
-from pipelines.build import (
+from pipelines.build.config import BuildConfig
+from pipelines.build.noise import fit_files, load_bank_to_mix, sample_files
+from pipelines.build.parallel import Backend, Pool
+from pipelines.build.recompute import Difference, recompute
+from pipelines.build.run import (
     BuildResult,
     Plan,
     Progress,
@@ -25,7 +29,6 @@ from pipelines.build import (
     prepare,
     prepare_stage,
 )
-from pipelines.build_config import BuildConfig
 from pipelines.cli.console import (
     ToolGroup,
     emit_json,
@@ -35,18 +38,15 @@ from pipelines.cli.console import (
 )
 from pipelines.cli.options import make_settings, settings_options
 from pipelines.config import label_text, load_config
-from pipelines.noise import fit_files, load_bank_to_mix, sample_files
-from pipelines.pool import Backend, Pool
-from pipelines.recompute import Difference, recompute
 from synth import __version__
 from synth.dataset import open_dataset
 from synth.disk.description import read_description, require_usable
 from synth.disk.files import replace_file
+from synth.disk.folders import find_frames
 from synth.disk.png import encode_png
 from synth.disk.staging import new_folder
 from synth.disk.verify import verify
 from synth.errors import DatasetError, FrameError, RecipeError, StoreError
-from synth.folders import find_frames
 from synth.frames import Frame, read_frame
 from synth.masks import Label
 from synth.noise.cameras import (
@@ -806,7 +806,7 @@ def split_command(
     \b
     Example: synth split mycamera --val 0.1 --test 0.2
     """
-    from synth.splits import (
+    from synth.inspect.splits import (
         LIKENESS,
         group_alone,
         group_by_likeness,

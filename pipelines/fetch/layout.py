@@ -11,15 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from pipelines.build.parallel import Pool
 from pipelines.errors import FetchError
 from pipelines.fetch.sets import PublicSet
-from pipelines.pool import Pool
 from synth.dataset import Dataset, open_dataset
+from synth.disk.layout import IMAGE_FOLDERS, MASK_FOLDERS, find_lists
 from synth.errors import RecipeError
 from synth.frames import SUFFIXES, ImageFile, frame_shape, write_frame
-from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, find_lists
+from synth.inspect.splits import group_by_likeness, scene_signature, split_groups
 from synth.masks import MaskFile
-from synth.splits import group_by_likeness, scene_signature, split_groups
 
 SEED = 0
 TEST_SHARE = 0.2

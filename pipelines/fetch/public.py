@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from pipelines.card import code_span, plain_text
+from pipelines.build.card import code_span, plain_text
+from pipelines.build.parallel import Pool
 from pipelines.errors import FetchError
 from pipelines.export import write_set
 from pipelines.fetch.download import Patience, discard, download, keep
@@ -25,13 +26,12 @@ from pipelines.fetch.fingerprint import (
 from pipelines.fetch.layout import find_set, lists_in, open_set, refit_masks
 from pipelines.fetch.sets import PublicSet
 from pipelines.fetch.unpack import DamagedError, Limits, RefusedError, unpack
-from pipelines.pool import Pool
 from pipelines.repair import find_grey_pairs
-from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import Dataset, open_dataset
 from synth.disk.description import finished, read_description, require_usable
 from synth.disk.files import alone_in, sha256
 from synth.errors import StoreError, SynthError
+from synth.inspect.check import FAULTS, Report, check_dataset
 
 Progress = Callable[[str, int, int | None], None]
 Item = TypeVar("Item")

@@ -40,10 +40,10 @@ from pipelines.formats.sample import (
     to_numbers,
 )
 from pipelines.formats.shapes import Piece, cut_piece, draw_box, draw_polygon, join_pieces
+from synth.disk.layout import require_one_split
+from synth.disk.split_names import splits_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
-from synth.layout import require_one_split
-from synth.split_names import splits_told
 from synth.targets import label_targets
 
 _CATEGORY = {"id": 1, "name": "target", "supercategory": "target"}

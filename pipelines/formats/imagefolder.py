@@ -26,10 +26,10 @@ from pipelines.formats.sample import (
     plain_id,
     set_convention,
 )
+from synth.disk.split_names import FOLDERS
 from synth.errors import DatasetError
 from synth.frames import ImageFile
 from synth.masks import MaskFile
-from synth.split_names import FOLDERS
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

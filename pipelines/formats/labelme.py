@@ -47,9 +47,9 @@ from pipelines.formats.shapes import (
     draw_polygon,
     join_pieces,
 )
+from synth.disk.layout import require_one_split
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, decode_image, frame_shape, read_bytes
-from synth.layout import require_one_split
 
 # What labelme's own tools take for pixels that are no object.
 _NO_OBJECTS = ("__ignore__", "_background_")

@@ -27,10 +27,16 @@ from pipelines.formats.sample import (
     read_list,
 )
 from synth.dataset import require_same_size
+from synth.disk.layout import (
+    IMAGE_FOLDERS,
+    MASK_FOLDERS,
+    MASK_SUFFIX,
+    find_lists,
+    require_one_split,
+)
+from synth.disk.split_names import split_told
 from synth.errors import DatasetError
 from synth.frames import frame_shape, read_array, read_bytes
-from synth.layout import IMAGE_FOLDERS, MASK_FOLDERS, MASK_SUFFIX, find_lists, require_one_split
-from synth.split_names import split_told
 
 # Values that an error lists.
 _LISTED = 8

@@ -14,13 +14,13 @@ from typing import Any
 
 from pipelines.formats.drawing import Class, Drawing
 from synth.dataset import Dataset, require_same_size
+from synth.disk.layout import IMAGE_FOLDERS, read_text
 from synth.disk.names import link_inside, parts_inside
 from synth.disk.png import encode_png
+from synth.disk.split_names import FOLDERS, split_named, splits_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile, Mask, frame_shape, natural_key, plain_file
-from synth.layout import IMAGE_FOLDERS, read_text
 from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
-from synth.split_names import FOLDERS, split_named, splits_told
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200

@@ -29,10 +29,10 @@ from pipelines.formats.sample import (
     set_convention,
 )
 from synth.disk.names import parts_inside
+from synth.disk.split_names import SPLITS, split_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile
 from synth.masks import MaskFile
-from synth.split_names import SPLITS, split_told
 
 
 def annotate(sample: Sample) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.card import one_line
+from pipelines.build.card import one_line
 from pipelines.config import parse_yaml
 from pipelines.errors import ConfigError
 from pipelines.formats.drawing import Drawing
@@ -37,11 +37,11 @@ from pipelines.formats.sample import (
     name_key,
 )
 from pipelines.formats.shapes import SLACK, Piece, cut_piece, draw_box
+from synth.disk.layout import read_text, require_one_split
 from synth.disk.names import link_inside
+from synth.disk.split_names import FOLDERS, split_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, Mask, frame_shape, read_bytes
-from synth.layout import read_text, require_one_split
-from synth.split_names import FOLDERS, split_told
 from synth.targets import label_targets
 
 # Of an image of 10,000 pixels a side, to a ten-thousandth of a pixel.

@@ -29,9 +29,9 @@ from pipelines.quality import (
 )
 from synth.dataset import Dataset
 from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, is_sharded, read_description
+from synth.disk.folders import find_frames, group_by_folder
 from synth.disk.manifest import Line, read_manifest
 from synth.errors import NoiseError, RecipeError, StoreError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank
 from synth.noise.blocks import NoiseBlocks, bank_blocks, find_noise_blocks

@@ -23,9 +23,9 @@ from synth.disk.files import file_problem, link_problem, named_file_problem
 from synth.disk.manifest import parse_line, read_lines
 from synth.disk.names import link_inside, parts_inside
 from synth.disk.shards import read_index
+from synth.disk.split_names import SPLITS
 from synth.disk.staging import line_is_whole
 from synth.errors import DatasetError
-from synth.split_names import SPLITS
 
 _LIST = re.compile(r"50_50/(train|val|test)\.txt|img_idx/(train|val|test)_[^/]*\.txt")
 

@@ -8,8 +8,8 @@ from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 
+from synth.disk.folders import find_frames, group_by_folder
 from synth.errors import NoiseError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame, Mask, read_frame, require_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks

@@ -15,7 +15,7 @@ import click
 import numpy as np
 
 from synth.dataset import open_dataset
-from synth.folders import find_frames, group_by_folder
+from synth.disk.folders import find_frames, group_by_folder
 from synth.frames import read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model

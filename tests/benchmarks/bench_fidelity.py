@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
+from synth.disk.folders import find_frames, group_by_folder
 from synth.errors import NoiseError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame, read_frame
 from synth.noise.bank import make_bank
 from synth.noise.blocks import SIDE, NoiseBlocks, bank_blocks, find_noise_blocks

@@ -17,7 +17,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from synth.folders import find_frames
+from synth.disk.folders import find_frames
 from synth.frames import Frame, read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.model import fit_model

@@ -10,13 +10,13 @@ from pathlib import Path
 import click
 import cv2
 
-from pipelines.noise import sample_files
-from synth.folders import find_frames
+from pipelines.build.noise import sample_files
+from synth.disk.folders import find_frames
 from synth.frames import read_frame, write_frame
 from synth.noise.sampling import SamplingRule
-from synth.scenes import simulate_frame
 from synth.seeds import generator
-from synth.sensor import make_sensor
+from synth.simulate.scenes import simulate_frame
+from synth.simulate.sensor import make_sensor
 
 
 @click.command()

@@ -29,10 +29,10 @@ import numpy as np
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path += [str(_ROOT), str(_ROOT / "tests" / "pipelines")]
 
-from pipelines.build import ShardSize, prepare  # noqa: E402
-from pipelines.build_config import BuildConfig  # noqa: E402
+from pipelines.build.config import BuildConfig  # noqa: E402
+from pipelines.build.parallel import Pool  # noqa: E402
+from pipelines.build.run import ShardSize, prepare  # noqa: E402
 from pipelines.config import load_config  # noqa: E402
-from pipelines.pool import Pool  # noqa: E402
 from synth.dataset import open_dataset  # noqa: E402
 from synth.frames import encode_png  # noqa: E402
 

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from detect.data import hold_out, read_labelled
 from detect.lineage import read_origins
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.run import ShardSize, build
 from pipelines.cli.detect import main
 from synth.dataset import open_dataset
 from synth.errors import StoreError

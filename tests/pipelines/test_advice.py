@@ -24,7 +24,7 @@ ROOT = Path(synth.__file__).parents[2]
 OPTION = re.compile(r"(?<![\w-])(?<!var\()--[a-z][a-z-]*(?![a-z-]*:)")
 COMMAND = re.compile(r"`((?:synth|detect) [a-z-]+)([^`]*)`")
 
-UNSAID = {"synth fetch": {"synth.check:FAULTS"}}
+UNSAID = {"synth fetch": {"synth.inspect.check:FAULTS"}}
 """What a command uses without the words in it: fetching does not print what `check` advises."""
 
 

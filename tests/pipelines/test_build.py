@@ -23,8 +23,8 @@ from made_again import assert_made_again, steps
 from real_data import real_data
 from small_sets import SmallSet
 
-from pipelines.build import BuildResult, build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.run import BuildResult, build
 from pipelines.config import load_config
 from synth.dataset import Dataset, open_dataset
 from synth.disk.verify import verify
@@ -584,7 +584,7 @@ def test_ctrl_c_in_an_interactive_session_ends_the_build_and_not_the_session(
 from pathlib import Path
 import cv2
 before = cv2.getNumThreads(), cv2.utils.logging.getLogLevel()
-from pipelines.build import BuildConfig, build
+from pipelines.build.run import BuildConfig, build
 from pipelines.config import load_config
 config = load_config({str(large_config)!r}, BuildConfig, defaults={{"name": "large"}})
 def begun(stage, done, total):

@@ -13,7 +13,7 @@ from shared_noise import independent_limit, pair_correlations
 from small_sets import SmallSet
 
 from pipelines.build import build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
 from synth.dataset import open_dataset
 from synth.errors import NoiseError
 from synth.noise.cameras import CameraNoise, load_noise

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
-from pipelines.card import Contents, code_span, write_card
+from pipelines.build.card import Contents, code_span, write_card
 from synth.dataset import open_dataset
 from synth.targets import find_targets
 

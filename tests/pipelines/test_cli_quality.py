@@ -17,7 +17,7 @@ import pytest
 from real_data import real_data
 from small_sets import Outcome, SmallSet
 
-from pipelines.pool import Pool
+from pipelines.build.parallel import Pool
 from pipelines.quality import (
     FrameScores,
     compare_targets,
@@ -30,7 +30,7 @@ from pipelines.quality import (
 )
 from synth.dataset import open_dataset
 from synth.frames import read_frame
-from synth.niqe import load_niqe
+from synth.inspect.niqe import load_niqe
 from synth.targets import Signal, find_targets, local_scr
 
 Synth = Callable[..., Outcome]

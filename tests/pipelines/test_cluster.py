@@ -19,12 +19,12 @@ pytest.importorskip("distributed")
 
 from dask_cluster import LocalCluster, local_cluster, process_of, square
 
-from pipelines import cluster as cluster_module
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
-from pipelines.cluster import attempt, versions
+from pipelines.build import cluster as cluster_module
+from pipelines.build.cluster import attempt, versions
+from pipelines.build.config import BuildConfig
+from pipelines.build.parallel import Pool
+from pipelines.build.run import ShardSize, build
 from pipelines.errors import ClusterError
-from pipelines.pool import Pool
 
 Tree = Callable[[Path], dict[str, bytes]]
 Synth = Callable[..., Outcome]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.build_config import BuildConfig, NoiseSettings
+from pipelines.build.config import BuildConfig, NoiseSettings
 from pipelines.config import load_config, validate
 from pipelines.errors import ConfigError
 from synth.noise.sampling import SamplingRule

@@ -23,9 +23,9 @@ from PIL import Image
 from pycocotools.coco import COCO
 from small_sets import Outcome, SmallSet
 
+from pipelines.build.parallel import Pool
 from pipelines.export import export_dataset, import_dataset
 from pipelines.formats import FORMATS, WRITTEN
-from pipelines.pool import Pool
 from synth.dataset import open_dataset
 from synth.disk.png import encode_png
 from synth.disk.verify import verify

@@ -18,15 +18,15 @@ import pytest
 from public_archives import Pairs, below, lists, make_pairs, tarred, write_files, zipped
 from small_sets import Outcome
 
+from pipelines.build.parallel import Pool
 from pipelines.fetch import public as module
 from pipelines.fetch.fingerprint import Published, digest_pair, fingerprint, published
 from pipelines.fetch.layout import SEED, TEST_SHARE
 from pipelines.fetch.sets import SETS
-from pipelines.pool import Pool
-from synth.check import check_dataset
 from synth.dataset import open_dataset
 from synth.disk.png import encode_png
-from synth.splits import group_by_likeness, scene_signature, split_groups
+from synth.inspect.check import check_dataset
+from synth.inspect.splits import group_by_likeness, scene_signature, split_groups
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]

@@ -17,9 +17,9 @@ from pipelines.formats.rle import decode_runs, encode_runs
 from pipelines.formats.sample import Sample, plain_id
 from pipelines.formats.yolo import annotate_boxes, annotate_outlines, held
 from synth.disk.png import encode_png
+from synth.disk.split_names import split_told
 from synth.errors import DatasetError
 from synth.frames import Mask
-from synth.split_names import split_told
 from synth.targets import find_targets, label_targets
 
 masks = array_shapes(min_dims=2, max_dims=2, max_side=16).flatmap(

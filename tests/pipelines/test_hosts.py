@@ -14,8 +14,8 @@ import pytest
 from made_again import assert_made_again, read_lines, steps
 from small_sets import SmallSet, write_small_set
 
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.run import ShardSize, build
 from pipelines.report.set_page import remake_script
 from pipelines.seams import measure_seams
 from synth.dataset import open_dataset

@@ -17,9 +17,9 @@ import pytest
 from foreign_sets import count_targets, make_foreign_set
 from small_sets import Outcome, SmallSet
 
+from pipelines.build.parallel import Pool
 from pipelines.export import export_dataset, import_dataset
 from pipelines.formats.webdataset import add_member
-from pipelines.pool import Pool
 from synth.dataset import Dataset, open_dataset
 from synth.disk.png import encode_png
 from synth.errors import SynthError

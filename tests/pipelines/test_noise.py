@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from small_sets import SmallSet
 
-from pipelines.build_config import NoiseSettings
-from pipelines.noise import gather_noise, sample_files
-from pipelines.sources import Source, dataset_source, pixel_digest
+from pipelines.build.config import NoiseSettings
+from pipelines.build.noise import gather_noise, sample_files
+from pipelines.build.sources import Source, dataset_source, pixel_digest
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, NoiseError
 from synth.noise.bank import NoiseBank, make_bank

@@ -14,8 +14,8 @@ from conftest import Outcome
 from made_again import assert_made_again, read_lines, steps
 from small_sets import SmallSet
 
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.run import ShardSize, build
 from pipelines.config import load_config
 from synth.dataset import open_dataset
 from synth.scene import Labelled, Scene
@@ -143,7 +143,7 @@ def test_an_interrupted_build_goes_on(
     tree: Callable[[Path], dict[str, bytes]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("pipelines.build._OUTPUTS_PER_TASK", 3)
+    monkeypatch.setattr("pipelines.build.run._OUTPUTS_PER_TASK", 3)
     wanted = load_config(config, BuildConfig, defaults={"name": "own"})
     build(wanted, tmp_path / "whole", jobs=1)
 

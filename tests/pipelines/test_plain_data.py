@@ -15,7 +15,7 @@ import torch
 from detect.errors import WeightsError
 from detect.predictions import PredictionError, open_predictions
 from detect.weightsfile import read_weights
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
 from pipelines.config import load_config, parse_yaml
 from pipelines.errors import ConfigError
 from synth.errors import NoiseError
@@ -31,7 +31,7 @@ _UNSAFE = re.compile(
 )
 # Tasks travel to the workers of a cluster as pickles; they come from this very program.
 _KNOWN = {
-    "pipelines/cluster.py": r"pickle\.(dumps|loads)\(|import pickle",
+    "pipelines/build/cluster.py": r"pickle\.(dumps|loads)\(|import pickle",
     "pipelines/config.py": r"yaml\.load\(text, Loader=_Loader\)",
     "synth/disk/npz.py": r"allow_pickle=False|no pickle",
 }

@@ -13,8 +13,8 @@ import pytest
 from made_again import assert_made_again
 from small_sets import Outcome, SmallSet
 
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.run import ShardSize, build
 from synth.dataset import open_dataset
 from synth.disk.verify import verify
 from synth.frames import read_frame

@@ -14,10 +14,10 @@ from PIL import Image
 from real_data import real_data
 from skimage.measure import label, regionprops
 
-from pipelines.build import Plan, execute, prepare
-from pipelines.build_config import BuildConfig
+from pipelines.build.config import BuildConfig
+from pipelines.build.parallel import Pool
+from pipelines.build.run import Plan, execute, prepare
 from pipelines.config import load_config
-from pipelines.pool import Pool
 from synth.dataset import open_dataset
 from synth.disk.verify import verify
 

@@ -16,10 +16,10 @@ from PIL import Image
 from real_data import real_data
 from small_sets import Outcome
 
-from synth.check import FAULTS, check_dataset
 from synth.dataset import Dataset, open_dataset
+from synth.disk.looseset import open_loosely
 from synth.frames import read_frame
-from synth.looseset import open_loosely
+from synth.inspect.check import FAULTS, check_dataset
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]

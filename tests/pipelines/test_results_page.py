@@ -17,9 +17,9 @@ from detect.curve import THRESHOLDS
 from docs.results_page import DAGGER, Files, draw, fill, loose_numbers, main
 from pipelines.study_results import ARM_COLUMNS, CURVE_COLUMNS, RUN_COLUMNS, recompute
 from pipelines.study_scores import RunScores, archive_path
-from synth.check import check_dataset
 from synth.dataset import open_dataset
 from synth.errors import StoreError
+from synth.inspect.check import check_dataset
 
 DOCS = Path(__file__).parents[2] / "docs"
 COMMITTED = Files(DOCS / "results", DOCS.parent / "configs" / "study")

@@ -20,10 +20,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
-from pipelines import build as build_module
-from pipelines.build import BuildResult, ShardSize, _shard_tasks, build, prepare
-from pipelines.build_config import BuildConfig
-from pipelines.pool import Pool
+from pipelines.build import run as build_module
+from pipelines.build.config import BuildConfig
+from pipelines.build.parallel import Pool
+from pipelines.build.run import BuildResult, ShardSize, _shard_tasks, build, prepare
 from synth.disk import shards as shards_module
 from synth.disk.description import describe, read_description
 from synth.disk.files import sha256

@@ -15,17 +15,17 @@ from html_pages import Page
 from small_sets import Outcome, SmallSet, write_small_set
 
 from detect.lineage import read_origins
-from pipelines.build import ShardSize, build
-from pipelines.build_config import BuildConfig
-from pipelines.pool import Pool
+from pipelines.build.config import BuildConfig
+from pipelines.build.parallel import Pool
+from pipelines.build.run import ShardSize, build
+from pipelines.build.sources import dataset_source
 from pipelines.quality import open_frames, score_frames
 from pipelines.seams import measure_seams
-from pipelines.sources import dataset_source
 from pipelines.study_sets import open_labelled, open_noise
-from synth.check import check_dataset
 from synth.dataset import open_dataset
+from synth.disk.looseset import open_loosely
 from synth.errors import DatasetError
-from synth.looseset import open_loosely
+from synth.inspect.check import check_dataset
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]
@@ -281,7 +281,7 @@ def test_one_image_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert peak(lambda: score_frames(frames, None, None, map)) < 60 * frame
     # Of a survey as many pairs are kept for the workers as there is room for.
     for room in (0, 20 * frame):
-        monkeypatch.setattr("pipelines.sources._KEPT_BYTES", room)
+        monkeypatch.setattr("pipelines.build.sources._KEPT_BYTES", room)
         pairs = dataset_source(dataset).splits["train"]
         used = peak(lambda: [pair.survey(held_out=False).digest for pair in pairs])  # noqa: B023
         assert room <= used < room + 12 * frame

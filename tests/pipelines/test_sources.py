@@ -11,9 +11,9 @@ import pytest
 from scipy import ndimage
 from small_sets import SmallSet
 
-from pipelines import sources
-from pipelines.build_config import SimulationSettings
-from pipelines.sources import dataset_source, pixel_digest, simulated_source
+from pipelines.build import sources
+from pipelines.build.config import SimulationSettings
+from pipelines.build.sources import dataset_source, pixel_digest, simulated_source
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError
 from synth.frames import decode_frame

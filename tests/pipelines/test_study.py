@@ -20,9 +20,9 @@ from small_sets import Outcome, write_small_set
 
 import pipelines.study as study_module
 from detect.errors import TrainingInterruptedError
+from pipelines.build.parallel import Pool
 from pipelines.cli.detect import main
 from pipelines.cli.study import _Progress
-from pipelines.pool import Pool
 from pipelines.study import Run, Study, _make_apart, execute, make_run, prepare
 from pipelines.study_config import read_study
 from pipelines.study_results import CURVE_COLUMNS, RUN_COLUMNS

@@ -414,7 +414,7 @@ def test_a_helper_that_learned_from_an_image_that_judges(
 
 
 def test_runs_say_what_they_learned_from(folder: Path, done: Path, tmp_path: Path) -> None:
-    from pipelines.sources import pixel_digest
+    from pipelines.build.sources import pixel_digest
 
     def seen(arm: str, study: Path = done) -> set[str]:
         return set(json.loads((study / "runs" / arm / "f0.4-s0" / "seen.json").read_text()))

@@ -17,10 +17,10 @@ from simulated_noise import Camera
 from small_sets import write_small_set
 
 from pipelines.build import build
+from pipelines.build.noise import fit_files
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError
-from pipelines.noise import fit_files
-from pipelines.pool import Pool
-from pipelines.sources import pixel_digest
 from pipelines.study import Choice, Run, Study, prepare
 from pipelines.study_config import Evaluation, read_study
 from pipelines.study_scores import evaluation_noise

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from small_sets import Outcome, SmallSet
 
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError
-from pipelines.pool import Pool
-from pipelines.sources import pixel_digest
 from pipelines.study_sets import (
     Labelled,
     choose_parts,

@@ -15,14 +15,18 @@ from hypothesis import strategies as st
 from movers import Mover
 from numpy.typing import NDArray
 
-from synth.borders import border_shares
 from synth.disk.png import encode_png
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
-from synth.likeness import difference_hash
+from synth.inspect.borders import border_shares
+from synth.inspect.likeness import difference_hash
+from synth.inspect.mscn import normalise, to_own_range
+from synth.inspect.niqe import patch_features
+from synth.inspect.piqe import piqe
+from synth.inspect.quality import entropy, local_contrast
+from synth.inspect.seams import describe_border
+from synth.inspect.splits import scene_signature
 from synth.masks import STANDARD
-from synth.mscn import normalise, to_own_range
-from synth.niqe import patch_features
 from synth.noise.bank import make_bank
 from synth.noise.blocks import find_noise_blocks, second_differences
 from synth.noise.cameras import CameraNoise
@@ -32,12 +36,8 @@ from synth.noise.realisation import NoiseGenerator
 from synth.noise.residual import generate_frame, measure_own_noise, transfer_residual
 from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, window_statistics
 from synth.noise.transfer import mixup, resize_patch
-from synth.piqe import piqe
-from synth.quality import entropy, local_contrast
 from synth.recipe import remake
 from synth.scene import Scene
-from synth.seams import describe_border
-from synth.splits import scene_signature
 from synth.steps import Supply
 from synth.steps.blend import BLENDS, blend_mask, blend_patch
 from synth.steps.distract import KINDS, add_distractor

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from synth.scene import Outline, Scene
-from synth.scenes import SCENE_KINDS, make_sensor, simulate_frame
+from synth.simulate.scenes import SCENE_KINDS, make_sensor, simulate_frame
 from synth.steps.blend import BLENDS, Blend, blend_mask, blend_patch
 from synth.steps.turn import Turn, fit_side
 from synth.targets import find_targets, target_box

@@ -13,13 +13,13 @@ import cv2
 import numpy as np
 import pytest
 
-from synth.containers import MOST_BYTES, MOST_PIXELS
+from synth.disk.headers import MOST_BYTES, MOST_PIXELS
 from synth.disk.npz import MOST_UNPACKED, read_npz
 from synth.disk.png import encode_png
 from synth.errors import FrameError, NoiseError, QualityError
 from synth.frames import decode_frame, frame_shape, read_frame
+from synth.inspect.niqe import load_niqe
 from synth.masks import decode_mask
-from synth.niqe import load_niqe
 from synth.noise.bank import load_bank, make_bank
 from synth.noise.cameras import load_noise
 

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from small_sets import SmallSet
 
-from synth.check import FAULTS, Report, check_dataset
 from synth.dataset import open_dataset
+from synth.disk.tiff import turn
+from synth.inspect.check import FAULTS, Report, check_dataset
 from synth.targets import find_targets
-from synth.tiff import turn
 
 
 def check(made: SmallSet) -> Report:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from real_data import real_data
 
+from synth.disk.folders import find_frames
 from synth.disk.npz import read_npz
 from synth.errors import NoiseError
-from synth.folders import find_frames
 from synth.frames import read_frame
 from synth.noise.cameras import load_noise
 from synth.noise.components import (

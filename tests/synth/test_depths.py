@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.depths import Levels, group_by_depth, measure_levels
+from synth.inspect.depths import Levels, group_by_depth, measure_levels
 
 
 def camera_frame(rng: np.random.Generator, bits: int, dimmest: float) -> np.ndarray:

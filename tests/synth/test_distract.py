@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.scenes import simulate_frame
-from synth.sensor import make_sensor
+from synth.simulate.scenes import simulate_frame
+from synth.simulate.sensor import make_sensor
 from synth.steps.distract import KINDS, MOST_LIKE_A_SPOT, Kind, add_distractor, spot_likeness
 
 

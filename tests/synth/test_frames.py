@@ -22,9 +22,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from real_data import real_data
 
+from synth.disk.folders import find_frames, group_by_folder
 from synth.disk.png import encode_png
 from synth.errors import FrameError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import (
     decode_frame,
     decode_image,

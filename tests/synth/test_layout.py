@@ -14,11 +14,11 @@ from layout_cases import PICTURE, make_case
 from small_sets import Outcome, SmallSet
 
 from synth.dataset import Dataset, is_labelled, open_dataset
+from synth.disk.folders import find_frames
+from synth.disk.layout import file_id
+from synth.disk.looseset import open_loosely
 from synth.errors import DatasetError, FrameError, SkippedWarning
-from synth.folders import find_frames
 from synth.frames import SUFFIXES
-from synth.layout import file_id
-from synth.looseset import open_loosely
 
 Synth = Callable[..., Outcome]
 

@@ -12,8 +12,8 @@ import pytest
 from small_sets import SmallSet
 
 from synth.dataset import open_dataset
+from synth.disk.looseset import open_loosely
 from synth.errors import DatasetError
-from synth.looseset import open_loosely
 
 Change = Callable[[SmallSet], None]
 

@@ -14,8 +14,8 @@ from synth.dataset import open_dataset
 from synth.errors import RecipeError
 from synth.frames import Frame, Mask
 from synth.scene import Scene
-from synth.scenes import SCENE_KINDS, simulate_frame
-from synth.sensor import make_sensor
+from synth.simulate.scenes import SCENE_KINDS, simulate_frame
+from synth.simulate.sensor import make_sensor
 from synth.steps import Move
 from synth.targets import Target, find_targets, local_scr, measure_offsets
 

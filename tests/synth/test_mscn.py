@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from synth.mscn import normalise, to_own_range
+from synth.inspect.mscn import normalise, to_own_range
 
 
 def test_coefficients_are_those_of_scipys_gaussian_window() -> None:

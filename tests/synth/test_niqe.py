@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from real_data import real_data
 from scipy import stats
 
+from synth.disk.folders import find_frames
 from synth.errors import QualityError
-from synth.folders import find_frames
 from synth.frames import read_frame
-from synth.niqe import (
+from synth.inspect.niqe import (
     FEATURES,
     NiqeModel,
     fit_niqe,

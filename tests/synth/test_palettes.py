@@ -10,7 +10,7 @@ import skimage.data
 from numpy.typing import NDArray
 from PIL import Image
 
-from synth.palettes import find_palette, palette_colours
+from synth.inspect.palettes import find_palette, palette_colours
 
 Picture = NDArray[np.uint8]
 NAMES = sorted(palette_colours())

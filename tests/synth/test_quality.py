@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 from skimage.measure import shannon_entropy
 
-from synth.quality import compare_signals, entropy, local_contrast
+from synth.inspect.quality import compare_signals, entropy, local_contrast
 from synth.targets import Signal, measure_signals
 
 frames = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=2, max_dims=2, max_side=24))

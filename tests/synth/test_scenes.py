@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.scenes import SCENE_KINDS, make_sensor, paint_scene, simulate_frame
+from synth.simulate.scenes import SCENE_KINDS, make_sensor, paint_scene, simulate_frame
 from synth.targets import find_targets, label_targets, local_scr
 
 kinds = st.sampled_from(SCENE_KINDS)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from synth.frames import Frame
-from synth.scenes import SCENE_KINDS, simulate_frame
-from synth.seams import describe_border, probe_seams
-from synth.sensor import make_sensor
+from synth.inspect.seams import describe_border, probe_seams
+from synth.simulate.scenes import SCENE_KINDS, simulate_frame
+from synth.simulate.sensor import make_sensor
 from synth.steps.blend import Blend, blend_patch
 
 BOX = (30, 34, 62, 66)

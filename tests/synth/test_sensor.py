@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.sensor import Sensor, blur, expose, make_sensor, quantise, respond, temporal_noise
+from synth.simulate.sensor import (
+    Sensor,
+    blur,
+    expose,
+    make_sensor,
+    quantise,
+    respond,
+    temporal_noise,
+)
 
 SHAPE = (96, 128)
 

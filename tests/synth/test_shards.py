@@ -16,10 +16,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.dataset import is_labelled, open_dataset
+from synth.disk.looseset import open_loosely
 from synth.disk.png import encode_png
 from synth.disk.shards import member_key
 from synth.errors import DatasetError, FrameError
-from synth.looseset import open_loosely
 
 ids = st.text(
     st.characters(codec="utf-8", exclude_categories=["Cs", "Cc", "Zl", "Zp", "Zs", "Cf", "Cn",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.errors import DatasetError, RecipeError
-from synth.splits import (
+from synth.inspect.splits import (
     Groups,
     find_overlaps,
     group_alone,

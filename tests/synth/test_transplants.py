@@ -15,8 +15,8 @@ from synth.errors import RecipeError
 from synth.frames import Frame, Mask
 from synth.recipe import Plan, Recipe, remake
 from synth.scene import Outline, Scene
-from synth.scenes import SCENE_KINDS, simulate_frame
-from synth.sensor import make_sensor
+from synth.simulate.scenes import SCENE_KINDS, simulate_frame
+from synth.simulate.sensor import make_sensor
 from synth.steps import Choose, Hosts, Move, Supply, Transplant
 from synth.targets import Target, find_targets, label_targets, local_scr
 

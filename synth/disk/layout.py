@@ -5,8 +5,8 @@ Read without any setting, with folders of any of the names in `IMAGE_FOLDERS` an
 - ``images/`` and ``masks/``, with folders of recordings in both: ``images/rec1/0001.png`` and
   ``masks/rec1/0001.png`` are the pair ``rec1_0001``;
 - ``<split>/images`` and ``<split>/masks``, or ``images/<split>`` and ``masks/<split>``, with the
-  names in `synth.split_names.FOLDERS`. Where two splits have a file of one name, every id has its
-  split in front, as ``train_0001``;
+  names in `synth.disk.split_names.FOLDERS`. Where two splits have a file of one name, every id has
+  its split in front, as ``train_0001``;
 - masks named as their image, or with the suffix ``_pixels0``;
 - lists of splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>``
   folder), ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and
@@ -27,11 +27,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from synth.disk.folders import Folder, child_folders, folder_key, walk_folders
+from synth.disk.foreign import describe_foreign
+from synth.disk.split_names import SPLITS, split_named, split_told, splits_told
 from synth.errors import DatasetError
-from synth.folders import Folder, child_folders, folder_key, walk_folders
-from synth.foreign import describe_foreign
 from synth.frames import SUFFIXES, natural_key
-from synth.split_names import SPLITS, split_named, split_told, splits_told
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "irstd1k_img")
 MASK_FOLDERS = (

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import numpy as np
 
-from pipelines.build_config import BuildConfig
-from pipelines.pool import Pool
-from pipelines.sources import Pair, Source, Survey, pixel_digest
+from pipelines.build.config import BuildConfig
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import Pair, Source, Survey, pixel_digest
 from synth.disk.files import sha256
+from synth.disk.folders import find_frames
 from synth.errors import DatasetError, NoiseError, RecipeError
-from synth.folders import find_frames
 from synth.frames import Frame, Mask, read_frame
 from synth.noise.sampling import NoiseFrame
 from synth.steps import Hosts, Transplant

@@ -2,7 +2,7 @@
 
 Some decoders fill in missing data silently, and all of them allocate the size that a header
 claims. So the structure of a file is checked first, and its size is compared with `MOST_PIXELS`
-and `MOST_BYTES` before any memory is allocated. TIFF files are in `synth.tiff`.
+and `MOST_BYTES` before any memory is allocated. TIFF files are in `synth.disk.tiff`.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Header:
     height, width : int
         Pixels, as stored.
     orientation : int
-        1 to 8, as in EXIF; see `synth.tiff.turn`.
+        1 to 8, as in EXIF; see `synth.disk.tiff.turn`.
     has_alpha : bool
         Whether a fourth channel, if the decoder returns one, is alpha.
     plain : bool

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from synth.folders import child_folders
-from synth.split_names import split_told
+from synth.disk.folders import child_folders
+from synth.disk.split_names import split_told
 
 _DEEPEST = 3
 _HEAD = 1 << 16

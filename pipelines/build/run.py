@@ -17,14 +17,13 @@ from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
-from pipelines.build_config import BuildConfig
-from pipelines.card import Contents, code_span, write_card
-from pipelines.cluster import processor, versions
-from pipelines.config import label_of
-from pipelines.hosts import NO_HOSTS, HostImages, gather_hosts
-from pipelines.noise import gather_noise
-from pipelines.pool import Backend, Pool
-from pipelines.sources import (
+from pipelines.build.card import Contents, code_span, write_card
+from pipelines.build.cluster import processor, versions
+from pipelines.build.config import BuildConfig
+from pipelines.build.hosts import NO_HOSTS, HostImages, gather_hosts
+from pipelines.build.noise import gather_noise
+from pipelines.build.parallel import Backend, Pool
+from pipelines.build.sources import (
     FilePair,
     Pair,
     PairFiles,
@@ -34,6 +33,7 @@ from pipelines.sources import (
     pixel_digest,
     simulated_source,
 )
+from pipelines.config import label_of
 from synth.dataset import Dataset, open_dataset, require_targets
 from synth.disk.description import (
     CARD,
@@ -49,6 +49,7 @@ from synth.disk.files import OutputFile, place_file, sha256, write_file
 from synth.disk.manifest import Line, read_lines
 from synth.disk.png import encode_png
 from synth.disk.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
+from synth.disk.split_names import SPLITS
 from synth.disk.staging import PARTS, Staging, staging
 from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import Mask
@@ -57,7 +58,6 @@ from synth.noise.cameras import CameraNoise, load_noise
 from synth.recipe import Output, Outputs, Recipe
 from synth.recipe import Plan as RecipePlan
 from synth.scene import Scene
-from synth.split_names import SPLITS
 from synth.steps import Physical, Residual, Supply
 
 Progress = Callable[[str, int, int], None]

@@ -7,11 +7,11 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from pipelines.build_config import NoiseSettings
-from pipelines.pool import Pool
-from pipelines.sources import Source, pixel_digest
+from pipelines.build.config import NoiseSettings
+from pipelines.build.parallel import Pool
+from pipelines.build.sources import Source, pixel_digest
+from synth.disk.folders import find_frames, group_by_folder
 from synth.errors import DatasetError, NoiseError
-from synth.folders import find_frames, group_by_folder
 from synth.frames import Frame, Mask, read_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks

@@ -1,9 +1,9 @@
 """Simulated infrared scenes with small targets: the data that needs no data.
 
-A scene is painted as radiance (`paint_scene`), imaged by a `synth.sensor.Sensor`, and receives
-targets whose brightness is solved for so that each has the local signal-to-clutter ratio that was
-drawn for it (`simulate_frame`). Everything is a pure function of its arguments and of the state of
-the generator that it is given.
+A scene is painted as radiance (`paint_scene`), imaged by a `synth.simulate.sensor.Sensor`, and
+receives targets whose brightness is solved for so that each has the local signal-to-clutter ratio
+that was drawn for it (`simulate_frame`). Everything is a pure function of its arguments and of the
+state of the generator that it is given.
 
 All of it is in float64: operations of OpenCV and NumPy differ between processors in their last
 digits, and in float32 that would turn a rounded pixel now and then.
@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.frames import Frame, Mask
-from synth.sensor import (
+from synth.simulate.sensor import (
     MIN_SIDE,
     Field,
     Sensor,

@@ -12,11 +12,9 @@ from pathlib import Path
 
 from synth.dataset import Dataset, dataset_of, open_dataset
 from synth.disk.description import is_sharded
-from synth.errors import DatasetError, InvertedError, LossyError
-from synth.folders import child_folders
-from synth.foreign import describe_foreign
-from synth.frames import SUFFIXES
-from synth.layout import (
+from synth.disk.folders import child_folders
+from synth.disk.foreign import describe_foreign
+from synth.disk.layout import (
     IMAGE_FOLDERS,
     MASK_FOLDERS,
     MASK_WORD,
@@ -29,8 +27,10 @@ from synth.layout import (
     stripped_mask_name,
     undecided,
 )
+from synth.disk.split_names import split_told
+from synth.errors import DatasetError, InvertedError, LossyError
+from synth.frames import SUFFIXES
 from synth.masks import Label
-from synth.split_names import split_told
 
 _MASK_FOLDER = re.compile(rf"(?:^|[^a-z]){MASK_WORD}(?:[^a-z]|$)", re.IGNORECASE)
 _DEEPEST = 3

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synth.check import Report
 from synth.dataset import Dataset
+from synth.inspect.check import Report
 
 # Faults that put an id out of every split.
 _BROKEN = (

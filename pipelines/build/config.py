@@ -18,7 +18,7 @@ from pydantic import (
 from pipelines.config import LabelText, StrictModel, build_step
 from synth.noise.sampling import SamplingRule
 from synth.recipe import Recipe
-from synth.scenes import SCENE_KINDS
+from synth.simulate.scenes import SCENE_KINDS
 from synth.steps import Mixup, Step, Transplant, Turn, parse_step
 from synth.steps.base import as_tuple
 

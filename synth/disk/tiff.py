@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.containers import DEFLATE, REPLACE, SAVE_AS, require_data, require_size
+from synth.disk.headers import DEFLATE, REPLACE, SAVE_AS, require_data, require_size
 from synth.errors import FrameError
 from synth.opencv import silent
 

@@ -15,16 +15,16 @@ from typing import Protocol
 import cv2
 import numpy as np
 
-from pipelines.build_config import SimulationSettings
+from pipelines.build.config import SimulationSettings
 from synth.dataset import Dataset, require_same_size
 from synth.disk.png import encode_png
 from synth.frames import Frame, ImageFile, Mask, decode_frame, frame_shape, plain_file
 from synth.masks import MaskFile
 from synth.noise.sampling import NoiseFrame
 from synth.scene import Outline
-from synth.scenes import SimulatedFrame, simulate_frame
 from synth.seeds import generator
-from synth.sensor import Sensor, make_sensor
+from synth.simulate.scenes import SimulatedFrame, simulate_frame
+from synth.simulate.sensor import Sensor, make_sensor
 from synth.targets import Target, find_targets
 
 

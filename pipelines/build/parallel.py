@@ -50,7 +50,7 @@ class Pool:
         if (backend == "dask") != (scheduler is not None):
             raise ValueError("a scheduler is for the backend dask, and that needs one")
         if backend == "dask":
-            from pipelines.cluster import require_dask
+            from pipelines.build.cluster import require_dask
 
             require_dask()
         # Of this machine: what is done here is little when the rest is done by a cluster.
@@ -84,7 +84,7 @@ class Pool:
             stop = threading.Event()
             with _interrupts(stop, interrupted) as caught:
                 if self._scheduler is not None:
-                    from pipelines.cluster import map_on_cluster
+                    from pipelines.build.cluster import map_on_cluster
 
                     run = map_on_cluster(self._scheduler, self._most, work, items, stop)
                 else:

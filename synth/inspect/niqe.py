@@ -21,7 +21,7 @@ from scipy.special import gamma
 from synth.disk.npz import read_npz
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame
-from synth.mscn import normalise, to_own_range
+from synth.inspect.mscn import normalise, to_own_range
 
 Floats = NDArray[np.float64]
 

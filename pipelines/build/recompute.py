@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.build import fingerprint, read_supply, survey
-from pipelines.build_config import SimulationSettings
+from pipelines.build.config import SimulationSettings
+from pipelines.build.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
+from pipelines.build.parallel import Pool
+from pipelines.build.run import fingerprint, read_supply, survey
+from pipelines.build.sources import Pair, Source, dataset_source, simulated_source
 from pipelines.config import label_of
-from pipelines.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
-from pipelines.pool import Pool
-from pipelines.sources import Pair, Source, dataset_source, simulated_source
 from synth.dataset import Dataset, open_dataset
 from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, read_description
 from synth.disk.manifest import Line, read_manifest

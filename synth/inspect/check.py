@@ -13,19 +13,19 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.borders import SIDES, border_shares
-from synth.containers import read_header
 from synth.dataset import FEW_TARGETS, Dataset
-from synth.depths import Levels, group_by_depth, measure_levels
+from synth.disk.headers import read_header
+from synth.disk.layout import Problem
+from synth.disk.tiff import is_tiff, read_layout, turn
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
-from synth.layout import Problem
-from synth.likeness import difference_hash, nearly_equal
+from synth.inspect.borders import SIDES, border_shares
+from synth.inspect.depths import Levels, group_by_depth, measure_levels
+from synth.inspect.likeness import difference_hash, nearly_equal
+from synth.inspect.palettes import find_palette
+from synth.inspect.splits import scene_signature
 from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
-from synth.palettes import find_palette
-from synth.splits import scene_signature
 from synth.targets import find_targets, label_targets, measure_signals, offsets_of
-from synth.tiff import is_tiff, read_layout, turn
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.

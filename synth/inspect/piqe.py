@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.frames import Frame
-from synth.mscn import normalise, to_own_range
+from synth.inspect.mscn import normalise, to_own_range
 
 Floats = NDArray[np.float64]
 
@@ -38,7 +38,7 @@ def piqe(frame: Frame) -> float:
     Parameters
     ----------
     frame : (H, W) ndarray of uint8 or uint16
-        Its own range counts, not its depth, see `synth.mscn.to_own_range`.
+        Its own range counts, not its depth, see `synth.inspect.mscn.to_own_range`.
 
     Returns
     -------

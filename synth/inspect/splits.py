@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from synth.disk.split_names import SPLITS
 from synth.errors import DatasetError, RecipeError
 from synth.frames import Frame, natural_key
 from synth.seeds import generator
-from synth.split_names import SPLITS
 
 Grouping = Literal["pattern", "name", "likeness", "none"]
 

@@ -130,7 +130,7 @@ def _remote_call() -> Callable[[bytes], tuple[Any, Exception | str | None]]:
         import socket
 
         try:
-            from pipelines.cluster import attempt
+            from pipelines.build.cluster import attempt
 
             loaded = pickle.loads(task)
         except (ImportError, AttributeError) as error:

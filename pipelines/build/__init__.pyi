@@ -1,0 +1,4 @@
+from .config import BuildConfig
+from .run import build
+
+__all__ = ["BuildConfig", "build"]

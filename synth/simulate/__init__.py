@@ -1,0 +1,1 @@
+"""Scenes and sensors: labelled frames without any real one."""
