@@ -54,7 +54,7 @@ from synth.disk.staging import PARTS, Staging, staging
 from synth.errors import DatasetError, NoiseError, RecipeError, StoreError
 from synth.frames import Mask
 from synth.noise.bank import NoiseBank
-from synth.noise.cameras import CameraNoise, load_noise
+from synth.noise.cameras import load_parts, pack_noise
 from synth.recipe import Output, Outputs, Recipe
 from synth.recipe import Plan as RecipePlan
 from synth.scene import Scene
@@ -481,8 +481,8 @@ def _plan(
     shards: ShardSize | None = None,
     hosts: HostImages | None = None,
 ) -> Plan:
-    noise = supply.cameras if supply.bank is None else supply.bank
-    noise_file = noise.to_bytes() if noise is not None else None
+    parts = [part for part in (supply.bank, supply.cameras) if part is not None]
+    noise_file = pack_noise(*parts) if parts else None
     counts = {
         "outputs": sum(split_counts.values()),
         **split_counts,
@@ -494,10 +494,10 @@ def _plan(
         "configuration": {"command": command, **configuration},
         "source": {"name": source_name, "fingerprint": fingerprint(surveys)},
         "noise": {
-            "patches" if isinstance(noise, NoiseBank) else "frames": len(noise),
+            **{"patches" if isinstance(part, NoiseBank) else "frames": len(part) for part in parts},
             "sha256": sha256(noise_file),
         }
-        if noise is not None and noise_file is not None
+        if noise_file is not None
         else None,
         "counts": counts,
         "versions": versions() | {"processor": processor()},
@@ -745,11 +745,7 @@ def _write_pair(task: Task, entry: Line, image: OutputFile, mask: OutputFile) ->
 @lru_cache(maxsize=1)
 def read_supply(path: Path, sha256: str = "") -> Supply:
     """Read the noise of a build."""
-    found = load_noise(path)
-    if isinstance(found, NoiseBank):
-        return Supply(bank=found)
-    assert isinstance(found, CameraNoise)
-    return Supply(cameras=found)
+    return Supply(*load_parts(path))
 
 
 def _check_listing(plan: Plan, stage: Staging) -> None:

@@ -419,14 +419,12 @@ def _shard_options(configuration: Mapping[str, Any]) -> str:
 
 def remake_script(root: Path, id_: str, description: Mapping[str, Any]) -> str:
     """A Python program that makes one output again and compares it with its hash."""
-    noise = 'noise = load_noise(root / "noise.npz")\n' if description.get("noise") else ""
-    kind = "bank" if "patches" in (description.get("noise") or {}) else "cameras"
-    given = f"{kind}=noise, " if noise else ""
+    noise = "*load_parts(root / 'noise.npz')" if description.get("noise") else "None, None"
     return f"""import hashlib, json
 from pathlib import Path
 from synth.dataset import open_dataset
 from synth.disk.png import encode_png
-from synth.noise.cameras import load_noise
+from synth.noise.cameras import load_parts
 from synth.recipe import remake
 from synth.scene import Scene
 from synth.steps import Hosts, Supply
@@ -435,7 +433,7 @@ root, wanted = Path({str(root)!r}), {id_!r}
 dataset = open_dataset(root)
 texts = (text for path in dataset.manifests() for text in path.read_bytes().splitlines())
 line = next(line for line in map(json.loads, texts) if line["id"] == wanted)
-{noise}supply = Supply({given}hosts=Hosts(dataset.read_pair))
+supply = Supply({noise}, Hosts(dataset.read_pair))
 scene = Scene(*dataset.read_pair(line["source"]), line["source"])
 made = remake(scene, [pair for step in line["steps"] for pair in step.items()], supply)
 data = encode_png(made.image)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,10 +73,14 @@ class NoiseBank:
     def _members(self) -> list[NDArray[np.intp]]:
         return [np.flatnonzero(self.kind == kind) for kind in np.unique(self.kind)]
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file holds of it, by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
     def to_bytes(self) -> bytes:
         """The bank as an ``.npz`` file; the same bytes for the same bank."""
         buffer = io.BytesIO()
-        np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
+        np.savez(buffer, **cast(dict[str, Any], self.arrays()))
         return buffer.getvalue()
 
     def save(self, path: Path | str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from synth.noise.model import (
 )
 from synth.noise.realisation import NoiseGenerator, realisation_seed
 from synth.noise.residual import generate_frame
+
+_WHAT = "noise; make some with `synth noise-sample` or `synth noise-model`"
 
 # Of components, beside their names.
 _PARTS = ("sigma", "error")
@@ -73,16 +75,38 @@ class CameraNoise:
             self._generators[camera] = NoiseGenerator(self.models[camera])
         return self._generators[camera], index - int(self._start[camera])
 
-    def to_bytes(self) -> bytes:
-        """The models as one ``.npz`` file; the same bytes for the same models."""
-        buffer = io.BytesIO()
-        arrays: dict[str, Any] = {
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file holds of them, by name."""
+        return {
             f"{number}/{name}": array
             for number, model in enumerate(self.models)
             for name, array in model_arrays(model).items()
         }
-        np.savez(buffer, **arrays)
-        return buffer.getvalue()
+
+    def to_bytes(self) -> bytes:
+        """The models as one ``.npz`` file; the same bytes for the same models."""
+        return pack_noise(self)
+
+
+def pack_noise(*parts: NoiseBank | CameraNoise) -> bytes:
+    """A bank, models, or both as one ``.npz`` file; the same bytes for the same noise."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {
+        name: array for part in parts for name, array in part.arrays().items()
+    }
+    np.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def load_parts(path: Path) -> tuple[NoiseBank | None, CameraNoise | None]:
+    """Read what `pack_noise` has written; errors as `load_noise`."""
+    found = read_npz(path, _WHAT)
+    models = {name: array for name, array in found.items() if "/" in name}
+    patches = {name: array for name, array in found.items() if "/" not in name}
+    return (
+        bank_from(patches, path) if patches else None,
+        _cameras_from(models, path) if models or not patches else None,
+    )
 
 
 def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
@@ -103,15 +127,18 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
         The file is absent, damaged, or none of these.
     """
     path = Path(path)
-    what = "noise; make some with `synth noise-sample` or `synth noise-model`"
-    found = read_npz(path, what)
+    found = read_npz(path, _WHAT)
     if "patches" in found:
-        return bank_from(found, path)
+        return bank_from({name: found[name] for name in found if "/" not in name}, path)
     if "correlation" in found:
         return components_from(found, path)
+    return _cameras_from(found, path)
+
+
+def _cameras_from(found: Mapping[str, NDArray[Any]], path: Path) -> CameraNoise:
     numbers = sorted({name.partition("/")[0] for name in found}, key=lambda name: (len(name), name))
     if not numbers or numbers != [str(number) for number in range(len(numbers))]:
-        raise NoiseError(f"{path}: is not {what}")
+        raise NoiseError(f"{path}: is not {_WHAT}")
     return CameraNoise(
         [
             model_from(

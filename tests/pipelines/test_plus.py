@@ -115,6 +115,22 @@ def test_shards_hold_and_count_what_loose_files_do(
             np.testing.assert_array_equal(made, expected)
 
 
+def test_one_recipe_may_use_both_kinds_of_noise(
+    labelled: SmallSet, camera: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    either = {"choose": [{"share": 0.5, "mixup": {}}, {"share": 0.5, "residual": {}}]}
+    build(plus(labelled, camera, {"turn": {"side": 16}}, either), out, jobs=2)
+    told = json.loads((out / "dataset.json").read_text())["noise"]
+    assert told["patches"] > 0
+    assert told["frames"] == 8
+    made = [line for line in manifest(out) if "steps" in line]
+    kinds = [name for line in made for step in line["steps"] for name in step]
+    assert min(kinds.count("mixup"), kinds.count("residual")) > 15
+    for line in made:
+        assert_made_again(out, line, open_dataset(labelled.root))
+
+
 def test_transferred_noise_is_the_camera_s(
     labelled: SmallSet, camera: Path, tmp_path: Path, synth: Synth
 ) -> None:
