@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, Field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
@@ -49,11 +49,14 @@ def settings_options(
     """
     texts = _texts(settings)
     of = {field.name: field for field in fields(settings)}
+    hints = get_type_hints(settings)
     renamed = names if isinstance(names, Mapping) else dict(zip(names, names, strict=True))
 
     def add(command: Command) -> Command:
         for name, option in reversed(list(renamed.items())):
-            command = _option(of[name], option, texts.get(name, ""))(command)
+            words = get_args(hints[name]) if get_origin(hints[name]) is Literal else ()
+            named = words if all(isinstance(word, str) for word in words) else ()
+            command = _option(of[name], option, texts.get(name, ""), named)(command)
         return command
 
     return add
@@ -93,11 +96,17 @@ def _one(value: Any) -> Any:
     return values if values[1:] else values[0]
 
 
-def _option(field: Field[Any], name: str, text: str) -> Callable[[Command], Command]:
+def _option(
+    field: Field[Any], name: str, text: str, words: Sequence[str]
+) -> Callable[[Command], Command]:
     flag = f"--{name.replace('_', '-')}"
     kind = str(field.type)
     if kind == "bool":
         return click.option(flag, field.name, is_flag=True, help=text)
+    if words:
+        return click.option(
+            flag, field.name, type=click.Choice(words), help=f"{text}  [default: {field.default}]"
+        )
     default = "" if field.default in (None, MISSING) else f"  [default: {_shown(field.default)}]"
     several = "tuple" in kind
     return click.option(flag, field.name, type=_Value(), multiple=several, help=text + default)

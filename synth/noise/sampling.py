@@ -43,18 +43,21 @@ class SamplingRule:
     side : int
         Side of the square windows, pixels.
     stride : int or None
-        Step between windows, pixels; None for windows side by side.
-    max_var, min_mean : float
-        A window is kept when its population variance is below `max_var` and its mean above
-        `min_mean`, in a sequence in every frame.
-    max_seq_var, max_seq_mean : float
-        In a sequence: the variance over the frames of the window's variance, and of its mean,
-        may be at most this.
+        Step between windows, pixels; they lie side by side without it.
+    max_var : float
+        A window is kept when its population variance is below this, in a sequence in every frame.
+    min_mean : float
+        A window is kept when its mean is above this, in a sequence in every frame.
+    max_seq_var : float
+        Greatest variance of a window's variance over the frames of a sequence.
+    max_seq_mean : float
+        Greatest variance of a window's mean over the frames of a sequence.
     limit : int or None
-        Keep a uniform sample of this many of the windows that pass.
+        Keep a uniform sample of so many of the windows that pass.
     bits : int or None
-        Depth that the thresholds scale to; None for the whole depth of the files.
+        Depth that the thresholds scale to, where the files are deeper than the data.
     rule : {"variance", "texture"}
+        As published, which takes smooth background too, or noise alone.
     """
 
     side: int = 32
