@@ -9,7 +9,9 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +130,9 @@ def missing_parents(path: Path) -> list[Path]:
 
 def remove_empty(folders: Iterable[Path]) -> None:
     """Remove the folders that were made for nothing."""
-    for folder in folders:
-        try:
+    with suppress(OSError):  # what is not empty is needed, and so is what is above it
+        for folder in folders:
             folder.rmdir()
-        except OSError:
-            break
 
 
 @contextmanager
@@ -209,21 +209,17 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+@dataclass(eq=False)
 class OutputFile:
     """The bytes of an output's file, with their suffix."""
 
-    __slots__ = ("_sha256", "data", "suffix")
+    data: bytes
+    suffix: str
 
-    def __init__(self, data: bytes, suffix: str) -> None:
-        self.data = data
-        self.suffix = suffix
-        self._sha256 = ""
-
-    @property
+    @cached_property
     def sha256(self) -> str:
         """Its hash; a mask that several outputs have is hashed once."""
-        self._sha256 = self._sha256 or sha256(self.data)
-        return self._sha256
+        return sha256(self.data)
 
 
 def file_problem(path: Path, wanted: str) -> str | None:

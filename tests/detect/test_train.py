@@ -186,7 +186,7 @@ def test_a_finished_run_is_only_reported(
 ) -> None:
     first = train(make_recipe(), open_dataset(tiny_set), tmp_path / "run")
     before = {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
-    (tmp_path / "run" / ".last.safetensors.123.part").write_bytes(b"left by a killed run")
+    (tmp_path / "run" / ".last.safetensors.partial").write_bytes(b"left by a killed run")
     assert train(make_recipe(), open_dataset(tiny_set), tmp_path / "run") == first
     assert before == {p.name: p.stat().st_mtime_ns for p in (tmp_path / "run").iterdir()}
 
