@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import logging
 import pickle
-import platform
 import threading
 import time
 from collections import deque
@@ -20,11 +19,8 @@ from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import cv2
-import numpy as np
-
+from pipelines.build.versions import versions
 from pipelines.errors import ClusterError
-from synth import __version__
 from synth.opencv import one_thread
 
 if TYPE_CHECKING:
@@ -39,28 +35,6 @@ _TASKS_A_THREAD = 2
 _PATIENCE, _WORKER_PATIENCE = 10.0, 30.0
 # Seconds between looks at the number of workers, and at whether the scheduler is there.
 _EVERY, _WATCH = 2.0, 0.5
-
-
-def processor() -> str:
-    """The instructions that OpenCV and NumPy use here, which may decide how a value is rounded."""
-    # An asterisk is for what is looked for when a program runs, a question mark for what lacks.
-    named = [name.lstrip("*") for name in cv2.getCPUFeaturesLine().split()]
-    found = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
-    features = [name for name in (*named, *found) if not name.endswith("?")]
-    return " ".join([platform.machine(), *features])
-
-
-def versions() -> dict[str, str]:
-    """What the bytes of an output may depend on: the same on every machine of a build.
-
-    They depend on the processor too, a little; `processor` says on which.
-    """
-    return {
-        "sirst-synth": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "opencv": cv2.__version__,
-    }
 
 
 def require_dask() -> None:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.build.card import Contents, code_span, write_card
-from pipelines.build.cluster import processor, versions
 from pipelines.build.config import BuildConfig
 from pipelines.build.hosts import NO_HOSTS, HostImages, gather_hosts
 from pipelines.build.noise import gather_noise
@@ -33,6 +32,7 @@ from pipelines.build.sources import (
     pixel_digest,
     simulated_source,
 )
+from pipelines.build.versions import processor, versions
 from pipelines.config import label_of
 from synth.dataset import Dataset, open_dataset, require_targets
 from synth.disk.description import (
@@ -637,7 +637,7 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
     share: list[Group] = []
     outputs = nbytes = 0
     for group in groups:
-        copy, outputs_left = group.copy, iter(group.outputs)
+        copy, left = group.copy, iter(group.outputs)
         while True:
             room = 1 << 62
             if size.outputs is not None:
@@ -648,7 +648,7 @@ def _shares(groups: Iterator[Group], size: ShardSize) -> Iterator[list[Group]]:
                 yield share
                 share, outputs, nbytes = [], 0, 0
                 continue
-            part = list(islice(outputs_left, max(room, 1) - copy))
+            part = list(islice(left, max(room, 1) - copy))
             if not part and not copy:
                 break
             share.append(Group(group.pair, group.split, copy, part))

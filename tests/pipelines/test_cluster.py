@@ -20,10 +20,11 @@ pytest.importorskip("distributed")
 from dask_cluster import LocalCluster, local_cluster, process_of, square
 
 from pipelines.build import cluster as cluster_module
-from pipelines.build.cluster import attempt, versions
+from pipelines.build.cluster import attempt
 from pipelines.build.config import BuildConfig
 from pipelines.build.parallel import Pool
 from pipelines.build.run import ShardSize, build
+from pipelines.build.versions import versions
 from pipelines.errors import ClusterError
 
 Tree = Callable[[Path], dict[str, bytes]]
@@ -323,3 +324,18 @@ def test_without_dask_an_error_says_how_to_install_it(
     )  # fmt: skip
     assert (outcome.status, outcome.err.count("\n")) == (1, 1)
     assert "pip install 'sirst-synth[dask]'" in outcome.err
+
+
+def test_a_build_loads_nothing_of_dask_studies_or_reports(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; from pipelines.build import BuildConfig, build\n"
+        "values = {'name': 'x', 'simulate': {'train': 2, 'test': 1, 'shape': [64, 64]}}\n"
+        f"build(BuildConfig.model_validate(values), Path({str(tmp_path / 'out')!r}), jobs=2)\n"
+        "print(*sys.modules)"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    unwanted = ("dask", "distributed", "torch", "click", "matplotlib")
+    ours = ("pipelines.report", "pipelines.study", "pipelines.formats", "pipelines.cli", "detect")
+    assert not [name for name in (*unwanted, *ours, "pipelines.build.cluster") if name in loaded]
