@@ -123,6 +123,8 @@ def _texts(settings: type[Any]) -> dict[str, str]:
         _, _, section = (one.__doc__ or "").partition("Attributes\n    ----------\n")
         for names, text in _ATTRIBUTE.findall(section):
             words = " ".join(text.split())
+            if words.startswith("See "):  # as its base says
+                continue
             sentence = re.split(r"(?<=\.) |; see|, see `", words)[0].rstrip(".,") + "."
             found |= dict.fromkeys(names.split(", "), sentence.replace("`", ""))
     return found

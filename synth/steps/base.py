@@ -64,6 +64,7 @@ class Step:
 
     @property
     def unique(self) -> bool:
+        """See above; true unless a step says otherwise."""
         return True
 
     @property

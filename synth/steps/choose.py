@@ -39,6 +39,7 @@ class Choose(Step):
 
     @property
     def unique(self) -> bool:
+        """See `Step`."""
         whole = sum(share for share, _ in self.options) > 1 - 1e-9
         return whole and all(step.unique for share, step in self.options if share)
 

@@ -15,7 +15,7 @@ from synth.noise.transfer import mixup, weigh_image
 from synth.scene import Labelled, Scene
 from synth.seeds import quick_generator
 from synth.steps.base import Choice, as_tuple, check_range, register_step
-from synth.steps.noise import NoiseStep, draw_amount, draw_member
+from synth.steps.noise import NoiseStep, check_gain, draw_amount, draw_member
 
 
 @register_step
@@ -46,8 +46,7 @@ class Mixup(NoiseStep):
         super().__post_init__()
         for ratio in as_tuple(self.ratio) or (-1,):
             check_range("ratio", ratio, 0, 1)
-        if self.gain is not None and not 0 < self.gain <= 65536:
-            raise ValueError(f"gain: must be above 0 and at most 65536, not {self.gain:g}")
+        check_gain(self.gain)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
         """See `Step`: a patch and its share. Repeats of one variant have different patches."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synth.noise.realisation import SEEDS
 from synth.scene import Scene
-from synth.steps.base import Choice, Step, check_range
+from synth.steps.base import Choice, Step, as_tuple, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +34,7 @@ class NoiseStep(Step):
 
     @property
     def unique(self) -> bool:
+        """See `Step`."""
         return self.share > 0
 
     def kind(self, choice: Choice) -> str:
@@ -59,9 +60,35 @@ class NoiseStep(Step):
         return not alike and self.share < 1 and bool(rng.random() >= self.share)
 
 
-def noise_seed(scene: Scene, rng: np.random.Generator) -> int:
-    """Seed of the noise of an output; drawn outside of a plan."""
-    return scene.draws.noise if scene.draws is not None else int(rng.integers(SEEDS))
+@dataclass(frozen=True, kw_only=True)
+class CameraStep(NoiseStep):
+    """Settings of the steps that add a camera's noise.
+
+    Attributes
+    ----------
+    strength : float or tuple of float
+        Relative to the camera's own noise; of several, one is drawn.
+    share
+        See `NoiseStep`.
+    """
+
+    strength: float | tuple[float, ...] = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for strength in as_tuple(self.strength) or (-1,):
+            check_range("strength", strength, 0, 100)
+
+    def draw_noise(self, scene: Scene, rng: np.random.Generator) -> Choice:
+        """Draw the strength, and the seed of the realisation; of a plan it is the output's."""
+        seed = scene.draws.noise if scene.draws is not None else int(rng.integers(SEEDS))
+        return {"strength": draw_amount(as_tuple(self.strength), rng), "seed": seed}
+
+
+def check_gain(gain: float | None) -> None:
+    """Raise a `ValueError` unless a factor between the DN of two depths is one."""
+    if gain is not None and not 0 < gain <= 65536:
+        raise ValueError(f"gain: must be above 0 and at most 65536, not {gain:g}")
 
 
 def draw_amount(amounts: Sequence[float], rng: np.random.Generator) -> float:

@@ -11,8 +11,8 @@ import numpy as np
 from synth.noise.model import make_physical_model
 from synth.noise.realisation import NoiseGenerator
 from synth.scene import Scene
-from synth.steps.base import Choice, as_tuple, check_range, register_step
-from synth.steps.noise import NoiseStep, draw_amount, noise_seed
+from synth.steps.base import Choice, check_range, register_step
+from synth.steps.noise import CameraStep
 from synth.steps.residual import add_noise
 
 _MOST = {"netd": 100.0, "dead": 1.0, "blinking": 1.0}
@@ -20,7 +20,7 @@ _MOST = {"netd": 100.0, "dead": 1.0, "blinking": 1.0}
 
 @register_step
 @dataclass(frozen=True)
-class Physical(NoiseStep):
+class Physical(CameraStep):
     """The noise of a stated camera, see `synth.noise.model.make_physical_model`.
 
     Attributes
@@ -40,10 +40,8 @@ class Physical(NoiseStep):
         Shares of pixels.
     depth : {8, 16}
         Bits of the images.
-    strength : float or tuple of float
-        Factor on all of it; of several, one is drawn.
-    share
-        See `NoiseStep`.
+    strength, share
+        See `CameraStep`.
     """
 
     name = "physical"
@@ -58,14 +56,11 @@ class Physical(NoiseStep):
     dead: float = 0.0
     blinking: float = 0.0
     depth: Literal[8, 16] = 8
-    strength: float | tuple[float, ...] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for key in _NUMBERS:
             check_range(key, getattr(self, key), 0, _MOST.get(key, 65535))
-        for strength in as_tuple(self.strength) or (-1,):
-            check_range("strength", strength, 0, 100)
         if self.responsivity == 0:
             raise ValueError("responsivity: must be above 0")
         if self.depth not in (8, 16):
@@ -76,8 +71,7 @@ class Physical(NoiseStep):
         if self.skips(scene, rng):
             return None
         camera = {key: getattr(self, key) for key in (*_NUMBERS, "depth") if getattr(self, key)}
-        strength = draw_amount(as_tuple(self.strength), rng)
-        return {"camera": camera, "strength": strength, "seed": noise_seed(scene, rng)}
+        return {"camera": camera, **self.draw_noise(scene, rng)}
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
         """See `add_noise`."""

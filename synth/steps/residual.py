@@ -12,52 +12,42 @@ from synth.noise.cameras import CameraNoise
 from synth.noise.realisation import NoiseGenerator
 from synth.noise.residual import OwnNoise, measure_own_noise, transfer_residual
 from synth.scene import Scene
-from synth.steps.base import Choice, as_tuple, check_range, register_step
-from synth.steps.noise import NoiseStep, draw_amount, draw_member, noise_seed
+from synth.steps.base import Choice, register_step
+from synth.steps.noise import CameraStep, check_gain, draw_member
 
 
 @register_step
 @dataclass(frozen=True)
-class Residual(NoiseStep):
+class Residual(CameraStep):
     """The noise of a camera, see `synth.noise.residual`.
 
     Attributes
     ----------
     noise : CameraNoise
         Models of cameras; a build gives them.
-    strength : float or tuple of float
-        Relative to the camera's own noise; of several, one is drawn.
     gain : float or None
         Factor from the noise's DN to the image's, where their depths differ.
-    share
-        See `NoiseStep`.
+    strength, share
+        See `CameraStep`.
     """
 
     name = "residual"
     needs: ClassVar = {"noise": "cameras"}
 
     noise: CameraNoise | None = field(default=None, repr=False)
-    strength: float | tuple[float, ...] = 1.0
     gain: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for strength in as_tuple(self.strength) or (-1,):
-            check_range("strength", strength, 0, 100)
-        if self.gain is not None and not 0 < self.gain <= 65536:
-            raise ValueError(f"gain: must be above 0 and at most 65536, not {self.gain:g}")
+        check_gain(self.gain)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
         """See `Step`: a frame of the models, the strength, and the seed of the realisation."""
         if self.skips(scene, rng):
             return None
         gain = {} if self.gain is None else {"gain": self.gain}
-        return {
-            "frame": draw_member(self._cameras.members(), rng),
-            "strength": draw_amount(as_tuple(self.strength), rng),
-            "seed": noise_seed(scene, rng),
-            **gain,
-        }
+        frame = draw_member(self._cameras.members(), rng)
+        return {"frame": frame, **self.draw_noise(scene, rng), **gain}
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
         """See `add_noise`."""
