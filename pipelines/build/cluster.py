@@ -9,6 +9,7 @@ in the calling process when the cluster has one worker.
 
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 import threading
@@ -138,6 +139,9 @@ def _connected(scheduler: str) -> Iterator[Client]:
     # What matters of its messages comes out as an error of one line.
     for name in ("distributed", "tornado"):
         logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+    # A client that could not connect takes a lock when it is collected, which it waits for for ever
+    # where that happens while the next one holds it.
+    gc.collect()
     try:
         client = Client(scheduler, timeout=_PATIENCE, set_as_default=False)
     except (OSError, ValueError, TimeoutError) as error:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Protocol
@@ -90,6 +92,14 @@ class HostImages:
     empty: tuple[str, ...] = ()
     sha256: str | None = None
 
+    def __reduce__(self) -> tuple[Callable[[bytes], HostImages], tuple[bytes]]:
+        # Every task of a process takes them along: packed once here, and unpacked once there.
+        return _unpack, (self._packed,)
+
+    @cached_property
+    def _packed(self) -> bytes:
+        return pickle.dumps((dict(self.images), self.labelled, self.empty, self.sha256))
+
     def loaded(self) -> Hosts:
         """The hosts as a recipe needs them."""
 
@@ -102,6 +112,11 @@ class HostImages:
 
 
 NO_HOSTS = HostImages()
+
+
+@lru_cache(maxsize=2)
+def _unpack(packed: bytes) -> HostImages:
+    return HostImages(*pickle.loads(packed))
 
 
 def gather_hosts(
