@@ -98,7 +98,13 @@ class HostImages:
 
     @cached_property
     def _packed(self) -> bytes:
-        return pickle.dumps((dict(self.images), self.labelled, self.empty, self.sha256))
+        from joblib.externals import cloudpickle
+
+        # Frames of the simulator are functions, which pickle alone does not take.
+        packed: bytes = cloudpickle.dumps(
+            (dict(self.images), self.labelled, self.empty, self.sha256)
+        )
+        return packed
 
     def loaded(self) -> Hosts:
         """The hosts as a recipe needs them."""
