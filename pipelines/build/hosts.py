@@ -98,13 +98,7 @@ class HostImages:
 
     @cached_property
     def _packed(self) -> bytes:
-        from joblib.externals import cloudpickle
-
-        # Frames of the simulator are functions, which pickle alone does not take.
-        packed: bytes = cloudpickle.dumps(
-            (dict(self.images), self.labelled, self.empty, self.sha256)
-        )
-        return packed
+        return pickle.dumps((dict(self.images), self.labelled, self.empty, self.sha256))
 
     def loaded(self) -> Hosts:
         """The hosts as a recipe needs them."""

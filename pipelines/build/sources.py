@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Lock
 from typing import Protocol
 
@@ -262,13 +262,17 @@ def simulated_source(settings: SimulationSettings, seed: int) -> Source:
 
     def wrap(number: int) -> NoiseFrame:
         name = f"noise/{number:04d}"
-        return NoiseFrame(name, lambda: (_simulate(settings, seed, name, False).image, None))
+        return NoiseFrame(name, partial(_noise_of, settings, seed, name))
 
     return Source(
         "simulated",
         {"train": tuple(pairs[: settings.train]), "test": tuple(pairs[settings.train :])},
         tuple(wrap(number) for number in range(1, settings.noise_frames + 1)),
     )
+
+
+def _noise_of(settings: SimulationSettings, seed: int, name: str) -> tuple[Frame, None]:
+    return _simulate(settings, seed, name, False).image, None
 
 
 def pixel_digest(image: Frame) -> bytes:
