@@ -2,6 +2,7 @@ from .dataset import open_dataset
 from .frames import read_frame, write_frame
 from .noise.learn import fit_noise, sample_noise
 from .recipe import Recipe
+from .scene import Scene
 from .steps import (
     Choose,
     Distract,
@@ -24,6 +25,7 @@ __all__ = [
     "Physical",
     "Recipe",
     "Residual",
+    "Scene",
     "Step",
     "Transplant",
     "Turn",

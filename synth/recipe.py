@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.errors import RecipeError
-from synth.frames import Frame, Mask
+from synth.frames import Frame, Mask, require_frame, require_mask
 from synth.noise.realisation import SEEDS, realisation_seed
 from synth.scene import Draws, Labelled, Scene
 from synth.seeds import generator, quick_generator
@@ -90,8 +90,8 @@ class Recipe:
 
     def __call__(
         self,
-        image: Frame,
-        mask: Mask,
+        image: Frame | Scene,
+        mask: Mask | None = None,
         rng: np.random.Generator | None = None,
         *,
         id: str = "",
@@ -100,9 +100,11 @@ class Recipe:
 
         Parameters
         ----------
-        image : (H, W) ndarray of uint8 or uint16
-            DN.
+        image : (H, W) ndarray of uint8 or uint16, or Scene
+            DN. A scene that is given again and again remembers its targets and backgrounds, in some
+            ten times the memory of its image.
         mask : (H, W) ndarray of bool
+            Not with a scene, which has its own.
         rng : numpy.random.Generator, optional
             One number is drawn from it; without it every call is random.
         id : str
@@ -122,12 +124,12 @@ class Recipe:
         RecipeError, NoiseError
             A step cannot work on the image.
         """
-        image, mask = _require_pair(image, mask)
+        scene = image if isinstance(image, Scene) else Scene(*_require_pair(image, mask), id)
         rng = np.random.default_rng() if rng is None else rng
-        made = self._apply(Scene(image, mask, id), int(rng.integers(SEEDS)), None, {})
+        made = self._apply(scene, int(rng.integers(SEEDS)), None, {})
         # Whoever changes the result does not change what was given.
-        image = image.copy() if made.image is image else made.image
-        return replace(made, image=image, mask=mask.copy() if made.mask is mask else made.mask)
+        own = made.image.copy() if made.image is scene.image else made.image
+        return replace(made, image=own, mask=made.mask.copy())
 
     def bind(self, supply: Supply) -> Recipe:
         """The recipe with what its steps need."""
@@ -404,11 +406,8 @@ def _first_number(taken: set[str]) -> tuple[int, int] | None:
     return max(int(id_) for id_ in taken) + 1, widths.pop()
 
 
-def _require_pair(image: Frame, mask: Mask) -> tuple[Frame, Mask]:
-    from synth.frames import require_frame, require_mask
-
-    require_frame(image, "image")
-    require_mask(mask, "mask")
-    if image.shape != mask.shape:
-        raise ValueError(f"image of shape {image.shape} and mask of shape {mask.shape}")
-    return image, mask
+def _require_pair(image: object, mask: object) -> tuple[Frame, Mask]:
+    frame, label = require_frame(image, "image"), require_mask(mask, "mask")
+    if frame.shape != label.shape:
+        raise ValueError(f"image of shape {frame.shape} and mask of shape {label.shape}")
+    return frame, label

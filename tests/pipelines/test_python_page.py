@@ -57,16 +57,16 @@ class Online(Dataset[Any]):
 
     def __init__(self, root: Path, recipe: synth.Recipe, epoch: int) -> None:
         dataset = synth.open_dataset(root)
-        self.pairs = [(id_, *dataset.read_pair(id_)) for id_ in dataset.ids("train")]
+        ids = dataset.ids("train")
+        self.scenes = [synth.Scene(*dataset.read_pair(id_), id_) for id_ in ids]
         self.recipe, self.epoch = recipe, epoch
 
     def __len__(self) -> int:
-        return len(self.pairs)
+        return len(self.scenes)
 
     def __getitem__(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
-        id_, image, mask = self.pairs[number]
         rng = np.random.default_rng((5, self.epoch, number))
-        made = self.recipe(image, mask, rng=rng, id=id_)
+        made = self.recipe(self.scenes[number], rng=rng)
         return torch.from_numpy(made.image), torch.from_numpy(made.mask)
 
 

@@ -186,6 +186,17 @@ def test_other_arrays_are_refused(image: Any, mask: Any, error: Any, words: str)
         Recipe(STEPS)(image, mask)
 
 
+def test_a_scene_gives_what_its_arrays_give_however_often() -> None:
+    recipe, scene = Recipe([*STEPS, Turn(side=9, keep_offset=True)]), Scene(IMAGE, MASK)
+    for seed in (3, 4, 3):
+        made, wanted = (
+            recipe(*given, rng=np.random.default_rng(seed)) for given in ((scene,), (IMAGE, MASK))
+        )
+        np.testing.assert_array_equal(made.image, wanted.image)
+        np.testing.assert_array_equal(made.mask, wanted.mask)
+        made.mask[:], made.image[:] = True, 0
+
+
 def test_what_is_no_step_is_refused() -> None:
     with pytest.raises(TypeError, match="made of steps"):
         Recipe([Turn])  # type: ignore[list-item]
