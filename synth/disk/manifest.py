@@ -18,7 +18,7 @@ from synth.disk.description import MANIFEST, is_sharded, manifest_files
 from synth.errors import RecipeError, StoreError
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-_OWN = ("id", "split", "source", "steps", "facts")
+_READ = json.JSONDecoder().decode
 
 Choice = dict[str, Any]
 Value = TypeVar("Value")
@@ -96,21 +96,21 @@ def parse_line(line: bytes | str) -> Line:
     """
     text = line if isinstance(line, str) else line.decode()
     try:
-        record = json.loads(text)
+        record = _READ(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError("it is no object")
-    if r"\ud" in text.lower():
+    if r"\u" in text:
         # Half a character can be neither printed nor written to a file.
         _LINES.encode(record).encode()
-    id_: Any = record.get("id")
-    split: Any = record.get("split", "")
-    source: Any = record.get("source", id_)
-    facts, listed = record.get("facts", {}), record.get("steps", [])
-    if not all(isinstance(text, str) for text in (id_, split, source)):
+    take = record.pop
+    id_ = take("id", None)
+    split, source = take("split", ""), take("source", id_)
+    facts, listed = take("facts", {}), take("steps", ())
+    if not (isinstance(id_, str) and isinstance(split, str) and isinstance(source, str)):
         raise ValueError("id, split and source are text")
-    if not isinstance(facts, dict) or not isinstance(listed, list):
+    if not isinstance(facts, dict) or not isinstance(listed, list | tuple):
         raise ValueError("facts are an object, and steps a list")
     steps = []
     for step in listed:
@@ -120,8 +120,7 @@ def parse_line(line: bytes | str) -> Line:
         if not isinstance(choice, dict):
             raise ValueError("a step's choice is an object")
         steps.append((name, choice))
-    more = {key: value for key, value in record.items() if key not in _OWN}
-    return Line(id_, split, source, tuple(steps), facts, more)
+    return Line(id_, split, source, tuple(steps), facts, record)
 
 
 def read_lines(path: Path) -> Iterator[Line]:
