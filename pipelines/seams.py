@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from operator import index
 from pathlib import Path
 
 import numpy as np
 
 from synth.dataset import open_dataset
-from synth.disk.manifest import Line, read_manifest
+from synth.disk.manifest import Line, read_manifest, refusing
 from synth.errors import StoreError
 from synth.frames import Frame
 from synth.inspect.seams import probe_seams
@@ -76,7 +77,7 @@ def measure_seams(
     made = [
         (line, steps)
         for line in lines
-        for steps in [_without_noise(line)]
+        for steps in [_without_noise(root, line)]
         if line.source in there
         and line.source != line.id
         and any("target" in choice for _, choice in steps)
@@ -95,18 +96,20 @@ def measure_seams(
         if group not in sources:
             sources[group] = Scene(*dataset.read_pair(group), group)
         scene = sources[group]
-        choice = next(choice for _, choice in steps if "target" in choice)
-        target = scene.targets[require_target(scene, choice["target"])]
-        side = choice.get("side") or fit_side(target, scene)
-        original.append((scene.image, target_box(target, side, scene.shape), group))
-        after = remake(scene, steps)
-        down, along = line.facts.get("shift") or (0, 0)
-        place = replace(target, row=target.row + down, col=target.col + along)
-        changed.append((after.image, target_box(place, side, scene.shape), group))
-        items = next((choice["items"] for name, choice in steps if name == "distract"), ())
-        for one, box in zip(items, line.facts.get("distractor_boxes", ()), strict=False):
-            if one["kind"] == "turned" and box is not None:
-                empty.append((after.image, tuple(box), group))
+        with refusing(root, line.id):
+            choice = next(choice for _, choice in steps if "target" in choice)
+            target = scene.targets[require_target(scene, choice["target"])]
+            side = choice.get("side") or fit_side(target, scene)
+            original.append((scene.image, target_box(target, side, scene.shape), group))
+            after = remake(scene, steps)
+            down, along = map(index, line.facts.get("shift") or (0, 0))
+            place = replace(target, row=target.row + down, col=target.col + along)
+            changed.append((after.image, target_box(place, side, scene.shape), group))
+            items = next((choice["items"] for name, choice in steps if name == "distract"), ())
+            for one, box in zip(items, line.facts.get("distractor_boxes", ()), strict=False):
+                if one["kind"] == "turned" and box is not None:
+                    top, left, bottom, right = map(index, box)
+                    empty.append((after.image, (top, left, bottom, right), group))
         each()
     rng = np.random.default_rng(0)
     groups = sorted(sources)
@@ -123,11 +126,10 @@ def measure_seams(
     )
 
 
-def _without_noise(line: Line) -> list[tuple[str, Choice]]:
+def _without_noise(root: Path, line: Line) -> list[tuple[str, Choice]]:
     """The steps of a manifest line that change more than noise."""
-    return [
-        (name, choice) for name, choice in line.steps if not issubclass(find_step(name), NoiseStep)
-    ]
+    with refusing(root, line.id):
+        return [step for step in line.steps if not issubclass(find_step(step[0]), NoiseStep)]
 
 
 def _probe(boxes: list[tuple[Frame, Box, str]], labels: list[bool]) -> float | None:

@@ -46,7 +46,7 @@ from synth.disk.description import (
     split_lists,
 )
 from synth.disk.files import OutputFile, place_file, sha256, write_file
-from synth.disk.manifest import Line, read_lines
+from synth.disk.manifest import Line, read_as
 from synth.disk.png import encode_png
 from synth.disk.shards import MARKS, Shard, ShardWriter, publish_shards, whole_shards
 from synth.disk.split_names import SPLITS
@@ -433,7 +433,7 @@ def _place_of_shard(shard: Shard) -> tuple[int, int]:
 def _count_noisier(plan: Plan, out: Path) -> int | None:
     if not _adds_noise(plan):
         return None
-    return sum(entry.facts.get("noisier", 0.0) >= 0.5 for entry in read_lines(out / MANIFEST))
+    return sum(read_as(out / MANIFEST, lambda line: line.facts.get("noisier", 0.0) >= 0.5))
 
 
 def _adds_noise(plan: Plan) -> bool:

@@ -362,7 +362,7 @@ def _remake_section(dataset: Dataset, lineage: Lineage, found: Mapping[str, Any]
         if lineage.made(id_)
         and id_ in dataset.images
         # A frame that a target was put into is not in the set.
-        and all(choice.get("host", id_) in dataset.images for _, choice in record.steps)
+        and all(str(choice.get("host", id_)) in dataset.images for _, choice in record.steps)
     ]
     if description is None:
         return Html()
@@ -420,9 +420,10 @@ def _shard_options(configuration: Mapping[str, Any]) -> str:
 def remake_script(root: Path, id_: str, description: Mapping[str, Any]) -> str:
     """A Python program that makes one output again and compares it with its hash."""
     noise = "*load_parts(root / 'noise.npz')" if description.get("noise") else "None, None"
-    return f"""import hashlib, json
+    return f"""import hashlib
 from pathlib import Path
 from synth.dataset import open_dataset
+from synth.disk.manifest import read_manifest
 from synth.disk.png import encode_png
 from synth.noise.cameras import load_parts
 from synth.recipe import remake
@@ -431,13 +432,12 @@ from synth.steps import Hosts, Supply
 
 root, wanted = Path({str(root)!r}), {id_!r}
 dataset = open_dataset(root)
-texts = (text for path in dataset.manifests() for text in path.read_bytes().splitlines())
-line = next(line for line in map(json.loads, texts) if line["id"] == wanted)
+line = next(line for line in read_manifest(root) if line.id == wanted)
 supply = Supply({noise}, Hosts(dataset.read_pair))
-scene = Scene(*dataset.read_pair(line["source"]), line["source"])
-made = remake(scene, [pair for step in line["steps"] for pair in step.items()], supply)
+scene = Scene(*dataset.read_pair(line.source), line.source)
+made = remake(scene, line.steps, supply)
 data = encode_png(made.image)
-assert hashlib.sha256(data).hexdigest() == line["image_sha256"]
+assert hashlib.sha256(data).hexdigest() == line.more["image_sha256"]
 Path("remade.png").write_bytes(data)
 """
 

@@ -47,7 +47,7 @@ from synth.noise.fidelity import (
 from synth.noise.realisation import realisation_seed
 from synth.noise.residual import generate_frame
 from synth.steps import Step, find_step
-from synth.steps.base import Choice
+from synth.steps.base import Choice, plain_words
 from synth.targets import find_targets, measure_signals
 
 AREA_EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024)
@@ -190,8 +190,7 @@ def count_changes(records: Iterable[Line]) -> dict[str, dict[str, int]]:
             continue
         found = [("change", _kind_of_change(record))]
         for name, choice in record.steps:
-            tally = partial(_tally, choice=choice, facts=record.facts)
-            found += _told(tally, name, [])
+            found += _told(partial(_tally, choice=choice, facts=record.facts), name, [])
         for what, value in found:
             counts.setdefault(what, Counter())[value] += 1
     return {what: dict(_ordered(found)) for what, found in counts.items()}
@@ -200,7 +199,7 @@ def count_changes(records: Iterable[Line]) -> dict[str, dict[str, int]]:
 def describe_change(record: Line) -> str:
     """Say in words what was done to make one output."""
     parts = [
-        _told(methodcaller("describe", choice, record.facts), name, name)
+        _told(methodcaller("describe", choice, record.facts), name, plain_words(name, choice))
         for name, choice in record.steps
     ]
     return "; ".join(parts) or "original"
@@ -215,7 +214,7 @@ def _told(tell: Callable[[Step], Told], name: str, otherwise: Told) -> Told:
 
 
 def _tally(step: Step, choice: Choice, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
-    return list(step.tally(choice, facts))
+    return [(what, str(value)) for what, value in step.tally(choice, facts)]
 
 
 def survey_noise(
@@ -443,17 +442,16 @@ def _kind_of_change(record: Line) -> str:
     for name, choice in record.steps:
         kind = _told(methodcaller("kind", choice), name, name)
         kinds.setdefault(_told(attrgetter("changes_mask"), name, True), kind)
-    return kinds.get(True) or kinds[False]
+    return kinds[True in kinds]
 
 
 def _ordered(counts: Counter[str]) -> list[tuple[str, int]]:
     """By the number that each value begins with, or else the commonest first."""
 
     def leading(name: str) -> float | None:
-        first = name.replace("°", " ").split(",")[0].split()[0] if name.split() else ""
         try:
-            return float(first)
-        except ValueError:
+            return float(name.replace("°", " ").split(",")[0].split()[0])
+        except (ValueError, IndexError):
             return None
 
     numbers = {name: leading(name) for name in counts}

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from synth.disk.description import MANIFEST, is_sharded, manifest_files
-from synth.errors import StoreError
+from synth.errors import RecipeError, StoreError
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
-_OWN = ("id", "split", "source", "steps", "facts")
+_READ = json.JSONDecoder().decode
 
 Choice = dict[str, Any]
 Value = TypeVar("Value")
@@ -67,14 +68,12 @@ class Line:
         more = self.more
         if "files" in more:
             files = more["files"]
+            pairs = list(files.items()) if isinstance(files, dict) else [(None, None)]
         else:
-            pairs = ((more.get(key), more.get(f"{key}_sha256")) for key in ("image", "mask"))
-            files = dict(pairs)
-        if not isinstance(files, dict) or not all(
-            isinstance(text, str) for pair in files.items() for text in pair
-        ):
+            pairs = [(more.get(key), more.get(f"{key}_sha256")) for key in ("image", "mask")]
+        if not all(isinstance(text, str) for pair in pairs for text in pair):
             raise ValueError("names and hashes are text")
-        return files
+        return dict(pairs)
 
     def to_line(self) -> bytes:
         """The line."""
@@ -95,19 +94,23 @@ def parse_line(line: bytes | str) -> Line:
     ValueError
         It is not one that a build writes.
     """
+    text = line if isinstance(line, str) else line.decode()
     try:
-        record = json.loads(line)
+        record = _READ(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(record, dict):
         raise ValueError("it is no object")
-    id_: Any = record.get("id")
-    split: Any = record.get("split", "")
-    source: Any = record.get("source", id_)
-    facts, listed = record.get("facts", {}), record.get("steps", [])
-    if not all(isinstance(text, str) for text in (id_, split, source)):
+    if r"\u" in text:
+        # Half a character can be neither printed nor written to a file.
+        _LINES.encode(record).encode()
+    take = record.pop
+    id_ = take("id", None)
+    split, source = take("split", ""), take("source", id_)
+    facts, listed = take("facts", {}), take("steps", ())
+    if not (isinstance(id_, str) and isinstance(split, str) and isinstance(source, str)):
         raise ValueError("id, split and source are text")
-    if not isinstance(facts, dict) or not isinstance(listed, list):
+    if not isinstance(facts, dict) or not isinstance(listed, list | tuple):
         raise ValueError("facts are an object, and steps a list")
     steps = []
     for step in listed:
@@ -117,8 +120,7 @@ def parse_line(line: bytes | str) -> Line:
         if not isinstance(choice, dict):
             raise ValueError("a step's choice is an object")
         steps.append((name, choice))
-    more = {key: value for key, value in record.items() if key not in _OWN}
-    return Line(id_, split, source, tuple(steps), facts, more)
+    return Line(id_, split, source, tuple(steps), facts, record)
 
 
 def read_lines(path: Path) -> Iterator[Line]:
@@ -170,3 +172,24 @@ def read_manifest(out: Path) -> list[Line]:
     """
     paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
     return [entry for path in paths for entry in read_lines(path)]
+
+
+@contextmanager
+def refusing(out: Path, id_: str) -> Iterator[None]:
+    """Work on what a line chose: choices are tested where they are used, by failing.
+
+    Raises
+    ------
+    StoreError
+        A step is not known, or its choice is one that it does not make.
+    """
+    try:
+        yield
+    except RecipeError as error:
+        raise StoreError(
+            out, f"has a manifest line of {id_!r:.80} with other steps: {error}"
+        ) from None
+    except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError):
+        raise StoreError(
+            out, f"has a manifest line of {id_!r:.80} that no build writes; build the set again"
+        ) from None

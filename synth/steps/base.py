@@ -108,8 +108,7 @@ class Step:
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
         """Say in words what was done, for a person who looks at an output."""
-        values = (f"{key} {value}" for key, value in choice.items() if _is_plain(value))
-        return " ".join([self.name, ", ".join(values)]).rstrip()
+        return plain_words(self.name, choice)
 
     def kind(self, choice: Choice) -> str:
         """What outputs are counted under that this step was the first to change."""
@@ -249,6 +248,12 @@ def check_span(name: str, span: Sequence[float] | None, low: float, high: float)
         raise ValueError(
             f"{name}: must be two numbers from {low:g} to {high:g}, the smaller one first"
         )
+
+
+def plain_words(name: str, choice: Choice) -> str:
+    """Say what was chosen for a step of which no more than its name is known."""
+    values = (f"{key} {value}" for key, value in choice.items() if _is_plain(value))
+    return " ".join([name, ", ".join(values)]).rstrip()
 
 
 def _is_plain(value: Any) -> bool:

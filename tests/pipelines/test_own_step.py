@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Outcome
 from made_again import assert_made_again, read_lines, steps
-from small_sets import SmallSet
+from small_sets import Outcome, SmallSet
 
 from pipelines.build.config import BuildConfig
 from pipelines.build.run import ShardSize, build

@@ -216,6 +216,12 @@ def test_what_a_manifest_says_is_text(built: Path, report: Report) -> None:
     assert any(ATTACK in text for text in page.inside("td"))
 
 
+def test_a_step_that_is_not_known_is_told_by_its_name_and_plain_values() -> None:
+    line = Line("2", "train", "1", (("strange", {"depth": 3, "way": "up", "parts": [1]}),))
+    assert describe_change(line) == "strange depth 3, way up"
+    assert count_changes([line]) == {"change": {"strange": 1}}
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None, [], {}, "", -1, 1e300, True])
 def test_odd_values_in_a_manifest_are_no_reason_to_fail(value: object, built: Path) -> None:
     line = next(line for line in manifest(built) if {"mixup", "move"} <= steps(line).keys())
