@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -73,11 +73,13 @@ class NoiseBank:
     def _members(self) -> list[NDArray[np.intp]]:
         return [np.flatnonzero(self.kind == kind) for kind in np.unique(self.kind)]
 
+    def take(self, chosen: NDArray[np.intp]) -> NoiseBank:
+        """Some of the patches."""
+        return NoiseBank(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
     def to_bytes(self) -> bytes:
         """The bank as an ``.npz`` file; the same bytes for the same bank."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **{f.name: getattr(self, f.name) for f in fields(self)})
-        return buffer.getvalue()
+        return npz_bytes({f.name: getattr(self, f.name) for f in fields(self)})
 
     def save(self, path: Path | str) -> None:
         """Write the bank as an ``.npz`` file; `NoiseError` for another suffix."""
@@ -85,6 +87,13 @@ class NoiseBank:
         if path.suffix != ".npz":
             raise NoiseError(f"{path}: a noise bank is an .npz file; name it so")
         path.write_bytes(self.to_bytes())
+
+
+def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
+    """Arrays as an ``.npz`` file; the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **cast(Any, arrays))
+    return buffer.getvalue()
 
 
 def load_bank(path: Path | str) -> NoiseBank:

@@ -276,21 +276,17 @@ def _free_of(targets: Mask, side: int, step: int) -> NDArray[np.bool_]:
 def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:
     """Windows that pass in every frame and whose statistics hardly move (Welford's update)."""
     passed: NDArray[np.bool_] | None = None
-    means: list[NDArray[np.float64]] = []
-    sums: list[NDArray[np.float64]] = []
-    scale = 1.0
+    mean, total, scale = np.zeros(()), np.zeros(()), 1.0
     for number, source in enumerate(sequence, start=1):
         frame, targets = source.load()
         if min(frame.shape) < rule.side:
             return np.zeros((0, 0), bool)
-        statistics = window_statistics(frame, rule.side)
         here = _passes(frame, rule, 1)
         if targets is not None:
             here &= _free_of(targets, rule.side, 1)
         if passed is None:
             passed, scale = here, _scale(frame, rule)
-            means = [np.zeros(here.shape) for _ in statistics]
-            sums = [np.zeros(here.shape) for _ in statistics]
+            mean, total = np.zeros((2, 2, *here.shape))
         elif here.shape != passed.shape:
             raise NoiseError(
                 f"{source.name}: differs in size from its sequence's first frame, "
@@ -298,12 +294,12 @@ def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArr
             )
         else:
             passed &= here
-        for mean, total, value in zip(means, sums, statistics, strict=True):
-            step = value - mean
-            mean += step / number
-            total += step * (value - mean)
+        statistics = np.stack(window_statistics(frame, rule.side))
+        step = statistics - mean
+        mean += step / number
+        total += step * (statistics - mean)
     assert passed is not None
-    var_of_mean, var_of_var = (total / len(sequence) for total in sums)
+    var_of_mean, var_of_var = total / len(sequence)
     passed &= var_of_mean <= rule.max_seq_mean * scale**2
     passed &= var_of_var <= rule.max_seq_var * scale**4
     return passed
