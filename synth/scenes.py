@@ -675,26 +675,21 @@ def _urban(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     built = picture != sky
     stains = rng.uniform(0.01, 0.04) * _fractal(shape, rng, 2.6, step=2)
     picture = picture + stains * built
-    lean = _lean(shape, rng)
-    picture = _leaned(picture, lean)
-    hidden = _leaned(built.astype(np.float64), lean) > 0.5
-    density = np.where(hidden, 0.2, 1.0)
-    return Scene(_toned(picture, rng, (28.0, 68.0), (30.0, 130.0)), density)
-
-
-def _lean(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Homography of a camera that is rolled a little and looks up: verticals converge."""
-    height, width = shape
+    # The camera is rolled a little and looks up: verticals converge.
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     moved = corners + rng.normal(0.0, 0.02, (4, 2)) * (width, height)
     moved[:2, 0] += rng.uniform(0.0, 0.06) * width * np.array([1, -1])
-    return np.asarray(cv2.getPerspectiveTransform(corners, moved.astype(np.float32)), np.float64)
-
-
-def _leaned(picture: Field, lean: NDArray[np.float64]) -> Field:
-    size = (picture.shape[1], picture.shape[0])
-    leaned = cv2.warpPerspective(picture, lean, size, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(leaned, np.float64)
+    lean = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    picture, buildings = (
+        np.asarray(
+            cv2.warpPerspective(field, lean, (width, height), borderMode=cv2.BORDER_REPLICATE),
+            np.float64,
+        )
+        for field in (picture, built.astype(np.float64))
+    )
+    hidden = buildings > 0.5
+    density = np.where(hidden, 0.2, 1.0)
+    return Scene(_toned(picture, rng, (28.0, 68.0), (30.0, 130.0)), density)
 
 
 def _build(

@@ -231,7 +231,9 @@ def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
             part = part[:, ~bad]
             freedom[name] *= float(1 - bad.mean())
         square[name] = float((part**2).sum()) / freedom[name]
-    kurtosis = _excess(parts["tvh"][:, ~bad])
+    fourth = float((parts["tvh"][:, ~bad] ** 4).mean())
+    second = float((parts["tvh"][:, ~bad] ** 2).mean())
+    kurtosis = fourth / second**2 - 3 if second > 0 else 0.0
 
     # The variance of each mean square. It is divided by f + 2, not f, for the square of a mean
     # square is too great by so much.
@@ -307,8 +309,7 @@ def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseCompo
     )
     if (
         not sound
-        or found["sigma"].shape != (len(COMPONENTS),)
-        or found["error"].shape != (len(COMPONENTS),)
+        or not found["sigma"].shape == found["error"].shape == (len(COMPONENTS),)
         or found["correlation"].shape != (3, LAGS + 1)
         or found["depth"] not in (8, 16)
         or not all(np.isfinite(found[name]).all() for name in wanted)
@@ -317,8 +318,7 @@ def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseCompo
     ):
         raise NoiseError(f"{path}: is not {what}")
     return NoiseComponents(
-        sigma=dict(zip(COMPONENTS, found["sigma"].tolist(), strict=True)),
-        error=dict(zip(COMPONENTS, found["error"].tolist(), strict=True)),
+        *(dict(zip(COMPONENTS, found[name].tolist(), strict=True)) for name in ("sigma", "error")),
         mean=float(found["mean"]),
         kurtosis=float(found["kurtosis"]),
         correlation=found["correlation"],
@@ -555,8 +555,3 @@ def _kernel(correlation: Floats) -> Floats:
     cepstrum[_GRID // 2 + 1 :] = 0
     kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(lags) + 1]
     return np.asarray(kernel / np.sqrt(kernel @ kernel))
-
-
-def _excess(values: Floats) -> float:
-    square = float((values**2).mean())
-    return float((values**4).mean()) / square**2 - 3 if square > 0 else 0.0

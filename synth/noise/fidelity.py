@@ -306,17 +306,17 @@ def _describe(frames: Sequence[_FrameNoise]) -> NoiseStatistics:
     radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
     rings = np.stack([power[:, radius == r].mean(1) for r in range(2, side // 2 + 1)], 1)
     half = slice(2, side // 2 + 1)
+    joined = {
+        name: np.concatenate([getattr(frame, name) for frame in frames])
+        for name in ("values", "mean", "variance", "maps", "map_mean")
+    }
     return NoiseStatistics(
-        values=np.concatenate([frame.values for frame in frames]),
         radial=np.log10(rings).mean(0),
         rows=np.log10(power.mean(2)[:, half]).mean(0),
         columns=np.log10(power.mean(1)[:, half]).mean(0),
         correlation=np.mean([frame.correlation for frame in frames], axis=0),
-        mean=np.concatenate([frame.mean for frame in frames]),
-        variance=np.concatenate([frame.variance for frame in frames]),
         shares=np.mean([frame.shares for frame in frames], axis=0),
-        maps=np.concatenate([frame.maps for frame in frames]),
-        map_mean=np.concatenate([frame.map_mean for frame in frames]),
+        **joined,
     )
 
 

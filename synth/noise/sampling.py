@@ -155,13 +155,7 @@ def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int 
     sample = _Sample(rule, seed)
     for source in frames:
         frame, targets = source.load()
-        if min(frame.shape) < rule.side:
-            sample.skip(source.name)
-            continue
-        passed = _passes(frame, rule, rule.step)
-        if targets is not None:
-            passed &= _free_of(targets, rule.side, rule.step)
-        sample.add(source.name, frame, passed)
+        sample.add(source.name, frame, _passes(frame, targets, rule, rule.step))
     return sample.to_bank()
 
 
@@ -216,8 +210,7 @@ def _sample_noise_alone(frames: Iterable[NoiseFrame], rule: SamplingRule, seed: 
     name = [names[number] for number, rows, _, _ in found for _ in rows]
     chosen = np.arange(len(patches))
     if rule.limit is not None and rule.limit < len(patches):
-        rng = generator(seed, "noise")
-        chosen = np.sort(rng.choice(len(patches), rule.limit, replace=False))
+        chosen = np.sort(generator(seed, "noise").choice(len(patches), rule.limit, replace=False))
     return make_bank(
         cast(Frame, patches[chosen]), [name[which] for which in chosen], row[chosen], col[chosen]
     )
@@ -251,15 +244,18 @@ def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(values, (side, side))
 
 
-def _passes(frame: Frame, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
+def _passes(frame: Frame, targets: Mask | None, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
     """Which windows of a grid pass in this frame; compared as integers, so without rounding."""
+    if min(frame.shape) < rule.side:
+        return np.zeros((0, 0), bool)
     total, squares = _sums_on_grid(frame, rule.side, step)
     count = rule.side**2
     scale = _scale(frame, rule)
     # n Σx² − (Σx)² < v n²  is  var < v
     spread = squares * count
     spread -= total * total
-    return (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
+    passed = (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
+    return passed if targets is None else passed & _free_of(targets, rule.side, step)
 
 
 def _scale(frame: Frame, rule: SamplingRule) -> float:
@@ -279,11 +275,9 @@ def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArr
     mean, total, scale = np.zeros(()), np.zeros(()), 1.0
     for number, source in enumerate(sequence, start=1):
         frame, targets = source.load()
-        if min(frame.shape) < rule.side:
-            return np.zeros((0, 0), bool)
-        here = _passes(frame, rule, 1)
-        if targets is not None:
-            here &= _free_of(targets, rule.side, 1)
+        here = _passes(frame, targets, rule, 1)
+        if not here.size:
+            return here
         if passed is None:
             passed, scale = here, _scale(frame, rule)
             mean, total = np.zeros((2, 2, *here.shape))
@@ -335,10 +329,6 @@ class _Sample:
         self._kept: list[_Found] = []
         self._count = 0
         self._bound = np.inf
-
-    def skip(self, name: str) -> None:
-        """Note a frame that is smaller than a window."""
-        self._names.append(name)
 
     def add(self, name: str, frame: Frame, passed: NDArray[np.bool_]) -> None:
         """Cut the windows of the grid that passed, or those of them that may still stay."""
