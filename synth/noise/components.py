@@ -318,7 +318,8 @@ def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseCompo
     ):
         raise NoiseError(f"{path}: is not {what}")
     return NoiseComponents(
-        *(dict(zip(COMPONENTS, found[name].tolist(), strict=True)) for name in ("sigma", "error")),
+        sigma=dict(zip(COMPONENTS, found["sigma"].tolist(), strict=True)),
+        error=dict(zip(COMPONENTS, found["error"].tolist(), strict=True)),
         mean=float(found["mean"]),
         kurtosis=float(found["kurtosis"]),
         correlation=found["correlation"],
