@@ -77,11 +77,13 @@ class NoiseBank:
         """What a file holds of it, by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
+    def take(self, chosen: NDArray[np.intp]) -> NoiseBank:
+        """Some of the patches."""
+        return NoiseBank(*(array[chosen] for array in self.arrays().values()))
+
     def to_bytes(self) -> bytes:
         """The bank as an ``.npz`` file; the same bytes for the same bank."""
-        buffer = io.BytesIO()
-        np.savez(buffer, **cast(dict[str, Any], self.arrays()))
-        return buffer.getvalue()
+        return npz_bytes(self.arrays())
 
     def save(self, path: Path | str) -> None:
         """Write the bank as an ``.npz`` file; `NoiseError` for another suffix."""
@@ -89,6 +91,13 @@ class NoiseBank:
         if path.suffix != ".npz":
             raise NoiseError(f"{path}: a noise bank is an .npz file; name it so")
         path.write_bytes(self.to_bytes())
+
+
+def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
+    """Arrays as an ``.npz`` file; the same bytes for the same arrays."""
+    buffer = io.BytesIO()
+    np.savez(buffer, **cast(Any, arrays))
+    return buffer.getvalue()
 
 
 def load_bank(path: Path | str) -> NoiseBank:

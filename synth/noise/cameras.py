@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
 from numpy.typing import NDArray
 
 from synth.disk.npz import read_npz
 from synth.errors import NoiseError
 from synth.frames import Frame
-from synth.noise.bank import NoiseBank, bank_from
+from synth.noise.bank import NoiseBank, bank_from, npz_bytes
 from synth.noise.blocks import bank_blocks
 from synth.noise.components import LAGS, NoiseComponents, components_from, measure_gain
 from synth.noise.model import (
@@ -24,6 +22,7 @@ from synth.noise.model import (
     fit_model,
     model_arrays,
     model_from,
+    normal_quantiles,
     rounded,
 )
 from synth.noise.realisation import NoiseGenerator, realisation_seed
@@ -63,10 +62,7 @@ class CameraNoise:
 
     def members(self) -> list[NDArray[np.intp]]:
         """Indices of the frames of each camera."""
-        return [
-            np.arange(first, last)
-            for first, last in zip(self._start[:-1], self._start[1:], strict=True)
-        ]
+        return np.split(np.arange(len(self)), self._start[1:-1])
 
     def generator(self, index: int) -> tuple[NoiseGenerator, int]:
         """The generator of a frame's camera, and the frame's number there."""
@@ -90,12 +86,7 @@ class CameraNoise:
 
 def pack_noise(*parts: NoiseBank | CameraNoise) -> bytes:
     """A bank, models, or both as one ``.npz`` file; the same bytes for the same noise."""
-    buffer = io.BytesIO()
-    arrays: dict[str, Any] = {
-        name: array for part in parts for name, array in part.arrays().items()
-    }
-    np.savez(buffer, **arrays)
-    return buffer.getvalue()
+    return npz_bytes({name: array for part in parts for name, array in part.arrays().items()})
 
 
 def load_parts(path: Path) -> tuple[NoiseBank | None, CameraNoise | None]:
@@ -136,22 +127,14 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
 
 
 def _cameras_from(found: Mapping[str, NDArray[Any]], path: Path) -> CameraNoise:
-    numbers = sorted({name.partition("/")[0] for name in found}, key=lambda name: (len(name), name))
-    if not numbers or numbers != [str(number) for number in range(len(numbers))]:
+    models: dict[str, dict[str, NDArray[Any]]] = {}
+    for key, array in found.items():
+        number, _, name = key.partition("/")
+        models.setdefault(number, {})[name] = array
+    numbers = [str(number) for number in range(len(models))]
+    if not models or models.keys() != set(numbers):
         raise NoiseError(f"{path}: is not {_WHAT}")
-    return CameraNoise(
-        [
-            model_from(
-                {
-                    name.partition("/")[2]: array
-                    for name, array in found.items()
-                    if name.partition("/")[0] == number
-                },
-                path,
-            )
-            for number in numbers
-        ]
-    )
+    return CameraNoise([model_from(models[number], path) for number in numbers])
 
 
 def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise:
@@ -174,7 +157,7 @@ def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise
     if isinstance(found, NoiseComponents):
         return CameraNoise([sequence_model(found)])
     try:
-        blocks = map(bank_blocks, _cameras_of(found))
+        blocks = [bank_blocks(found.take(members)) for members in found.members()]
         return CameraNoise([fit_model(part, keep_patches=keep_patches) for part in blocks])
     except NoiseError as error:
         raise NoiseError(f"{path}: {error}") from None
@@ -204,15 +187,12 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
     correlation = np.mean([one.correlation for one in levels], axis=0)
     down, along = ((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:])
     spectrum = np.outer(down, along)
-    normal = scipy.special.ndtri((np.arange(257) + 0.5) / 257)
 
     def overall(name: str) -> tuple[float, float]:
         sigma, error = (np.array([getattr(one, key)[name] for one in levels]) for key in _PARTS)
         return float(np.sqrt((sigma**2).mean())), float(np.sqrt((error**2).mean() / len(levels)))
 
-    gain = (0.0, 0.0)
-    if len(levels) > 1:
-        gain = measure_gain(levels)
+    gain = measure_gain(levels) if len(levels) > 1 else (0.0, 0.0)
     lengths = [(correlation_length(row), 0.0) for row in (correlation[2], correlation[1])]
     pixels, column, row = (overall(name) for name in ("tvh", "th", "tv"))
     numbers = dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True))
@@ -230,7 +210,7 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
             spectrum=(spectrum / spectrum.mean())[None],
             columns=np.full(side, float(column[0] > 0)),
             rows=np.full(side, float(row[0] > 0)),
-            quantiles=normal[None] / normal.std(),
+            quantiles=normal_quantiles()[None],
             dead=0.0,
             blinking=0.0,
             summary={name: value for name, (value, _) in numbers.items()},
@@ -262,19 +242,3 @@ def generate_frames(
         noise, frame = cameras.generator(number % len(cameras))
         own = realisation_seed(seed, "frames", number)
         yield generate_frame(noise, shape, seed=own, frame=frame)
-
-
-def _cameras_of(bank: NoiseBank) -> list[NoiseBank]:
-    """A bank apart by its kinds."""
-    return [
-        NoiseBank(
-            bank.patches[members],
-            bank.frame[members],
-            bank.row[members],
-            bank.col[members],
-            bank.mean[members],
-            bank.var[members],
-            bank.kind[members],
-        )
-        for members in bank.members()
-    ]

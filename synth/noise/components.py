@@ -36,7 +36,7 @@ anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +48,7 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError
 from synth.frames import Frame
+from synth.noise.bank import npz_bytes
 
 COMPONENTS = ("tvh", "vh", "tv", "th", "t", "v", "h")
 """Time t, row v, column h: ``tvh`` differs from pixel to pixel and frame to frame, ``v`` is a
@@ -114,13 +115,11 @@ class NoiseComponents:
 
     def to_bytes(self) -> bytes:
         """The components as an ``.npz`` file; the same bytes for the same components."""
-        buffer = io.BytesIO()
-        columns: dict[str, Any] = {
+        columns = {
             name: np.array([getattr(self, name)[component] for component in COMPONENTS])
             for name in ("sigma", "error")
         }
-        np.savez(buffer, **columns, **{name: getattr(self, name) for name in _PLAIN})
-        return buffer.getvalue()
+        return npz_bytes(columns | {name: getattr(self, name) for name in _PLAIN})
 
 
 class Variances(NamedTuple):
@@ -232,7 +231,9 @@ def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
             part = part[:, ~bad]
             freedom[name] *= float(1 - bad.mean())
         square[name] = float((part**2).sum()) / freedom[name]
-    kurtosis = _excess(parts["tvh"][:, ~bad])
+    fourth = float((parts["tvh"][:, ~bad] ** 4).mean())
+    second = float((parts["tvh"][:, ~bad] ** 2).mean())
+    kurtosis = fourth / second**2 - 3 if second > 0 else 0.0
 
     # The variance of each mean square. It is divided by f + 2, not f, for the square of a mean
     # square is too great by so much.
@@ -308,8 +309,7 @@ def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseCompo
     )
     if (
         not sound
-        or found["sigma"].shape != (len(COMPONENTS),)
-        or found["error"].shape != (len(COMPONENTS),)
+        or not found["sigma"].shape == found["error"].shape == (len(COMPONENTS),)
         or found["correlation"].shape != (3, LAGS + 1)
         or found["depth"] not in (8, 16)
         or not all(np.isfinite(found[name]).all() for name in wanted)
@@ -345,10 +345,8 @@ def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
     (H, W) ndarray of bool
     """
     values = sequence.astype(np.float64)
-    values -= np.median(values, 0)
-    values -= np.median(values, (1, 2), keepdims=True)
-    values -= np.median(values, 2, keepdims=True)
-    values -= np.median(values, 1, keepdims=True)
+    for axes in (0, (1, 2), 2, 1):
+        values -= np.median(values, axes, keepdims=True)
     variance = values.var(0, ddof=1)
     # The logarithm of a variance of n normal values has a standard deviation of √(2 / (n − 1)).
     # Quantisation keeps it above a twelfth where values change at all.
@@ -438,15 +436,13 @@ def generate_sequence(
 
 def _split(values: Floats) -> dict[str, Floats]:
     """The deviations that belong to each component, with axes of length 1 where it has none."""
-    axes = {"t": 0, "v": 1, "h": 2}
     parts: dict[str, Floats] = {}
     rest = values - values.mean()
     for name in ("t", "v", "h", "tv", "th", "vh"):
-        over = tuple(axes[axis] for axis in "tvh" if axis not in name)
-        part = rest.mean(over, keepdims=True)
-        parts[name] = part
+        over = tuple(number for number, axis in enumerate("tvh") if axis not in name)
+        parts[name] = rest.mean(over, keepdims=True)
         # Means over an axis of what is left are 0, so the order does not matter.
-        rest = rest - part
+        rest = rest - parts[name]
     parts["tvh"] = rest
     return parts
 
@@ -491,13 +487,8 @@ class _Axis:
 def _leaks(axes: Mapping[str, _Axis]) -> dict[str, float]:
     """Share of the variance of ``tvh`` noise in the mean square of each component."""
     return {
-        name: float(
-            np.prod(
-                [
-                    one.kept if axis in name else one.spread / one.length
-                    for axis, one in axes.items()
-                ]
-            )
+        name: math.prod(
+            one.kept if axis in name else one.spread / one.length for axis, one in axes.items()
         )
         for name in COMPONENTS
     }
@@ -565,8 +556,3 @@ def _kernel(correlation: Floats) -> Floats:
     cepstrum[_GRID // 2 + 1 :] = 0
     kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(lags) + 1]
     return np.asarray(kernel / np.sqrt(kernel @ kernel))
-
-
-def _excess(values: Floats) -> float:
-    square = float((values**2).mean())
-    return float((values**4).mean()) / square**2 - 3 if square > 0 else 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -103,7 +104,7 @@ def describe_noise(blocks: NoiseBlocks) -> NoiseStatistics:
     -------
     NoiseStatistics
     """
-    return _describe(_PerFrame.of(blocks), np.arange(blocks.frame.max() + 1))
+    return _describe(_measure_frames(blocks))
 
 
 def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, float]:
@@ -251,79 +252,71 @@ def measure_floor(blocks: NoiseBlocks, halvings: int = 20, seed: int = 0) -> dic
     frames = int(blocks.frame.max()) + 1
     if frames < 2:
         raise NoiseError("one frame cannot be halved; give at least two with smooth areas in them")
-    parts = _PerFrame.of(blocks)
+    parts = _measure_frames(blocks)
     rng = generator(seed, "halvings")
     found = []
     for _ in range(halvings):
         order = rng.permutation(frames)
-        one, other = (_describe(parts, half) for half in np.array_split(order, 2))
+        one, other = (
+            _describe([parts[frame] for frame in half]) for half in np.array_split(order, 2)
+        )
         found.append(compare_noise(one, other))
     return {name: _median([scores[name] for scores in found]) for name in SCORES}
 
 
-@dataclass(frozen=True)
-class _PerFrame:
-    """Each frame's own statistics."""
+class _FrameNoise(NamedTuple):
+    """One frame's own statistics: its spectrum in DN², the rest as in `NoiseStatistics`."""
 
-    values: list[Floats]
+    values: Floats
     power: Floats
     correlation: Floats
-    mean: list[Floats]
-    variance: list[Floats]
+    mean: Floats
+    variance: Floats
     shares: Floats
-    maps: list[Floats]
-    map_mean: list[Floats]
+    maps: Floats
+    map_mean: Floats
 
-    @classmethod
-    def of(cls, blocks: NoiseBlocks) -> _PerFrame:
-        values, power, correlation, mean, variance = [], [], [], [], []
-        shares, maps, map_mean = [], [], []
-        full_scale = 2.0**blocks.depth - 1
-        for frame in range(int(blocks.frame.max()) + 1):
-            own = blocks.frame == frame
-            residual = blocks.residual[own]
-            spectrum = (np.abs(np.fft.fft2(residual)) ** 2).mean(0) / residual[0].size
-            values.append(np.quantile(residual, (np.arange(2000) + 0.5) / 2000))
-            power.append(spectrum)
-            correlation.append(_correlate(residual))
-            mean.append(blocks.mean[own])
-            variance.append(residual.var((1, 2)))
-            shares.append(_share(residual, full_scale))
-            few = np.unique(np.linspace(0, len(residual) - 1, _MOST_MAPS).astype(np.intp))
-            maps.append(_map_variance(residual[few], full_scale))
-            map_mean.append(mean[-1][few])
-        return cls(
-            values=values,
-            power=np.stack(power),
-            correlation=np.stack(correlation),
+
+def _measure_frames(blocks: NoiseBlocks) -> list[_FrameNoise]:
+    full_scale = 2.0**blocks.depth - 1
+    found = []
+    for frame in range(int(blocks.frame.max()) + 1):
+        own = blocks.frame == frame
+        residual, mean = blocks.residual[own], blocks.mean[own]
+        few = np.unique(np.linspace(0, len(residual) - 1, _MOST_MAPS).astype(np.intp))
+        one = _FrameNoise(
+            values=np.quantile(residual, (np.arange(2000) + 0.5) / 2000),
+            power=(np.abs(np.fft.fft2(residual)) ** 2).mean(0) / residual[0].size,
+            correlation=_correlate(residual),
             mean=mean,
-            variance=variance,
-            shares=np.stack(shares),
-            maps=maps,
-            map_mean=map_mean,
+            variance=residual.var((1, 2)),
+            shares=_share(residual, full_scale),
+            maps=_map_variance(residual[few], full_scale),
+            map_mean=mean[few],
         )
+        found.append(one)
+    return found
 
 
-def _describe(parts: _PerFrame, frames: NDArray[np.intp] | Sequence[int]) -> NoiseStatistics:
-    values = np.concatenate([parts.values[frame] for frame in frames])
-    power = np.maximum(parts.power[frames], _ABOVE_ROUNDING / 12)
+def _describe(frames: Sequence[_FrameNoise]) -> NoiseStatistics:
+    power = np.maximum([frame.power for frame in frames], _ABOVE_ROUNDING / 12)
     side = power.shape[-1]
     # The lowest frequency is what trends have taken off, so all of its ring and line is left out.
     frequency = np.abs(np.fft.fftfreq(side)) * side
     radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
     rings = np.stack([power[:, radius == r].mean(1) for r in range(2, side // 2 + 1)], 1)
     half = slice(2, side // 2 + 1)
+    joined = {
+        name: np.concatenate([getattr(frame, name) for frame in frames])
+        for name in ("values", "mean", "variance", "maps", "map_mean")
+    }
     return NoiseStatistics(
-        values=values,
         radial=np.log10(rings).mean(0),
         rows=np.log10(power.mean(2)[:, half]).mean(0),
         columns=np.log10(power.mean(1)[:, half]).mean(0),
-        correlation=parts.correlation[frames].mean(0),
-        mean=np.concatenate([parts.mean[frame] for frame in frames]),
-        variance=np.concatenate([parts.variance[frame] for frame in frames]),
-        shares=parts.shares[frames].mean(0),
-        maps=np.concatenate([parts.maps[frame] for frame in frames]),
-        map_mean=np.concatenate([parts.map_mean[frame] for frame in frames]),
+        correlation=np.mean([frame.correlation for frame in frames], axis=0),
+        shares=np.mean([frame.shares for frame in frames], axis=0),
+        **joined,
     )
 
 

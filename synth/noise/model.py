@@ -41,7 +41,7 @@ _LEAST_VARIANCE = 0.01
 _SYSTEMATIC = 0.01
 
 _MOST_LEVELS, _BLOCKS_PER_LEVEL = 12, 12
-_QUANTILES = 257
+_QUANTILE_SHARES = (np.arange(257) + 0.5) / 257
 _MOST_KINDS, _FRAMES_PER_KIND = 4, 3
 _ROUNDS = 100
 _GROUPS = 20
@@ -311,8 +311,6 @@ def make_physical_model(
     top = 2.0**depth - 1
     # Between knots σ is linear; these lie so that the root of a line is met to a thousandth.
     level = top * np.linspace(0, 1, 129) ** 2
-    share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
-    normal = scipy.special.ndtri(share)
     frequency = np.maximum(np.abs(np.fft.fftfreq(side)), 1 / side)
     rows = row**2 + drift**2 * (1 / frequency) / (1 / frequency).mean()
     square = sigma**2 + (netd * responsivity) ** 2
@@ -328,13 +326,19 @@ def make_physical_model(
         spectrum=np.ones((1, side, side)),
         columns=np.full(side, float(column > 0)),
         rows=rows / rows.mean() if rows.any() else rows,
-        quantiles=normal[None] / normal.std(),
+        quantiles=normal_quantiles()[None],
         dead=dead,
         blinking=blinking,
         summary=dict(zip(SUMMARY, map(float, numbers), strict=True)),
         error=dict.fromkeys(SUMMARY, 0.0),
         depth=depth,
     )
+
+
+def normal_quantiles() -> Floats:
+    """`NoiseModel.quantiles` of a normal distribution, (257,)."""
+    normal = scipy.special.ndtri(_QUANTILE_SHARES)
+    return np.asarray(normal / normal.std())
 
 
 def rounded(model: NoiseModel) -> NoiseModel:
@@ -693,10 +697,8 @@ def _summarise(
         doubt = np.hypot(wide[place], variance * np.sqrt(2 / max(count, 1.0)))
         whole[place] = np.sqrt(variance)
         wide[place] = doubt / (2 * whole[place]) if variance > doubt else np.sqrt(doubt)
-    return (
-        dict(zip(SUMMARY, whole.tolist(), strict=True)),
-        dict(zip(SUMMARY, wide.tolist(), strict=True)),
-    )
+    summary, error = (dict(zip(SUMMARY, one.tolist(), strict=True)) for one in (whole, wide))
+    return summary, error
 
 
 def correlation_length(correlation: Floats) -> float:
@@ -749,8 +751,7 @@ def _gain(mean: Floats, variance: Floats, weight: Floats) -> float:
 
 def _quantiles(values: Floats) -> Floats:
     """Quantiles of values, scaled to mean 0 and variance 1 as the distribution that they make."""
-    share = (np.arange(_QUANTILES) + 0.5) / _QUANTILES
     # Sorted first, for numpy is slow to part unsorted values at so many places.
-    found = np.quantile(np.sort(values, axis=None), share)
+    found = np.quantile(np.sort(values, axis=None), _QUANTILE_SHARES)
     found = found - found.mean()
     return np.asarray(found / max(float(found.std()), 1e-12))

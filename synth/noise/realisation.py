@@ -98,7 +98,11 @@ class NoiseGenerator:
 
     def __init__(self, model: NoiseModel) -> None:
         self.model = model
-        self._camera = _name_camera(model)
+        # A name that equal models have and different ones do not.
+        digest = hashlib.sha256()
+        for array in model_arrays(model).values():
+            digest.update(array.tobytes())
+        self._camera = digest.hexdigest()
         self._gains: dict[tuple[int, int, int], Values] = {}
         self._known: dict[tuple[Any, int], Any] = {}
 
@@ -295,7 +299,10 @@ def _make_gain(spectrum: Floats, height: int, width: int) -> Values:
     closed = np.pad(spectrum, ((0, 1), (0, 1)), mode="wrap")
     half = width // 2 + 1
     rows, cols = np.arange(height) * (side / height), np.arange(half) * (side / width)
-    down, along = (_linear_weights(place, side) for place in (rows, cols))
+    # Weights of linear interpolation between the spectrum's side + 1 values.
+    down, along = (
+        np.maximum(1 - np.abs(place[:, None] - np.arange(side + 1)), 0.0) for place in (rows, cols)
+    )
     power = down @ closed @ along.T
     # Columns that are their own opposites count once, all others twice; and of their values the
     # transform keeps what is even, half of the power.
@@ -305,11 +312,6 @@ def _make_gain(spectrum: Floats, height: int, width: int) -> Values:
     mean = float(power @ np.where(own, 1.0, 2.0) @ np.ones(height)) / (height * width)
     gain = np.sqrt(power / mean * (height * width / 2) * np.where(own, 2.0, 1.0))
     return np.repeat(gain, 2, 1).astype(np.float32)
-
-
-def _linear_weights(place: NDArray[np.floating], side: int) -> NDArray[np.floating]:
-    """Weights of linear interpolation between side + 1 values, (len(place), side + 1)."""
-    return np.maximum(1 - np.abs(place[:, None] - np.arange(side + 1)), 0.0)
 
 
 def _distort(pixels: Values, distortion: Values) -> Values:
@@ -334,14 +336,6 @@ def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Value
     return scipy.fft.irfft(white * gain, period)[:length].astype(np.float32)
 
 
-def _name_camera(model: NoiseModel) -> str:
-    """A name that equal models have and different ones do not."""
-    digest = hashlib.sha256()
-    for array in model_arrays(model).values():
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()
-
-
 def _draw_defects(share: float, size: int, seed: int, *names: str) -> NDArray[np.int64]:
     if share <= 0:
         return np.zeros(0, np.int64)
@@ -356,13 +350,10 @@ def _make_tiles(model: NoiseModel, kind: int) -> Values:
     side = patches.shape[1]
     window = np.sin((np.arange(side) + 0.5) * np.pi / side)
     # With a prime number of patches every step from one to the next visits all of them.
-    count = _largest_prime(len(patches))
+    count = next(
+        n for n in range(len(patches), 1, -1) if all(n % k for k in range(2, int(n**0.5) + 1))
+    )
     return np.asarray(patches[:count] * np.outer(window, window), np.float32)
-
-
-def _largest_prime(most: int) -> int:
-    """The largest prime number up to `most`, which is 2 or more."""
-    return next(n for n in range(most, 1, -1) if all(n % k for k in range(2, int(n**0.5) + 1)))
 
 
 @lru_cache(maxsize=8)

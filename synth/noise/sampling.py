@@ -158,13 +158,7 @@ def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int 
     sample = _Sample(rule, seed)
     for source in frames:
         frame, targets = source.load()
-        if min(frame.shape) < rule.side:
-            sample.skip(source.name)
-            continue
-        passed = _passes(frame, rule, rule.step)
-        if targets is not None:
-            passed &= _free_of(targets, rule.side, rule.step)
-        sample.add(source.name, frame, passed)
+        sample.add(source.name, frame, _passes(frame, targets, rule, rule.step))
     return sample.to_bank()
 
 
@@ -219,8 +213,7 @@ def _sample_noise_alone(frames: Iterable[NoiseFrame], rule: SamplingRule, seed: 
     name = [names[number] for number, rows, _, _ in found for _ in rows]
     chosen = np.arange(len(patches))
     if rule.limit is not None and rule.limit < len(patches):
-        rng = generator(seed, "noise")
-        chosen = np.sort(rng.choice(len(patches), rule.limit, replace=False))
+        chosen = np.sort(generator(seed, "noise").choice(len(patches), rule.limit, replace=False))
     return make_bank(
         cast(Frame, patches[chosen]), [name[which] for which in chosen], row[chosen], col[chosen]
     )
@@ -254,15 +247,18 @@ def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(values, (side, side))
 
 
-def _passes(frame: Frame, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
+def _passes(frame: Frame, targets: Mask | None, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
     """Which windows of a grid pass in this frame; compared as integers, so without rounding."""
+    if min(frame.shape) < rule.side:
+        return np.zeros((0, 0), bool)
     total, squares = _sums_on_grid(frame, rule.side, step)
     count = rule.side**2
     scale = _scale(frame, rule)
     # n Σx² − (Σx)² < v n²  is  var < v
     spread = squares * count
     spread -= total * total
-    return (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
+    passed = (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
+    return passed if targets is None else passed & _free_of(targets, rule.side, step)
 
 
 def _scale(frame: Frame, rule: SamplingRule) -> float:
@@ -279,21 +275,15 @@ def _free_of(targets: Mask, side: int, step: int) -> NDArray[np.bool_]:
 def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:
     """Windows that pass in every frame and whose statistics hardly move (Welford's update)."""
     passed: NDArray[np.bool_] | None = None
-    means: list[NDArray[np.float64]] = []
-    sums: list[NDArray[np.float64]] = []
-    scale = 1.0
+    mean, total, scale = np.zeros(()), np.zeros(()), 1.0
     for number, source in enumerate(sequence, start=1):
         frame, targets = source.load()
-        if min(frame.shape) < rule.side:
-            return np.zeros((0, 0), bool)
-        statistics = window_statistics(frame, rule.side)
-        here = _passes(frame, rule, 1)
-        if targets is not None:
-            here &= _free_of(targets, rule.side, 1)
+        here = _passes(frame, targets, rule, 1)
+        if not here.size:
+            return here
         if passed is None:
             passed, scale = here, _scale(frame, rule)
-            means = [np.zeros(here.shape) for _ in statistics]
-            sums = [np.zeros(here.shape) for _ in statistics]
+            mean, total = np.zeros((2, 2, *here.shape))
         elif here.shape != passed.shape:
             raise NoiseError(
                 f"{source.name}: differs in size from its sequence's first frame, "
@@ -301,12 +291,12 @@ def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArr
             )
         else:
             passed &= here
-        for mean, total, value in zip(means, sums, statistics, strict=True):
-            step = value - mean
-            mean += step / number
-            total += step * (value - mean)
+        statistics = np.stack(window_statistics(frame, rule.side))
+        step = statistics - mean
+        mean += step / number
+        total += step * (statistics - mean)
     assert passed is not None
-    var_of_mean, var_of_var = (total / len(sequence) for total in sums)
+    var_of_mean, var_of_var = total / len(sequence)
     passed &= var_of_mean <= rule.max_seq_mean * scale**2
     passed &= var_of_var <= rule.max_seq_var * scale**4
     return passed
@@ -342,10 +332,6 @@ class _Sample:
         self._kept: list[_Found] = []
         self._count = 0
         self._bound = np.inf
-
-    def skip(self, name: str) -> None:
-        """Note a frame that is smaller than a window."""
-        self._names.append(name)
 
     def add(self, name: str, frame: Frame, passed: NDArray[np.bool_]) -> None:
         """Cut the windows of the grid that passed, or those of them that may still stay."""

@@ -44,8 +44,6 @@ __all__ = [
     "simulate_frame",
 ]
 
-SCENE_KINDS = ("clear", "cloud", "sea", "ground", "urban", "mountain")
-
 Polarity = Literal["positive", "negative", "both"]
 
 # Annotated masks of public sets end where the target has fallen to about a third of its peak.
@@ -158,7 +156,8 @@ def simulate_frame(
     _check_range("targets", targets, 0, math.inf)
     _check_range("scr", scr, 1e-6, math.inf)
     _check_range("target_sigma", target_sigma, 0.0, 4.0)
-    if polarity not in ("positive", "negative", "both"):
+    signs = {"positive": 1, "negative": -1}
+    if polarity not in (*signs, "both"):
         raise ValueError(f"polarity {polarity!r}: must be 'positive', 'negative' or 'both'")
 
     scene = paint_scene(kind, sensor.shape, rng)
@@ -172,7 +171,7 @@ def simulate_frame(
         places = _places(scene, signal, sensor, rng)
         for _ in range(count):
             pattern = _draw_target(target_sigma, sensor.blur_sigma, rng)
-            sign = _sign(polarity, rng)
+            sign = int(rng.choice((-1, 1))) if polarity == "both" else signs[polarity]
             wanted = _log_uniform(rng, *scr)
             found = _choose_place(places, mask, pattern, sign, (wanted, scr[0]), rng)
             if found is None:
@@ -485,10 +484,9 @@ def _plane_texture(
     plane: _Plane, rng: np.random.Generator, octaves: int, roughness: float, stretch: float
 ) -> Field:
     """Texture of a plane: octaves of one unit, two, four …, each faded where pixels outgrow it."""
-    shape = (plane.below.shape[0], plane.below.shape[1])
     side = 128
     tile = _tile(side, rng, stretch)
-    texture = np.zeros(shape, np.float64)
+    texture = np.zeros_like(plane.below)
     for octave in range(octaves):
         length = 2.0**octave
         weight = np.exp(-np.square(plane.footprint / (0.7 * length)))
@@ -677,26 +675,21 @@ def _urban(shape: tuple[int, int], rng: np.random.Generator) -> Scene:
     built = picture != sky
     stains = rng.uniform(0.01, 0.04) * _fractal(shape, rng, 2.6, step=2)
     picture = picture + stains * built
-    lean = _lean(shape, rng)
-    picture = _leaned(picture, lean)
-    hidden = _leaned(built.astype(np.float64), lean) > 0.5
-    density = np.where(hidden, 0.2, 1.0)
-    return Scene(_toned(picture, rng, (28.0, 68.0), (30.0, 130.0)), density)
-
-
-def _lean(shape: tuple[int, int], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Homography of a camera that is rolled a little and looks up: verticals converge."""
-    height, width = shape
+    # The camera is rolled a little and looks up: verticals converge.
     corners = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     moved = corners + rng.normal(0.0, 0.02, (4, 2)) * (width, height)
     moved[:2, 0] += rng.uniform(0.0, 0.06) * width * np.array([1, -1])
-    return np.asarray(cv2.getPerspectiveTransform(corners, moved.astype(np.float32)), np.float64)
-
-
-def _leaned(picture: Field, lean: NDArray[np.float64]) -> Field:
-    size = (picture.shape[1], picture.shape[0])
-    leaned = cv2.warpPerspective(picture, lean, size, borderMode=cv2.BORDER_REPLICATE)
-    return np.asarray(leaned, np.float64)
+    lean = cv2.getPerspectiveTransform(corners, moved.astype(np.float32))
+    picture, buildings = (
+        np.asarray(
+            cv2.warpPerspective(field, lean, (width, height), borderMode=cv2.BORDER_REPLICATE),
+            np.float64,
+        )
+        for field in (picture, built.astype(np.float64))
+    )
+    hidden = buildings > 0.5
+    density = np.where(hidden, 0.2, 1.0)
+    return Scene(_toned(picture, rng, (28.0, 68.0), (30.0, 130.0)), density)
 
 
 def _build(
@@ -767,6 +760,7 @@ _PAINTERS: dict[str, Callable[[tuple[int, int], np.random.Generator], Scene]] = 
     "urban": _urban,
     "mountain": _mountain,
 }
+SCENE_KINDS = tuple(_PAINTERS)
 
 
 # Targets.
@@ -800,12 +794,6 @@ def _draw_target(sigma: tuple[float, float], blur_sigma: float, rng: np.random.G
         shape = np.asarray(cv2.GaussianBlur(shape, (0, 0), blur_sigma * _SUPERSAMPLING))
     pixels = shape.reshape(side, _SUPERSAMPLING, side, _SUPERSAMPLING).mean(axis=(1, 3))
     return np.asarray(pixels / pixels.max())
-
-
-def _sign(polarity: Polarity, rng: np.random.Generator) -> int:
-    if polarity == "both":
-        return int(rng.choice((-1, 1)))
-    return 1 if polarity == "positive" else -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -905,29 +893,20 @@ def _insert(
     height, width = signal[crop].shape
     lift = np.pad(pattern, _NEIGHBOURHOOD)
     lift = lift[margin - row + top :, margin - col + left :][:height, :width]
-    own = _brightest_part(lift)
-    around = _neighbourhood(own) & ~mask[crop] & ~own
+    # A border can cut a mask in two: the part that holds the peak is the target's.
+    _, labels = cv2.connectedComponents((lift > _MASK_FRACTION * lift.max()).view(np.uint8))
+    own = np.asarray(labels == labels.flat[int(lift.argmax())])
+    box = cv2.boundingRect(own.view(np.uint8))
+    first = [max(side - _NEIGHBOURHOOD, 0) for side in box[:2]]
+    last = [box[axis] + box[axis + 2] + _NEIGHBOURHOOD for axis in (0, 1)]
+    around = ~mask[crop] & ~own
+    around[: first[1]] = around[last[1] :] = False
+    around[:, : first[0]] = around[:, last[0] :] = False
     peak, ratio = _peak(signal[crop], lift, own, around, sign, scr)
     irradiance[crop] += peak * lift
     signal[crop] += peak * lift
     mask[crop] |= own
     return ratio
-
-
-def _brightest_part(lift: Field) -> Mask:
-    """The connected part of a target's mask that holds its peak: a border can cut one in two."""
-    _, labels = cv2.connectedComponents((lift > _MASK_FRACTION * lift.max()).view(np.uint8))
-    return np.asarray(labels == labels.flat[int(lift.argmax())])
-
-
-def _neighbourhood(own: Mask) -> Mask:
-    left, top, width, height = cv2.boundingRect(own.view(np.uint8))
-    near = np.zeros(own.shape, np.bool_)
-    near[
-        max(top - _NEIGHBOURHOOD, 0) : top + height + _NEIGHBOURHOOD,
-        max(left - _NEIGHBOURHOOD, 0) : left + width + _NEIGHBOURHOOD,
-    ] = True
-    return near
 
 
 def _peak(

@@ -118,7 +118,7 @@ def make_sensor(
     Examples
     --------
     >>> sensor = make_sensor((48, 64), np.random.default_rng(0), bits=14)
-    >>> frame = expose(sensor, np.full((48, 64), 100.0), np.random.default_rng(1))
+    >>> frame = quantise(sensor, blur(sensor, np.full((48, 64), 100.0)))
     >>> frame.shape, frame.dtype.name
     ((48, 64), 'uint16')
     """
@@ -173,31 +173,6 @@ def draw_normal(rng: np.random.Generator, shape: tuple[int, ...]) -> Field:
     ndarray of float64
     """
     return rng.standard_normal(shape, np.float32).astype(np.float64)
-
-
-def expose(sensor: Sensor, radiance: Field, rng: np.random.Generator) -> Frame:
-    """Take one frame of a scene.
-
-    Parameters
-    ----------
-    sensor : Sensor
-    radiance : (H, W) ndarray of float64
-        The scene before the optics, in DN of 8-bit data, 0 to 255.
-    rng : numpy.random.Generator
-        Draws the temporal noise.
-
-    Returns
-    -------
-    (H, W) ndarray of uint8 or uint16
-        DN, clipped at the camera's range.
-
-    Raises
-    ------
-    ValueError
-        The scene has another shape than the camera.
-    """
-    noise = temporal_noise(sensor, rng)
-    return quantise(sensor, respond(sensor, blur(sensor, radiance), noise))
 
 
 def blur(sensor: Sensor, radiance: Field) -> Field:

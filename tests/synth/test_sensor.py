@@ -7,17 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.simulate.sensor import (
-    Sensor,
-    blur,
-    expose,
-    make_sensor,
-    quantise,
-    respond,
-    temporal_noise,
-)
+from synth.simulate.sensor import Sensor, blur, make_sensor, quantise, respond, temporal_noise
 
 SHAPE = (96, 128)
+
+
+def expose(sensor: Sensor, scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A frame of a scene, as the camera takes it."""
+    noise = temporal_noise(sensor, rng)
+    return quantise(sensor, respond(sensor, blur(sensor, scene), noise))
 
 
 def flat_frames(sensor: Sensor, count: int, level: float = 127.5) -> np.ndarray:
