@@ -135,10 +135,10 @@ class Scene:
 
     def drawn(self, draws: Draws | None) -> Scene:
         """The same scene for another output."""
-        scene = self.noisy(self.image)
-        scene.draws = draws
+        scene = object.__new__(Scene)
+        scene.image, scene.mask, scene.id, scene.draws = self.image, self.mask, self.id, draws
         scene._ground = self._ground or self
-        scene._known = self._known
+        scene._known, scene._known_of_mask = self._known, self._known_of_mask
         return scene
 
     def changed(self, image: Frame, mask: Mask | None = None) -> Scene:

@@ -737,7 +737,7 @@ def _write_pair(task: Task, entry: Line, image: OutputFile, mask: OutputFile) ->
         else:
             write_file(f"{task.place}/{name}", file.data)
         files |= {key: name, f"{key}_sha256": file.sha256}
-    return replace(entry, more=files).to_line()
+    return Line(entry.id, entry.split, entry.source, entry.steps, entry.facts, files).to_line()
 
 
 # Noise is read once a process: it lies in the staging directory, so that no task carries it. Its

@@ -10,8 +10,6 @@ import os
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,12 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        problem = f"cannot be written ({error.strerror}); nothing was kept"
-        raise StoreError(path, problem) from None
+        raise write_error(path, error) from None
+
+
+def write_error(path: Path | str, error: OSError) -> StoreError:
+    """The `StoreError` of a file that cannot be written."""
+    return StoreError(path, f"cannot be written ({error.strerror}); nothing was kept")
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -37,8 +39,10 @@ def write_file(path: str, data: bytes) -> None:
     StoreError
         It cannot be written (disk full, read-only).
     """
-    with naming(path):
+    try:
         _write_file(path, data)
+    except OSError as error:
+        raise write_error(path, error) from None
 
 
 def place_file(path: str, data: bytes, parts: Path) -> None:
@@ -209,17 +213,15 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(eq=False)
 class OutputFile:
-    """The bytes of an output's file, with their suffix."""
+    """The bytes of an output's file, with their suffix and their SHA-256."""
 
-    data: bytes
-    suffix: str
+    __slots__ = ("data", "sha256", "suffix")
 
-    @cached_property
-    def sha256(self) -> str:
-        """Its hash; a mask that several outputs have is hashed once."""
-        return sha256(self.data)
+    def __init__(self, data: bytes, suffix: str) -> None:
+        self.data = data
+        self.suffix = suffix
+        self.sha256 = sha256(data)
 
 
 def file_problem(path: Path, wanted: str) -> str | None:

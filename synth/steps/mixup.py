@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -13,7 +15,6 @@ from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import NoiseBank
 from synth.noise.transfer import mixup, weigh_image
 from synth.scene import Labelled, Scene
-from synth.seeds import quick_generator
 from synth.steps.base import Choice, as_tuple, check_range, register_step
 from synth.steps.noise import NoiseStep, check_gain, draw_amount, draw_member
 
@@ -99,9 +100,10 @@ def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> in
     Types take turns, and each goes through its patches from a place and with a step that are
     drawn, so that nothing has to be kept of the numbers before.
     """
-    rng = quick_generator(seed, "patch")
-    order = rng.permutation(len(kinds)).tolist() if kinds[1:] else [0]
-    left = {kind: len(kinds[kind]) for kind in order}
+    digest = hashlib.sha256(b"%d" % seed).digest()
+    first, second, third = (int.from_bytes(digest[at : at + 8]) for at in (0, 8, 16))
+    order = np.random.default_rng(third).permutation(len(kinds)) if kinds[1:] else (0,)
+    left = {int(kind): len(kinds[kind]) for kind in order}
     taken = 0
     # Sweeps over all types that still have patches; the smallest ends a stretch of them.
     while True:
@@ -113,13 +115,8 @@ def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> in
         left = {kind: count - sweeps for kind, count in left.items() if count > sweeps}
     place, turn = divmod(number, len(left))
     members = kinds[list(left)[turn]]
-    start, step = int(rng.integers(len(members))), _coprime(rng, len(members))
-    return int(members[(start + (taken + place) * step) % len(members)])
-
-
-def _coprime(rng: np.random.Generator, count: int) -> int:
-    """A step with which a ring of so many places is gone through whole."""
-    while True:
-        step = int(rng.integers(1, max(count, 2)))
-        if np.gcd(step, count) == 1:
-            return step
+    step = 1 + second % max(len(members) - 1, 1)
+    # A step with which the ring of the patches is gone through whole.
+    while math.gcd(step, len(members)) > 1:
+        step += 1
+    return int(members[(first + (taken + place) * step) % len(members)])

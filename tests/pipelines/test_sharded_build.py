@@ -423,7 +423,7 @@ def test_a_worker_has_at_most_one_file_of_the_set_open(
 ) -> None:
     most = 0
     beside: list[int] = []
-    add, load = shards_module.ShardWriter.add, build_module.load_noise
+    add, load = shards_module.ShardWriter.add, build_module.load_parts
 
     def count() -> int:
         return sum(".out.partial/" in name for name in open_files())
@@ -438,7 +438,7 @@ def test_a_worker_has_at_most_one_file_of_the_set_open(
         return load(path)
 
     monkeypatch.setattr(shards_module.ShardWriter, "add", watch)
-    monkeypatch.setattr(build_module, "load_noise", watch_load)
+    monkeypatch.setattr(build_module, "load_parts", watch_load)
     build_shards(tmp_path / "out")
     assert most == 1
     # The noise is a file of the set too.
