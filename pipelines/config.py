@@ -181,7 +181,8 @@ def _join_alternatives(problems: Sequence[Any]) -> list[Any]:
         place = tuple(
             part
             for part in problem["loc"]
-            if not str(part).startswith(("literal[", "constrained-"))
+            if not str(part).startswith(("literal[", "constrained-", "tuple["))
+            and part not in ("int", "float", "str")
         )
         if place == problem["loc"]:
             joined.append(problem)

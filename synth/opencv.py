@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from threading import Lock
 from types import TracebackType
@@ -24,9 +25,14 @@ class Borrowed:
 
     def __init__(self, read: Callable[[], int], write: Callable[[int], object], value: int) -> None:
         self._read, self._write, self._value = read, write, value
-        self._lock = Lock()
         self._users = 0
         self._before = value
+        self._renew_lock()
+        # A forked process has no thread that could release the lock.
+        os.register_at_fork(after_in_child=self._renew_lock)
+
+    def _renew_lock(self) -> None:
+        self._lock = Lock()
 
     def __enter__(self) -> None:
         with self._lock:

@@ -102,7 +102,7 @@ class Recipe:
         ----------
         image : (H, W) ndarray of uint8 or uint16, or Scene
             DN. A scene that is given again and again remembers its targets and backgrounds, in some
-            ten times the memory of its image.
+            fifteen times the memory of its image.
         mask : (H, W) ndarray of bool
             Not with a scene, which has its own.
         rng : numpy.random.Generator, optional
@@ -124,7 +124,13 @@ class Recipe:
         RecipeError, NoiseError
             A step cannot work on the image.
         """
-        scene = image if isinstance(image, Scene) else Scene(*_require_pair(image, mask), id)
+        if isinstance(image, Scene):
+            if mask is not None:
+                raise TypeError("mask: a scene has its own; give the one or the other")
+            scene = image
+            _require_pair(scene.image, scene.mask)
+        else:
+            scene = Scene(*_require_pair(image, mask), id)
         rng = np.random.default_rng() if rng is None else rng
         made = self._apply(scene, int(rng.integers(SEEDS)), None, {})
         # Whoever changes the result does not change what was given.
@@ -176,11 +182,17 @@ class Recipe:
                 scene = scene.drawn(Draws(noise, draws.variant + number, draws.repeat, alike))
             rng = quick_generator(entropy, step.name, str(number))
             given = variant if number == self.enumerating else {}
-            found = step.resolve(scene, rng, given)
-            if found is None:
-                continue
-            applied, choice = found
-            scene, turned_out = applied.apply(scene, choice)
+            try:
+                found = step.resolve(scene, rng, given)
+                if found is None:
+                    continue
+                applied, choice = found
+                after, turned_out = applied.apply(scene, choice)
+            except (TypeError, ValueError, LookupError, ArithmeticError, AttributeError) as error:
+                words = f"{type(error).__name__}: {error}"
+                raise RecipeError(f"step {step.name}: {words}") from error
+            _require_sound(applied, scene, after)
+            scene = after
             alike = alike and not applied.unique
             steps.append((applied.name, choice))
             for key, value in turned_out.items():
@@ -360,7 +372,8 @@ class Plan:
             return f"{start + number:0{width}d}"
         if self._keep_ids:
             return source
-        return source + _suffix(variant) + (f"_r{round_}" if round_ else "")
+        # Without variants nothing else tells the first output from its source.
+        return source + _suffix(variant) + (f"_r{round_}" if round_ or not variant else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +417,17 @@ def _first_number(taken: set[str]) -> tuple[int, int] | None:
     if len(widths) != 1 or not all(id_.isascii() and id_.isdigit() for id_ in taken):
         return None
     return max(int(id_) for id_ in taken) + 1, widths.pop()
+
+
+def _require_sound(step: Step, before: Scene, after: Scene) -> None:
+    """Raise a `RecipeError` unless what a step made is an image with its mask."""
+    image, mask = after.image, after.mask
+    if image.dtype != before.image.dtype or mask.dtype != np.bool_ or image.shape != mask.shape:
+        raise RecipeError(
+            f"step {step.name}: gave an image of {image.dtype} and shape {image.shape} and a mask "
+            f"of {mask.dtype} and shape {mask.shape}; the image keeps its type, and the mask is "
+            "bool, of the same shape"
+        )
 
 
 def _require_pair(image: object, mask: object) -> tuple[Frame, Mask]:

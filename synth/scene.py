@@ -144,6 +144,8 @@ class Scene:
     def changed(self, image: Frame, mask: Mask | None = None) -> Scene:
         """The scene with another image, or another mask too, of the same background.
 
+        For what leaves the noise of the background as it is; see `noisy` for what does not.
+
         Parameters
         ----------
         image : (H, W) ndarray
@@ -155,7 +157,7 @@ class Scene:
         return scene
 
     def noisy(self, image: Frame) -> Scene:
-        """The scene with another image whose background is no longer that of this one."""
+        """The scene with another image whose noise is no longer that of this one."""
         scene = Scene(image, self.mask, self.id, draws=self.draws)
         scene._known_of_mask = self._known_of_mask
         return scene

@@ -122,7 +122,12 @@ def _parse_steps(given: Any) -> Any:
     steps = []
     for number, one in enumerate(given, 1):
         try:
-            steps.append(one if isinstance(one, Step) else parse_step(one, build_step))
+            step = one if isinstance(one, Step) else parse_step(one, build_step)
+            for inner in step.inner():
+                filled = [key for key in inner.needs if getattr(inner, key) is not None]
+                if filled:
+                    raise ValueError(f"{inner.name}.{filled[0]}: is for the build to fill in")
+            steps.append(step)
         except ValueError as error:
             raise ValueError(f"step {number}: {error}") from None
     return tuple(steps)

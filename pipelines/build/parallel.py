@@ -7,10 +7,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
-from typing import Any, Literal, TypeAlias, TypeVar, cast
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
+from pipelines.errors import PipelineError
 from synth.opencv import one_thread
 
 Backend = Literal["threads", "processes", "dask"]
@@ -49,6 +51,8 @@ class Pool:
     ) -> None:
         if (backend == "dask") != (scheduler is not None):
             raise ValueError("a scheduler is for the backend dask, and that needs one")
+        if backend not in get_args(Backend):
+            raise ValueError(f"a backend is one of {', '.join(get_args(Backend))}, not {backend!r}")
         if backend == "dask":
             from pipelines.build.cluster import require_dask
 
@@ -124,11 +128,16 @@ class Pool:
                 if error is not None:
                     raise error
                 yield cast(Result, result)
+        except BrokenProcessPool:
+            raise PipelineError(
+                "a worker process was ended, perhaps for want of memory; use fewer --jobs"
+            ) from None
         finally:
             # What is in hand ends; its results, and further errors, are of no use any more.
             stop.set()
-            for _ in results:
-                pass
+            with suppress(BrokenProcessPool):
+                for _ in results:
+                    pass
 
 
 @contextmanager

@@ -189,8 +189,9 @@ def count_changes(records: Iterable[Line]) -> dict[str, dict[str, int]]:
         if not record.made:
             continue
         found = [("change", _kind_of_change(record))]
-        for name, choice in record.steps:
-            found += _told(partial(_tally, choice=choice, facts=record.facts), name, [])
+        for number, (name, choice) in enumerate(record.steps):
+            tally = partial(_tally, choice=choice, facts=record.facts_of(number))
+            found += _told(tally, name, [])
         for what, value in found:
             counts.setdefault(what, Counter())[value] += 1
     return {what: dict(_ordered(found)) for what, found in counts.items()}
@@ -199,8 +200,12 @@ def count_changes(records: Iterable[Line]) -> dict[str, dict[str, int]]:
 def describe_change(record: Line) -> str:
     """Say in words what was done to make one output."""
     parts = [
-        _told(methodcaller("describe", choice, record.facts), name, plain_words(name, choice))
-        for name, choice in record.steps
+        _told(
+            methodcaller("describe", choice, record.facts_of(number)),
+            name,
+            plain_words(name, choice),
+        )
+        for number, (name, choice) in enumerate(record.steps)
     ]
     return "; ".join(parts) or "original"
 

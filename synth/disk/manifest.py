@@ -14,10 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from synth.disk.description import MANIFEST, is_sharded, manifest_files
 from synth.errors import RecipeError, StoreError
 
-_LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+def _plain_number(value: Any) -> Any:
+    """A number of NumPy as one of Python, for steps that draw with its generators."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} {value!r:.60} is no plain value for a manifest")
+
+
+_LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_plain_number)
 _READ = json.JSONDecoder().decode
 
 Choice = dict[str, Any]
@@ -55,6 +65,14 @@ class Line:
     def choice(self, step: str) -> Choice | None:
         """What was chosen for the first step of a name; None where there is none."""
         return next((choice for name, choice in self.steps if name == step), None)
+
+    def facts_of(self, number: int) -> dict[str, Any]:
+        """The facts of one of its steps: those of a later step of a name end with its number."""
+        end = f"_{number + 1}"
+        own = {
+            key.removesuffix(end): value for key, value in self.facts.items() if key.endswith(end)
+        }
+        return {**self.facts, **own}
 
     @property
     def files(self) -> dict[str, str]:

@@ -77,7 +77,7 @@ class Step:
         return ()
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
-        """Draw what is random; None leaves the image as it is.
+        """Draw what is random; None leaves the image as it is, as a draw that was lost does.
 
         Parameters
         ----------
@@ -94,6 +94,10 @@ class Step:
             settings as far as they matter.
         """
         return {}
+
+    def suits(self, scene: Scene) -> bool:
+        """Whether it can do something to a scene at all; `Choose` takes another step otherwise."""
+        return True
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
         """Change a scene; a function of its arguments, and of what the step `needs`, alone.
@@ -168,7 +172,13 @@ _steps: dict[str, type[Step]] = {}
 def register_step(step: Registered) -> Registered:
     """Make a step known by its `name`, to configurations and to readers of manifests.
 
-    A class of the same name takes the place of the one before.
+    A class of the same name takes the place of the one before. Its settings need defaults: outputs
+    are made again from their choices alone.
+
+    Raises
+    ------
+    TypeError
+        It is no dataclass that inherits `Step`, or has no name.
 
     Examples
     --------
@@ -183,6 +193,10 @@ def register_step(step: Registered) -> Registered:
     >>> find_step("invert").name
     'invert'
     """
+    if not is_dataclass(step) or not issubclass(step, Step):
+        raise TypeError(f"{step.__name__}: a step is a dataclass that inherits Step")
+    if not isinstance(getattr(step, "name", None), str):
+        raise TypeError(f"{step.__name__}: a step has a `name`, by which configurations know it")
     _steps[step.name] = step
     return step
 
@@ -232,6 +246,14 @@ def parse_step(given: Any, build: Callable[[type[Step], Any], Step]) -> Step:
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """One value, or several, as several."""
     return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def check_several(name: str, values: Any, low: float, high: float) -> None:
+    """Raise a `ValueError` that names a setting unless it is one number or several in a range."""
+    if not as_tuple(values):
+        raise ValueError(f"{name}: needs a number")
+    for value in as_tuple(values):
+        check_range(name, value, low, high)
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:

@@ -25,12 +25,12 @@ class Choose(Step):
 
     name = "choose"
 
-    options: Sequence[tuple[float, Step]]
+    options: tuple[tuple[float, Step], ...]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", tuple((share, step) for share, step in self.options))
         shares = [share for share, _ in self.options]
-        if not shares or min(shares) < 0 or sum(shares) > 1 + 1e-9:
+        if not shares or not all(0 <= share <= 1 for share in shares) or sum(shares) > 1 + 1e-9:
             raise ValueError("choose: needs steps with shares of 0 or more whose sum is at most 1")
 
     @property
@@ -59,12 +59,15 @@ class Choose(Step):
         for first, (share, _) in enumerate(self.options):
             at -= share
             if at < 0:
-                steps = [step for _, step in self.options]
-                tried = (
-                    step.resolve(scene, rng, variant) for step in steps[first:] + steps[:first]
-                )
-                return next((found for found in tried if found is not None), None)
+                steps = [step for _, step in self.options[first:] + self.options[:first]]
+                for step in steps:
+                    if step.suits(scene):
+                        return step.resolve(scene, rng, _known(step, scene, variant))
         return None
+
+    def suits(self, scene: Scene) -> bool:
+        """See `Step`."""
+        return any(step.suits(scene) for _, step in self.options)
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
         """See `Step`."""
@@ -98,3 +101,10 @@ class Choose(Step):
     def plain(self) -> Any:
         """See `Step`."""
         return [{"share": share, step.name: step.plain()} for share, step in self.options]
+
+
+def _known(step: Step, scene: Scene, variant: Choice) -> Choice:
+    """What of a variant is one of a step's own; of the others' their target alone."""
+    if not variant or variant in step.variants(scene):
+        return variant
+    return {key: value for key, value in variant.items() if key == "target"}

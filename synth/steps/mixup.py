@@ -15,7 +15,7 @@ from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import NoiseBank
 from synth.noise.transfer import mixup, weigh_image
 from synth.scene import Labelled, Scene
-from synth.steps.base import Choice, as_tuple, check_range, register_step
+from synth.steps.base import Choice, as_tuple, check_several, register_step
 from synth.steps.noise import NoiseStep, check_gain, draw_amount, draw_member
 
 
@@ -45,8 +45,7 @@ class Mixup(NoiseStep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for ratio in as_tuple(self.ratio) or (-1,):
-            check_range("ratio", ratio, 0, 1)
+        check_several("ratio", self.ratio, 0, 1)
         check_gain(self.gain)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:

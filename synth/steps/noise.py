@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synth.noise.realisation import SEEDS
 from synth.scene import Scene
-from synth.steps.base import Choice, Step, as_tuple, check_range
+from synth.steps.base import Choice, Step, as_tuple, check_range, check_several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +76,12 @@ class CameraStep(NoiseStep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for strength in as_tuple(self.strength) or (-1,):
-            check_range("strength", strength, 0, 100)
+        check_several("strength", self.strength, 0, 100)
+
+    @property
+    def unique(self) -> bool:
+        """See `Step`: noise of strength 0 is none."""
+        return super().unique and all(as_tuple(self.strength))
 
     def draw_noise(self, scene: Scene, rng: np.random.Generator) -> Choice:
         """Draw the strength, and the seed of the realisation; of a plan it is the output's."""

@@ -120,6 +120,10 @@ class PlacingStep(Step):
         """See `Step`: every target."""
         return [{"target": target.index} for target in scene.targets]
 
+    def suits(self, scene: Scene) -> bool:
+        """See `Step`: there must be a target."""
+        return bool(scene.targets)
+
     def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """See `Step`."""
         for one in choice.get("targets", [choice]):
@@ -243,7 +247,9 @@ def target_offsets(scene: Scene) -> Floats:
 
 def _lift(scene: Scene, target: int, change: Change) -> _Lifted:
     """Tell a target from its background; one that is turned or grows needs more room."""
-    return scene.once(_lift_anew, target, bool(change.angle), max(change.zoom, 1.0))
+    how = target, bool(change.angle), max(change.zoom, 1.0)
+    # Zooms are all different, and a scene would remember each of them.
+    return scene.once(_lift_anew, *how) if change.zoom <= 1 else _lift_anew(scene, *how)
 
 
 def _lift_anew(scene: Scene, target: int, turned: bool, zoom: float) -> _Lifted:

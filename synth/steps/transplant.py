@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 import numpy as np
 
 from synth.errors import RecipeError
-from synth.frames import Frame, Mask
+from synth.frames import Frame, Mask, require_frame, require_mask
 from synth.scene import Labelled, Scene
 from synth.seeds import quick_generator
 from synth.steps.base import Choice, as_tuple, register_step
@@ -17,6 +17,7 @@ from synth.steps.placing import Change, PlacingStep, copy_target
 from synth.steps.target import draw_target, require_target
 
 HostKind = Literal["training", "noise"]
+Arrays = Mapping[str, Any] | Sequence[Any]
 
 
 @dataclass(frozen=True)
@@ -39,21 +40,30 @@ class Hosts:
     empty: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, images: Sequence[Frame | tuple[Frame, Mask]]) -> Hosts:
+    def of(cls, images: Arrays) -> Hosts:
         """Hosts from arrays: frames without targets, or pairs of image and mask.
 
-        Their names are their numbers, from 0.
+        Their names are the keys of a mapping, or else their numbers, from 0.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array is of another type or shape.
         """
-        pairs = [
-            one if isinstance(one, tuple) else (one, np.zeros(one.shape, np.bool_))
-            for one in images
-        ]
-        numbers = range(len(pairs))
-        return cls(
-            lambda name: pairs[int(name)],
-            tuple(str(n) for n in numbers if pairs[n][1].any()),
-            tuple(str(n) for n in numbers if not pairs[n][1].any()),
-        )
+        if not isinstance(images, Mapping):
+            images = {str(number): one for number, one in enumerate(images)}
+        pairs = {}
+        for name, one in images.items():
+            image, mask = one if isinstance(one, tuple | list) else (one, None)
+            frame = require_frame(image, f"host {name}")
+            if mask is None:
+                mask = np.zeros(frame.shape, np.bool_)
+            pairs[str(name)] = frame, require_mask(mask, f"mask of host {name}")
+            if mask.shape != frame.shape:
+                raise ValueError(f"host {name}: its mask has another shape, {mask.shape}")
+        marked = [name for name, (_, mask) in pairs.items() if mask.any()]
+        empty = [name for name in pairs if name not in marked]
+        return cls(pairs.__getitem__, tuple(marked), tuple(empty))
 
     def draw(self, rng: np.random.Generator, source: str) -> tuple[str, bool] | None:
         """Draw a host for a target of an image, first its kind, and say whether it is empty."""
@@ -79,9 +89,10 @@ class Transplant(PlacingStep):
     ----------
     scr, zoom, angle
         See `PlacingStep`.
-    images : Hosts, or sequence of ndarray
-        The images that targets are put into: frames without targets, pairs of image and mask. A
-        build gives them.
+    images : Hosts, or sequence or mapping of ndarray
+        The images that targets are put into: frames without targets, pairs of image and mask. With
+        names, an image whose name is the scene's `id` gets no target of its own. A build gives
+        them.
     hosts : "training", "noise", or both
         Which images a build gives: its training images, or the frames without targets that its
         noise is from.
@@ -100,6 +111,12 @@ class Transplant(PlacingStep):
                 raise ValueError(f"hosts: must be training or noise, or both, not {kind!r}")
         if self.images is not None and not isinstance(self.images, Hosts):
             object.__setattr__(self, "images", Hosts.of(self.images))
+
+    def suits(self, scene: Scene) -> bool:
+        """See `Step`: there must be a target, and another image."""
+        hosts = self._require_hosts()
+        others = len(hosts.labelled) > 1 or hosts.labelled not in ((), (scene.id,))
+        return bool(scene.targets) and bool(hosts.empty or others)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
         """See `Step`: a host, and for each target that is put into it what a move has."""
@@ -127,7 +144,7 @@ class Transplant(PlacingStep):
         if not mask.any():
             part = _draw_part(image.shape, scene.shape, choice["targets"][0]["draw"])
             image, mask = image[part], mask[part]
-        made = Scene(image, mask, scene.id, draws=scene.draws)
+        made = Scene(image.copy(), mask.copy(), scene.id, draws=scene.draws)
         places: list[list[int] | None] = []
         for one in choice["targets"]:
             target = scene.targets[require_target(scene, one["target"])]

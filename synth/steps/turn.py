@@ -78,6 +78,11 @@ class Turn(Step):
             for turns in as_tuple(self.turns)
         ]
 
+    def suits(self, scene: Scene) -> bool:
+        """See `Step`: there must be a target, and room for its box."""
+        fits = self.side == "auto" or self.side <= min(scene.shape)
+        return bool(scene.targets) and fits
+
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
         """See `Step`: a target and its turn."""
         target = draw_target(scene, rng, variant)
@@ -103,6 +108,8 @@ class Turn(Step):
         """See `Step`."""
         target = scene.targets[require_target(scene, choice["target"])]
         turns, mirror, blend = choice["quarter_turns"], choice["mirror"], choice["blend"]
+        if not 1 <= choice["side"] <= min(scene.shape):
+            raise RecipeError(f"a box of side {choice['side']} does not fit image {scene.id!r}")
         box = target_box(target, choice["side"], scene.shape)
         window = rows, cols = slice(box[0], box[2]), slice(box[1], box[3])
         top, left, bottom, right = target.box

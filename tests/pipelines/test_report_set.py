@@ -423,6 +423,28 @@ def test_changes_are_counted_one_by_one() -> None:
     }
 
 
+def test_a_step_that_is_there_twice_has_its_own_facts() -> None:
+    items = [{"kind": "edge", "draw": 1}]
+    moves = [("move", {"target": 0, "draw": 1}), ("move", {"target": 0, "draw": 2})]
+    distract = ("distract", {"items": items})
+    line = Line(
+        "b",
+        "train",
+        "a",
+        (*moves, distract, ("distract", {"items": 2 * items})),
+        {
+            "shift": [1, 2],
+            "shift_2": [3, 4],
+            "distractor_boxes": [[0, 0, 9, 9]],
+            "distractor_boxes_4": [[1, 1, 9, 9], [2, 2, 9, 9]],
+        },
+    )
+    told = describe_change(line)
+    assert "moved by 1, 2" in told
+    assert "moved by 3, 4" in told
+    assert count_changes([line])["distractors"] == {"edge": 3}
+
+
 def test_a_real_set_makes_a_page(report: Report, synth: Synth, tmp_path: Path) -> None:
     root = real_data("NUAA-SIRST")
     found, _ = report(root)

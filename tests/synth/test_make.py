@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from synth.noise.bank import make_bank
 from synth.noise.transfer import mixup
 from synth.recipe import Recipe, Sample, remake
 from synth.scene import Scene
-from synth.steps import Distract, Mixup, Move, Supply, Turn
+from synth.steps import Choose, Distract, Mixup, Move, Step, Supply, Transplant, Turn
 from synth.steps.blend import BLENDS, Blend
 from synth.steps.turn import turn_patch
 from synth.targets import find_targets, measure_offsets, target_box
@@ -195,6 +197,92 @@ def test_a_scene_gives_what_its_arrays_give_however_often() -> None:
         np.testing.assert_array_equal(made.image, wanted.image)
         np.testing.assert_array_equal(made.mask, wanted.mask)
         made.mask[:], made.image[:] = True, 0
+
+
+def test_choose_keeps_its_shares_where_a_step_draws_nothing() -> None:
+    step = Choose([(0.5, Distract(count=(0, 1))), (0.5, Turn(side=9))])
+    recipe, rng = Recipe([step]), np.random.default_rng(0)
+    made = [dict(recipe(IMAGE, MASK, rng).steps) for _ in range(600)]
+    assert np.mean(["turn" in one for one in made]) == pytest.approx(0.5, abs=0.06)
+    assert np.mean([not one for one in made]) == pytest.approx(0.25, abs=0.05)
+
+
+def test_each_of_several_turns_keeps_to_its_own() -> None:
+    step = Choose([(0.5, Turn(side=9)), (0.5, Turn(side=9, turns=0, mirror=True))])
+    scene, rng = Scene(IMAGE, MASK), np.random.default_rng(0)
+    for variant in 20 * list(step.variants(scene)):
+        found = step.resolve(scene, rng, variant)
+        assert found is not None
+        choice = found[1]
+        assert choice["target"] == variant["target"]
+        assert not choice["mirror"] or choice["quarter_turns"] == 0
+
+
+def test_a_box_that_no_longer_fits_is_told_or_passed_over() -> None:
+    small = RNG.integers(0, 256, (16, 16)).astype(np.uint8)
+    put = Transplant([small], scr=(2, 5))
+    with pytest.raises(RecipeError, match="a box of side 32 does not fit image"):
+        Recipe([put, Turn(side=32)])(IMAGE, MASK, np.random.default_rng(0))
+    either = Choose([(1, Turn(side=32)), (0, Move())])
+    made = Recipe([put, either])(IMAGE, MASK, np.random.default_rng(0))
+    assert [name for name, _ in made.steps] == ["transplant", "move"]
+
+
+@pytest.mark.parametrize(
+    "images",
+    [[(IMAGE, MASK.astype(np.uint8))], [IMAGE / 255], [(IMAGE, MASK[:-1])], {"a": (IMAGE, None)}],
+)
+def test_hosts_are_frames_and_masks(images: Any) -> None:
+    if isinstance(images, dict):
+        assert Transplant(images).images.empty == ("a",)
+        return
+    with pytest.raises((TypeError, ValueError), match="host 0"):
+        Transplant(images)
+
+
+def test_recipes_travel_to_other_processes() -> None:
+    recipe = Recipe([Transplant([(IMAGE, MASK), (IMAGE[::-1], MASK[::-1])])])
+    again = pickle.loads(pickle.dumps(recipe))
+    made, wanted = (one(IMAGE, MASK, np.random.default_rng(3)) for one in (again, recipe))
+    np.testing.assert_array_equal(made.image, wanted.image)
+
+
+def test_a_host_is_never_changed_through_a_sample() -> None:
+    host = IMAGE.copy()
+    sample = Recipe([Transplant([(host, np.ones_like(MASK))])])(IMAGE, MASK)
+    sample.image[:], sample.mask[:] = 0, False
+    np.testing.assert_array_equal(host, IMAGE)
+
+
+@dataclass(frozen=True)
+class Faulty(Step):
+    name = "faulty"
+
+    how: str = ""
+
+    def apply(self, scene: Scene, choice: Any) -> Any:
+        image, mask = scene.image, scene.mask
+        return {
+            "float": lambda: (scene.changed(image / 2), {}),
+            "mask": lambda: (scene.changed(image, mask.view(np.uint8)), {}),
+            "shape": lambda: (scene.changed(image[1:]), {}),
+            "scene": lambda: scene,
+            "error": lambda: 1 / 0,
+        }[self.how]()
+
+
+@pytest.mark.parametrize("how", ["float", "mask", "shape", "scene", "error"])
+def test_a_faulty_step_is_named(how: str) -> None:
+    with pytest.raises(RecipeError, match=r"^step faulty: "):
+        Recipe([Faulty(how)])(IMAGE, MASK)
+
+
+def test_scenes_do_not_remember_every_zoom() -> None:
+    recipe, scene = Recipe([Move(zoom=(1, 4), angle=90.0)]), Scene(IMAGE, MASK)
+    rng = np.random.default_rng(0)
+    for _ in range(30):
+        recipe(scene, rng=rng)
+    assert len(scene._known) < 12
 
 
 def test_what_is_no_step_is_refused() -> None:
