@@ -287,7 +287,7 @@ def open_dataset(
             if not trees[folder]:
                 raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
-    return dataset_of(root, read_layout(root, places, trees, _raise, lists), label)
+    return dataset_of(root, read_layout(root, places, trees, lists), label)
 
 
 def _raise(problem: Problem) -> None:

@@ -78,7 +78,7 @@ def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
         if suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
             kept[suffix] += 1
             yield folder / name
-    for child in child_folders(folder, lambda *_: None):
+    for child in child_folders(folder):
         if child.name == "JPEGImages":
             yield child
         elif deepest:

@@ -81,7 +81,7 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     known = bool(places)
     try:
         places = places or _guess_places(root, trees)
-        layout = read_layout(root, places, trees, problems.append)
+        layout = read_layout(root, places, trees)
     except DatasetError:
         _refuse_foreign(root, known)
         raise
