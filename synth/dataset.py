@@ -246,7 +246,7 @@ def open_dataset(
         The folder, its images or its masks are missing, or several folders could be meant; it is
         a set of another tool, which the error names; a list is no UTF-8 text, or names an image
         that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
-        files share one id; masks hold several labels, see `synth.masks.decide_convention`.
+        files share one id; masks hold several labels, see `synth.masks.decide_masks`.
 
     Examples
     --------
@@ -306,7 +306,7 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
     Raises
     ------
     DatasetError
-        See `synth.masks.decide_convention`.
+        See `synth.masks.decide_masks`.
     """
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
