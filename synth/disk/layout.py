@@ -100,7 +100,6 @@ class Layout:
 
     Attributes
     ----------
-    places : tuple of Place
     images, masks : mapping of str to Path
         Files by id; masks of images alone.
     splits : mapping of str to tuple of str
@@ -111,7 +110,6 @@ class Layout:
         The list of each split that has one.
     """
 
-    places: tuple[Place, ...]
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     splits: Mapping[str, tuple[str, ...]]
@@ -213,18 +211,17 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
 def refuse(root: Path) -> DatasetError:
     """The error of a folder in which `find_places` found nothing."""
     inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
-    if len(inside) > 1:
-        around = {folder.parent for folder in inside if split_named(folder.name)}
-        if len(around) == 1 and root not in around and len({f.parent for f in inside}) == 1:
-            inside = list(around)
+    around = {folder.parent for folder in inside}
+    if len(inside) > 1 and len(around) == 1 and root not in around:
+        # The splits of one set.
+        inside = list(around) if any(split_named(folder.name) for folder in inside) else inside
     if len(inside) > 1:
         return undecided(root, inside)
     if inside:
         return DatasetError(
             root, f"has no images and masks right in it; give {inside[0]}, which has, as data set"
         )
-    foreign = describe_foreign(root)
-    if foreign is not None:
+    if foreign := describe_foreign(root):
         return DatasetError(root, foreign)
     children = child_folders(root)
     for wanted, names in _KNOWN.items():
@@ -421,9 +418,7 @@ def read_layout(
     splits = reading.only_pairs(splits)
     reading.note_renamed({id_ for members in splits.values() for id_ in members})
     listed = reading.by_folder or bool(reading.lists)
-    return Layout(
-        tuple(places), reading.paths, reading.masks_by_id(), splits, listed, reading.lists
-    )
+    return Layout(reading.paths, reading.masks_by_id(), splits, listed, reading.lists)
 
 
 def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
@@ -744,7 +739,7 @@ class _Reading:
         every = [self.lists]
         with self._unreadable():
             for found in _all_lists(self.root):
-                if self.lists and found != self.lists:
+                if self.lists and found and found != self.lists:
                     every.append(found)
         order: dict[str, tuple[str, ...]] = {}
         for split, file in [item for found in every for item in found.items()]:
@@ -854,23 +849,19 @@ def find_lists(root: Path) -> dict[str, Path]:
         ``img_idx`` has several lists of one split, and none of the folder's name, or a folder has
         two of one split.
     """
-    return next(_all_lists(root), {})
+    return next(filter(None, _all_lists(root)), {})
 
 
 def _all_lists(root: Path) -> Iterator[dict[str, Path]]:
-    """The lists of each layout that has any, those that count first."""
+    """The lists of each layout, none where it has none, those that count first."""
     folders = child_folders(root)
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
     # Half and half is what every published table uses, so it goes before other ratios.
     ratios.sort(key=lambda child: child.name != "50_50")
     for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
-        lists = _lists_in(folder)
-        if lists:
-            yield lists
-    if (root / "img_idx").is_dir() and (
-        lists := _named_lists(root / "img_idx", root.resolve().name)
-    ):
-        yield lists
+        yield _lists_in(folder)
+    if (root / "img_idx").is_dir():
+        yield _named_lists(root / "img_idx", root.resolve().name)
 
 
 def _lists_in(folder: Path) -> dict[str, Path]:
