@@ -36,16 +36,7 @@ from synth.errors import DatasetError
 from synth.frames import SUFFIXES, natural_key
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "irstd1k_img")
-MASK_FOLDERS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "gt",
-    "groundtruth",
-    "ann_dir",
-    "irstd1k_label",
-)
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "ann_dir", "irstd1k_label")
 MASK_SUFFIX = "_pixels0"
 
 MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
@@ -162,8 +153,7 @@ class Trees:
 
     def note_known(self, path: Path, why: str, missing: bool) -> None:
         """The same, for links that are called as a folder of a set is; others do not matter."""
-        name = path.name.lower()
-        if split_named(name) or any(name in names for names in _KNOWN.values()):
+        if split_named(path.name) or _is_known(path):
             self.note_link(path, why, missing)
 
     def with_pictures(self, folders: Iterable[Path], names: Collection[str]) -> list[Path]:
@@ -190,8 +180,7 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     images, masks = (trees.with_pictures(children, names) for names in _KNOWN.values())
     splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
     if not images and not masks:
-        places = _places_of_splits(splits, trees)
-        found = splits
+        places, found = _places_of_splits(splits, trees), splits
     else:
         if splits:
             raise undecided(root, [*images, *masks, *splits])
@@ -200,11 +189,9 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
             return ()
         places = divide_by_split(image_folder, mask_folder, trees)
         found = [image_folder, mask_folder]
-    if places:
-        known = (*IMAGE_FOLDERS, *MASK_FOLDERS)
-        others = [c for c in children if c not in splits and c.name.lower() not in known]
-        if others := list(filter(_is_set, others)):
-            raise undecided(root, [*found, *others])
+    unknown = [child for child in children if child not in splits and not _is_known(child)]
+    if places and (others := list(filter(_is_set, unknown))):
+        raise undecided(root, [*found, *others])
     return places
 
 
@@ -244,6 +231,10 @@ _KNOWN = {"images": IMAGE_FOLDERS, "masks": MASK_FOLDERS}
 _DEEP, _DEEPEST = 2, 3
 
 
+def _is_known(folder: Path) -> bool:
+    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
+
+
 def _sets_below(folder: Path, deepest: int) -> Iterator[Path]:
     """Folders that have both a folder called as one of images and one of masks in them."""
     children = child_folders(folder)
@@ -251,7 +242,7 @@ def _sets_below(folder: Path, deepest: int) -> Iterator[Path]:
     if all(names & set(known) for known in _KNOWN.values()):
         yield folder
     for child in children if deepest else ():
-        if child.name.lower() not in (*IMAGE_FOLDERS, *MASK_FOLDERS):
+        if not _is_known(child):
             yield from _sets_below(child, deepest - 1)
 
 
@@ -377,10 +368,7 @@ def _split_folders(folder: Path, trees: Trees) -> dict[str, Path]:
 
 
 def read_layout(
-    root: Path,
-    places: Sequence[Place],
-    trees: Trees,
-    lists: Mapping[str, Path] | None = None,
+    root: Path, places: Sequence[Place], trees: Trees, lists: Mapping[str, Path] | None = None
 ) -> Layout:
     """Pair the files of the folders of a set, and read its splits.
 
