@@ -397,8 +397,8 @@ def decide_masks(
         convention = MaskConvention("value", label, chosen=True, numbers=True)
     if not convention.chosen:
         _require_background(root, seen)
-    whole = convention.kind == "any" or convention.target == 255
-    whole = whole and not convention.numbers
+    exact = convention.kind == "any" or convention.target == 255
+    whole = exact and not convention.numbers
     return {
         key: MaskFile(file, convention, look.drawn if look is not None and whole else None)
         for (key, file), look in zip(files.items(), looks, strict=True)

@@ -456,14 +456,11 @@ def require_one_split(
         shown = ", ".join(path.name for path in told.values())
         raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
     # What this package writes beside a set that is not divided.
-    own = {root / name for name in _OWN} if all((root / name).is_file() for name in _OWN) else set()
+    own = {root / name for name in _OWN}
+    passed = {*read, *own} if all(file.is_file() for file in own) else {*read}
     for file in _texts_below(root, _DEEP):
-        if (
-            file not in own
-            and file not in read
-            and file.stem not in stems
-            and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS))
-        ):
+        known = file in passed or file.stem in stems
+        if not known and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS)):
             raise DatasetError(
                 file,
                 f"names images and a split, and is not read as a list; {advice}, or move the "
