@@ -143,21 +143,21 @@ class Dataset:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
 
+@dataclass(frozen=True, eq=False)
 class _Members(Mapping[str, File], Generic[File]):
     """The files of a set in shards by id; each is looked up when it is asked for."""
 
-    def __init__(self, ids: Collection[str], find: Callable[[str], File]) -> None:
-        self._ids = ids
-        self._find: Callable[[str], File] = find
+    ids: Collection[str]
+    find: Callable[[str], File]
 
     def __getitem__(self, id_: str) -> File:
-        return self._find(id_)
+        return self.find(id_)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._ids)
+        return iter(self.ids)
 
     def __len__(self) -> int:
-        return len(self._ids)
+        return len(self.ids)
 
 
 def require_same_size(
@@ -209,9 +209,7 @@ def require_targets(root: Path | str, marked: int, total: int) -> str | None:
 def is_labelled(path: Path | str) -> bool:
     """Whether a folder is a labelled set, or has some in it; what it holds is not looked at."""
     root = Path(path)
-    if not root.is_dir():
-        return False
-    return is_sharded(root) or has_places(root)
+    return root.is_dir() and (is_sharded(root) or has_places(root))
 
 
 def open_dataset(
@@ -246,7 +244,7 @@ def open_dataset(
         The folder, its images or its masks are missing, or several folders could be meant; it is
         a set of another tool, which the error names; a list is no UTF-8 text, or names an image
         that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
-        files share one id; masks hold several labels, see `synth.masks.decide_convention`.
+        files share one id; masks hold several labels, see `synth.masks.decide_masks`.
 
     Examples
     --------
@@ -287,7 +285,7 @@ def open_dataset(
             if not trees[folder]:
                 raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
-    return dataset_of(root, read_layout(root, places, trees, _raise, lists), label)
+    return dataset_of(root, read_layout(root, places, trees, lists), label)
 
 
 def _raise(problem: Problem) -> None:
@@ -306,7 +304,7 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
     Raises
     ------
     DatasetError
-        See `synth.masks.decide_convention`.
+        See `synth.masks.decide_masks`.
     """
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
@@ -330,20 +328,19 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
 def _decide(
     root: Path, files: Mapping[str, ImageFile], label: Label | None
 ) -> tuple[dict[str, MaskFile], MaskConvention]:
-    where = shlex.quote(str(root))
+    repair = f"`synth check {shlex.quote(str(root))} --fix --out NEW --label"
     try:
         return decide_masks(root, files, label)
+    except InvertedError as error:
+        raise InvertedError(root, f"{error.problem}; {repair} 0` turns them") from None
     except MaskError as error:
         if label is not None:
             raise
         advice = (
-            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
-            "VALUE, `synth check … --any-label` one in which they are every value but 0"
+            f"{repair} VALUE` writes a set whose targets are VALUE, `synth check … --any-label` "
+            "one in which they are every value but 0"
         )
         raise MaskError(root, f"{error.problem}; {advice}") from None
-    except InvertedError as error:
-        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
-        raise InvertedError(root, f"{error.problem}; {advice}") from None
 
 
 def _is_own(root: Path) -> bool:

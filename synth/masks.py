@@ -19,11 +19,11 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import cv2
 import numpy as np
@@ -32,10 +32,12 @@ from numpy.typing import NDArray
 from synth.disk.headers import is_png
 from synth.disk.tiff import is_tiff, read_palette_numbers
 from synth.errors import FrameError, InvertedError, LossyError, MaskError
-from synth.frames import Frame, ImageFile, Mask, decode_image, read_bytes, to_luma
+from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""
+
+Key = TypeVar("Key")
 
 # A colour's code is its red, green and blue, with a bit that greys do not have: of eight bits each,
 # or of sixteen. A grey's code is its value.
@@ -356,16 +358,16 @@ def describe_label(code: Label) -> str:
     return str(code)
 
 
-def decide_convention(
-    root: Path | str, files: Iterable[ImageFile], label: Label | None = None
-) -> MaskConvention:
-    """Decide what the values of a set's masks mean.
+def decide_masks(
+    root: Path | str, files: Mapping[Key, ImageFile], label: Label | None = None
+) -> tuple[dict[Key, MaskFile], MaskConvention]:
+    """Decide what the values of a set's masks mean, and keep small masks.
 
     Parameters
     ----------
     root : Path or str
         The set, for messages.
-    files : iterable of ImageFile
+    files : mapping of ImageFile
         All of its masks; those that cannot be read are passed over, since reading them later is an
         error.
     label : int or "any", optional
@@ -373,7 +375,8 @@ def decide_convention(
 
     Returns
     -------
-    MaskConvention
+    dict of MaskFile, MaskConvention
+        By the keys of `files`. A file of 0 and 255 that was seen here is not decoded again.
 
     Raises
     ------
@@ -384,57 +387,39 @@ def decide_convention(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    files = [*files]
-    return _decide(root, files, look_at_masks(files), label)
-
-
-def decide_masks(
-    root: Path | str, files: Mapping[str, ImageFile], label: Label | None = None
-) -> tuple[dict[str, MaskFile], MaskConvention]:
-    """Decide what the values of a set's masks mean, as `decide_convention`, and keep small masks.
-
-    Returns
-    -------
-    dict of str to MaskFile, MaskConvention
-        A file of 0 and 255 that was seen here is not decoded again.
-    """
-    looks = look_at_masks([*files.values()])
-    convention = _decide(root, [*files.values()], looks, label)
-    whole = convention.kind == "any" or convention.target == 255
-    whole = whole and not convention.numbers
-    return {
-        id_: MaskFile(file, convention, look.drawn if look is not None and whole else None)
-        for (id_, file), look in zip(files.items(), looks, strict=True)
-    }, convention
-
-
-def look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
-    """Look at mask files; None for one that cannot be read."""
-
-    def look_at_some(start: int) -> list[Look | None]:
-        return [_look_or_none(file) for file in files[start : start + _AT_A_TIME]]
-
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(look_at_some, range(0, len(files), _AT_A_TIME))
-        return [look for some in found for look in some]
-
-
-def _decide(
-    root: Path | str,
-    files: Sequence[ImageFile],
-    looks: Iterable[Look | None],
-    label: Label | None,
-) -> MaskConvention:
+    looks = _look_at_masks([*files.values()])
     seen = [look for look in looks if look is not None]
     try:
         convention = convention_of(root, seen, label)
     except MaskError:
-        if isinstance(label, int) and any(_holds_number(file, label) for file in files):
-            return MaskConvention("value", label, chosen=True, numbers=True)
-        raise
+        if not isinstance(label, int) or not any(_holds_number(f, label) for f in files.values()):
+            raise
+        convention = MaskConvention("value", label, chosen=True, numbers=True)
     if not convention.chosen:
         _require_background(root, seen)
-    return convention
+    exact = convention.kind == "any" or convention.target == 255
+    whole = exact and not convention.numbers
+    return {
+        key: MaskFile(file, convention, look.drawn if look is not None and whole else None)
+        for (key, file), look in zip(files.items(), looks, strict=True)
+    }, convention
+
+
+def _look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
+    """Look at mask files; None for one that cannot be read."""
+
+    def look_at(file: ImageFile) -> Look | None:
+        try:
+            return look_at_mask(file.read(), file.path)
+        except FrameError:
+            return None
+
+    def look_at_some(start: int) -> list[Look | None]:
+        return [look_at(file) for file in files[start : start + _AT_A_TIME]]
+
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        found = pool.map(look_at_some, range(0, len(files), _AT_A_TIME))
+        return [look for some in found for look in some]
 
 
 def _holds_number(file: ImageFile, number: int) -> bool:
@@ -449,7 +434,7 @@ def _holds_number(file: ImageFile, number: int) -> bool:
 def convention_of(
     root: Path | str, looks: Sequence[Look], label: Label | None = None
 ) -> MaskConvention:
-    """Decide what masks mean that have been looked at, see `decide_convention`.
+    """Decide what masks mean that have been looked at, see `decide_masks`.
 
     Raises
     ------
@@ -458,18 +443,14 @@ def convention_of(
     """
     alpha = any(look.alpha == "varies" for look in looks)
     faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
-    if faded and not _is_graded(looks):
-        raise LossyError(
-            root,
-            f"its masks are JPEG files, whose values are no labels ({faded[0].path.name} holds "
-            f"{len(faded[0].counts)} values); write the masks anew as PNG",
+    if faded and (label is not None or not _is_graded(looks)):
+        words = (
+            f"whose values are no labels ({faded[0].path.name} holds {len(faded[0].counts)} "
+            "values); write"
         )
-    if faded and label is not None:
-        raise LossyError(
-            root,
-            "its masks are JPEG files, of which above half is target; leave out the label, or "
-            "write the masks anew as PNG",
-        )
+        if _is_graded(looks):
+            words = "of which above half is target; leave out the label, or write"
+        raise LossyError(root, f"its masks are JPEG files, {words} the masks anew as PNG")
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
     held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
@@ -502,13 +483,11 @@ def convention_of(
     raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
 
 
-def _require_background(root: Path | str, looks: Iterable[Look]) -> None:
+def _require_background(root: Path | str, looks: Sequence[Look]) -> None:
     """Refuse masks of which most pixels are not 0."""
-    pixels = marked = 0
-    for look in looks:
-        size = sum(look.counts.values())
-        pixels += size
-        marked += 0 if look.alpha == "clear" else size - look.counts.get(0, 0)
+    pixels = sum(sum(look.counts.values()) for look in looks)
+    shown = [look for look in looks if look.alpha != "clear"]
+    marked = sum(sum(look.counts.values()) - look.counts.get(0, 0) for look in shown)
     if marked > FULL_SHARE * pixels and pixels > _TINY:
         raise InvertedError(
             root,
@@ -552,13 +531,6 @@ def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
-def _look_or_none(file: ImageFile) -> Look | None:
-    try:
-        return look_at_mask(file.read(), file.path)
-    except FrameError:
-        return None
-
-
 def look_at_mask(data: bytes, path: Path) -> Look:
     """See what one mask file holds.
 
@@ -568,22 +540,21 @@ def look_at_mask(data: bytes, path: Path) -> Look:
         It is damaged.
     """
     image = _decode(data, path)
+    jpeg = data.startswith(b"\xff\xd8")
     if image.ndim == 2 and image.dtype == np.uint8:
         # Nearly all masks hold 0 and 255, which is quickly seen.
         marked = cv2.countNonZero(image)
         if marked == np.count_nonzero(image == 255):
             counts = {0: image.size - marked, 255: marked}
-            kept = {code: count for code, count in counts.items() if count}
             drawn = None
             if marked <= _FEW * image.size:
-                height, width = image.shape
                 places = np.flatnonzero(image).astype(np.int32)
                 standard = data[24:26] == b"\x08\0" and is_png(data)
-                crc = zlib.crc32(data)
-                drawn = Drawn((height, width), places, standard, len(data), crc)
-            return Look(path, kept, 255, "none", _is_jpeg(data), drawn=drawn)
+                drawn = Drawn(image.shape, places, standard, len(data), zlib.crc32(data))
+            kept = {code: count for code, count in counts.items() if count}
+            return Look(path, kept, 255, "none", jpeg, drawn=drawn)
     alpha = _alpha_state(image)
-    return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=_is_jpeg(data))
+    return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=jpeg)
 
 
 def look_at_values(
@@ -625,41 +596,10 @@ def look_at_values(
     )
 
 
-def decode_mask(data: bytes, path: Path | str, label: Label | None = None) -> Mask:
-    """Decode one mask's file, whose values are decided on this file alone.
-
-    Raises
-    ------
-    FrameError
-        The file is damaged, or see `MaskConvention.read` and `decide_convention`.
-    """
-    return _decide(path, [], [look_at_mask(data, Path(path))], label).read(data, path)
-
-
-def read_mask(path: Path | str, label: Label | None = None) -> Mask:
-    """Read one mask, see `decode_mask`.
-
-    Examples
-    --------
-    >>> from tempfile import TemporaryDirectory
-    >>> import numpy as np
-    >>> from synth.frames import read_frame, write_frame
-    >>> with TemporaryDirectory() as folder:
-    ...     write_frame(f"{folder}/mask.png", np.array([[False, True]]))
-    ...     read_mask(f"{folder}/mask.png"), read_frame(f"{folder}/mask.png")
-    (array([[False,  True]]), array([[  0, 255]], dtype=uint8))
-    """
-    return decode_mask(read_bytes(Path(path)), path, label)
-
-
 def is_standard(data: bytes, mask: Mask) -> bool:
     """Whether any reader finds 0 and 255 in a mask's file, where `mask` is what it reads as."""
     values = to_luma(decode_image(data, "mask"))
     return values.dtype == np.uint8 and np.array_equal(values, mask.view(np.uint8) * np.uint8(255))
-
-
-def _is_jpeg(data: bytes) -> bool:
-    return data.startswith(b"\xff\xd8")
 
 
 def _decode(data: bytes, path: Path | str) -> Frame:
@@ -725,7 +665,8 @@ def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
         full = np.iinfo(image.dtype).max
         if tint <= {0} or tint <= {full}:
             return _narrow(cast(Frame, channels[3]))
-        if _is_one_colour(shown, blue, green, red) and len(np.unique(channels[3])) > 2:
+        plain = all(len(np.unique(channel[shown])) == 1 for channel in (blue, green, red))
+        if plain and len(np.unique(channels[3])) > 2:
             # An edge that fades out: a colour's code cannot fade, so half of it marks the target.
             shown = channels[3] > full // 2
             if not shown.any():
@@ -740,10 +681,6 @@ def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
         red, green, blue = (channel // 257 for channel in (red, green, blue))
     red, green, blue = (channel.astype(np.uint64) for channel in (red, green, blue))
     return _colour_codes(red, green, blue, deep)
-
-
-def _is_one_colour(shown: Mask, *channels: NDArray[Any]) -> bool:
-    return all(len(np.unique(channel[shown])) == 1 for channel in channels)
 
 
 def _colour_codes(

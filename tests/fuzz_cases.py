@@ -113,7 +113,7 @@ def make_readers(place: Path) -> list[Reader]:
 
 def _image_readers(place: Path) -> Iterator[Reader]:
     from synth.frames import frame_shape, read_frame
-    from synth.masks import decode_mask
+    from tests.image_files import decode_mask
 
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (24, 33)).astype(np.uint8)

@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -15,6 +16,9 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from synth.frames import Mask, read_bytes
+from synth.masks import convention_of, look_at_mask
 
 Pixels = NDArray[Any]
 
@@ -446,3 +450,13 @@ def plain_readers(data: bytes) -> list[Pixels]:
         read if read.ndim == 2 else read[..., 2::-1],
         stored[..., :3] if stored.ndim == 3 else stored,
     ]
+
+
+def decode_mask(data: bytes, path: Path | str) -> Mask:
+    """Decode a mask's file, whose values are decided on this file alone."""
+    return convention_of(path, [look_at_mask(data, Path(path))]).read(data, path)
+
+
+def read_mask(path: Path) -> Mask:
+    """Read a mask, see `decode_mask`."""
+    return decode_mask(read_bytes(path), path)

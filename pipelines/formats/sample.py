@@ -20,7 +20,7 @@ from synth.disk.png import encode_png
 from synth.disk.split_names import FOLDERS, split_named, splits_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, ImageFile, Mask, frame_shape, natural_key, plain_file
-from synth.masks import MaskConvention, MaskFile, decide_convention, is_standard
+from synth.masks import MaskConvention, MaskFile, decide_masks, is_standard
 from synth.targets import Target, find_targets
 
 _LONGEST_ID = 200
@@ -230,7 +230,7 @@ def set_convention(root: Path, files: Iterable[ImageFile]) -> MaskConvention:
         The masks hold several labels, or mark nearly all pixels.
     """
     try:
-        return decide_convention(root, files)
+        return decide_masks(root, dict(enumerate(files)))[1]
     except DatasetError as error:
         advice = "write masks of 0 and, for targets, 255"
         raise type(error)(root, f"{error.problem}; {advice}") from None

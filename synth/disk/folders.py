@@ -44,12 +44,16 @@ def warn_skipped(path: Path, why: str, missing: bool) -> None:
     warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
 
 
-def child_folders(folder: Path, note: Note = warn_skipped) -> list[Path]:
+def pass_over(path: Path, why: str, missing: bool) -> None:
+    """Say nothing of a link that was not followed."""
+
+
+def child_folders(folder: Path, note: Note = pass_over) -> list[Path]:
     """List the folders right in a folder, sorted by name; see `walk_folders` for links."""
     return [folder / entry.name for entry in _scan(folder, note)[1]]
 
 
-def walk_folders(start: Path, note: Note = warn_skipped) -> Iterator[Folder]:
+def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
     """Go through a folder and all folders below it; every folder comes once.
 
     Links to folders are followed, after all real folders, so that a folder that has several names
@@ -149,7 +153,7 @@ def find_frames(paths: Iterable[Path | str]) -> list[Path]:
 
 
 def _frames_in(folder: Path) -> Iterator[Path]:
-    for inside in walk_folders(folder):
+    for inside in walk_folders(folder, warn_skipped):
         for name in inside.names:
             path = inside.path / name
             if path.is_file():

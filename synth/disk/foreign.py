@@ -14,7 +14,6 @@ _HEAD = 1 << 16
 
 _INSIDE = ("annotations", "labels", "images", "masks", "jpegimages", "segmentationclass", "ann")
 
-# Format by what the command calls it, or the tool's name and what to export there instead.
 _IMPORTS = {
     "coco": "COCO annotations",
     "labelme": "labelme annotations",
@@ -24,13 +23,7 @@ _IMPORTS = {
     "webdataset": "WebDataset shards",
     "npy": "numpy masks",
 }
-_OTHERS = {
-    "VIA": "a project of VIA",
-    "Label Studio": "an export of Label Studio as JSON",
-    "CVAT": "an export of CVAT for images",
-    "Supervisely": "a project of Supervisely",
-    "unknown": "annotations in JSON that no importer reads",
-}
+"""What each format that `synth import` reads holds; other tests give an export's own name."""
 
 
 def describe_foreign(root: Path) -> str | None:
@@ -44,17 +37,16 @@ def describe_foreign(root: Path) -> str | None:
         An error's words; None where nothing of another tool is there.
     """
     for file in sorted(_candidates(root, _DEEPEST), key=_rank):
-        name = _TESTS[file.suffix.lower()](file) if file.suffix else "voc"
-        if name in _IMPORTS:
-            return (
-                f"holds {_IMPORTS[name]} ({file.relative_to(root)}), not images and masks; read "
-                f"them with `synth import {_set_of(file, root)} --format {name} --out NEW`"
+        name = _TESTS[file.suffix.lower()](file)
+        if name is not None:
+            advice = (
+                f"read them with `synth import {_set_of(file, root)} --format {name} --out NEW`"
+                if name in _IMPORTS
+                else "export it as COCO there, and read that with `synth import DIR --format coco "
+                "--out NEW`"
             )
-        if name in _OTHERS:
-            return (
-                f"holds {_OTHERS[name]} ({file.relative_to(root)}), not images and masks; export "
-                "it as COCO there, and read that with `synth import DIR --format coco --out NEW`"
-            )
+            what = f"{_IMPORTS.get(name, name)} ({file.relative_to(root)})"
+            return f"holds {what}, not images and masks; {advice}"
     return None
 
 
@@ -75,10 +67,10 @@ def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
         return
     for name in names:
         suffix = Path(name).suffix.lower()
-        if suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
+        if suffix and suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
             kept[suffix] += 1
             yield folder / name
-    for child in child_folders(folder, lambda *_: None):
+    for child in child_folders(folder):
         if child.name == "JPEGImages":
             yield child
         elif deepest:
@@ -87,8 +79,7 @@ def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
 
 def _rank(file: Path) -> tuple[int, int, Path]:
     """Those that tell most come first."""
-    order = (".xml", "", ".json", ".jsonl", ".yaml", ".yml", ".txt", ".tar", ".npy")
-    return order.index(file.suffix.lower()), len(file.parts), file
+    return [*_TESTS].index(file.suffix.lower()), len(file.parts), file
 
 
 def _head(file: Path) -> str:
@@ -107,14 +98,16 @@ def _json(file: Path) -> str | None:
     if "shapes" in keys and keys & {"imagePath", "imageHeight", "version", "flags"}:
         return "labelme"
     if any(key.startswith("_via") for key in keys) or {"regions", "shape_attributes"} & keys:
-        return "VIA"
+        return "a project of VIA"
     if {"classTitle", "classId", "projectType"} & keys or file.parent.name.lower() == "ann":
-        return "Supervisely"
+        return "a project of Supervisely"
     if head.startswith("[") and keys & {"annotations", "completions", "annotation_id", "data"}:
-        return "Label Studio"
+        return "an export of Label Studio as JSON"
     if len(keys & {"images", "annotations", "categories"}) >= 2 or _ends_as_coco(file, keys):
         return "coco"
-    return "unknown" if keys & {"annotations", "objects", "labels", "polygon", "bbox"} else None
+    if keys & {"annotations", "objects", "labels", "polygon", "bbox"}:
+        return "annotations in JSON that no importer reads"
+    return None
 
 
 def _ends_as_coco(file: Path, keys: set[str]) -> bool:
@@ -126,7 +119,7 @@ def _ends_as_coco(file: Path, keys: set[str]) -> bool:
 def _xml(file: Path) -> str | None:
     head = _head(file)
     if "<annotations" in head:
-        return "CVAT"
+        return "an export of CVAT for images"
     return "voc" if "<annotation" in head else None
 
 
@@ -151,12 +144,15 @@ def _is_box(words: list[str]) -> bool:
 
 
 _TESTS: dict[str, Callable[[Path], str | None]] = {
-    ".json": _json,
     ".xml": _xml,
+    # The folder JPEGImages.
+    "": lambda _: "voc",
+    ".json": _json,
+    ".jsonl": lambda file: "imagefolder" if file.name == "metadata.jsonl" else None,
     ".yaml": _yaml,
     ".yml": _yaml,
     ".txt": _txt,
-    ".jsonl": lambda file: "imagefolder" if file.name == "metadata.jsonl" else None,
     ".tar": lambda _: "webdataset",
     ".npy": lambda _: "npy",
 }
+"""What a file of each suffix is a sign of; the suffixes that tell most come first."""

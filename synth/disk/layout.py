@@ -23,9 +23,11 @@ import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 from synth.disk.folders import Folder, child_folders, folder_key, walk_folders
 from synth.disk.foreign import describe_foreign
@@ -34,27 +36,24 @@ from synth.errors import DatasetError
 from synth.frames import SUFFIXES, natural_key
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img", "img_dir", "irstd1k_img")
-MASK_FOLDERS = (
-    "masks",
-    "mask",
-    "labels",
-    "label",
-    "gt",
-    "groundtruth",
-    "ann_dir",
-    "irstd1k_label",
-)
+MASK_FOLDERS = ("masks", "mask", "labels", "label", "gt", "groundtruth", "ann_dir", "irstd1k_label")
 MASK_SUFFIX = "_pixels0"
 
 MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
 _MASK_NAME = re.compile(rf"^{MASK_WORD}[-_. ]+|[-_. ]+{MASK_WORD}$", re.IGNORECASE)
 _SHOWN = 6
 
-_Key = tuple[str | None, tuple[str, ...], str]
-"""Split, folders below the one of images or masks, and name: what a pair has in common."""
 
-_Twins = tuple[_Key, Path, Path]
-"""Two files that would have one id, and the key of the first one's image."""
+class _Key(NamedTuple):
+    """Split, folders below the one of images or masks, and name: what a pair has in common."""
+
+    split: str | None
+    parts: tuple[str, ...]
+    stem: str
+
+    def label(self, path: Path) -> str:
+        """What a row calls a file: by its name where that tells it from all others."""
+        return path.name if self.split is None and not self.parts else str(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,6 @@ class Layout:
 
     Attributes
     ----------
-    places : tuple of Place
     images, masks : mapping of str to Path
         Files by id; masks of images alone.
     splits : mapping of str to tuple of str
@@ -103,7 +101,6 @@ class Layout:
         The list of each split that has one.
     """
 
-    places: tuple[Place, ...]
     images: Mapping[str, Path]
     masks: Mapping[str, Path]
     splits: Mapping[str, tuple[str, ...]]
@@ -139,7 +136,7 @@ class Trees:
     """
 
     def __init__(self, note: Note) -> None:
-        self._note = note
+        self.note = note
         self._known: dict[Path, tuple[Folder, ...]] = {}
 
     def __getitem__(self, folder: Path) -> tuple[Folder, ...]:
@@ -152,12 +149,11 @@ class Trees:
         """What `walk_folders` calls."""
         fault = "broken link" if missing else "folder linked twice"
         error = DatasetError(path, why) if missing else None
-        self._note(Problem(fault, f"{path} {why}", error=error))
+        self.note(Problem(fault, f"{path} {why}", error=error))
 
     def note_known(self, path: Path, why: str, missing: bool) -> None:
         """The same, for links that are called as a folder of a set is; others do not matter."""
-        name = path.name.lower()
-        if split_named(name) or any(name in names for names in _KNOWN.values()):
+        if split_named(path.name) or _is_known(path):
             self.note_link(path, why, missing)
 
     def with_pictures(self, folders: Iterable[Path], names: Collection[str]) -> list[Path]:
@@ -184,8 +180,7 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     images, masks = (trees.with_pictures(children, names) for names in _KNOWN.values())
     splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
     if not images and not masks:
-        places = _places_of_splits(splits, trees)
-        found = splits
+        places, found = _places_of_splits(splits, trees), splits
     else:
         if splits:
             raise undecided(root, [*images, *masks, *splits])
@@ -194,31 +189,28 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
             return ()
         places = divide_by_split(image_folder, mask_folder, trees)
         found = [image_folder, mask_folder]
-    if places:
-        known = (*IMAGE_FOLDERS, *MASK_FOLDERS)
-        others = [c for c in children if c not in splits and c.name.lower() not in known]
-        if others := list(filter(_is_set, others)):
-            raise undecided(root, [*found, *others])
+    unknown = [child for child in children if child not in splits and not _is_known(child)]
+    if places and (others := list(filter(_is_set, unknown))):
+        raise undecided(root, [*found, *others])
     return places
 
 
 def refuse(root: Path) -> DatasetError:
     """The error of a folder in which `find_places` found nothing."""
     inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
-    if len(inside) > 1:
-        around = {folder.parent for folder in inside if split_named(folder.name)}
-        if len(around) == 1 and root not in around and len({f.parent for f in inside}) == 1:
-            inside = list(around)
+    around = {folder.parent for folder in inside}
+    if len(inside) > 1 and len(around) == 1 and root not in around:
+        # The splits of one set.
+        inside = list(around) if any(split_named(folder.name) for folder in inside) else inside
     if len(inside) > 1:
         return undecided(root, inside)
     if inside:
         return DatasetError(
             root, f"has no images and masks right in it; give {inside[0]}, which has, as data set"
         )
-    foreign = describe_foreign(root)
-    if foreign is not None:
+    if foreign := describe_foreign(root):
         return DatasetError(root, foreign)
-    children = child_folders(root, _pass_over)
+    children = child_folders(root)
     for wanted, names in _KNOWN.items():
         named = [child for child in children if child.name.lower() in names]
         if not named:
@@ -239,31 +231,31 @@ _KNOWN = {"images": IMAGE_FOLDERS, "masks": MASK_FOLDERS}
 _DEEP, _DEEPEST = 2, 3
 
 
+def _is_known(folder: Path) -> bool:
+    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
+
+
 def _sets_below(folder: Path, deepest: int) -> Iterator[Path]:
     """Folders that have both a folder called as one of images and one of masks in them."""
-    children = child_folders(folder, _pass_over)
+    children = child_folders(folder)
     names = {child.name.lower() for child in children}
     if all(names & set(known) for known in _KNOWN.values()):
         yield folder
     for child in children if deepest else ():
-        if child.name.lower() not in (*IMAGE_FOLDERS, *MASK_FOLDERS):
+        if not _is_known(child):
             yield from _sets_below(child, deepest - 1)
 
 
 def _is_set(folder: Path) -> bool:
-    children = child_folders(folder, _pass_over)
+    children = child_folders(folder)
     return all(
         any(child.name.lower() in names and _holds_picture(child) for child in children)
         for names in _KNOWN.values()
     )
 
 
-def _pass_over(path: Path, why: str, missing: bool) -> None:
-    pass
-
-
 def _holds_picture(folder: Path) -> bool:
-    return any(inside.names for inside in walk_folders(folder, _pass_over))
+    return any(inside.names for inside in walk_folders(folder))
 
 
 def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
@@ -288,25 +280,24 @@ def _only(root: Path, folders: Sequence[Path], wanted: str) -> Path | None:
 
 def _places_of_splits(folders: Sequence[Path], trees: Trees) -> tuple[Place, ...]:
     """``train/{images,masks}`` beside ``test/{images,masks}``."""
-    pairs: list[tuple[Path, Path | None, Path | None]] = []
+    pairs = []
     for folder in folders:
         children = child_folders(folder, trees.note_known)
-        images, masks = (
-            _only(folder, trees.with_pictures(children, names), wanted)
-            for wanted, names in _KNOWN.items()
+        pairs.append(
+            [
+                _only(folder, trees.with_pictures(children, names), wanted)
+                for wanted, names in _KNOWN.items()
+            ]
         )
-        pairs.append((folder, images, masks))
-    whole = [folder for folder, images, masks in pairs if images and masks]
-    if not whole:
+    whole = next((folder for folder, pair in zip(folders, pairs, strict=True) if all(pair)), None)
+    if whole is None:
         return ()
-    _require_one_name(folders)
     places = []
-    for folder, images, masks in pairs:
-        split = split_named(folder.name)
-        if images is None or split is None:
+    for (split, folder), (images, masks) in zip(_by_split(folders).items(), pairs, strict=True):
+        if images is None:
             raise DatasetError(
                 folder,
-                f"has pictures, but no folder of images right in it, as {whole[0]} has; add one, "
+                f"has pictures, but no folder of images right in it, as {whole} has; add one, "
                 "or move it out",
             )
         places.append(Place(split, images, masks))
@@ -317,10 +308,12 @@ def _in_order(places: Iterable[Place]) -> tuple[Place, ...]:
     return tuple(sorted(places, key=lambda place: SPLITS.index(place.split or "train")))
 
 
-def _require_one_name(folders: Sequence[Path]) -> None:
-    first: dict[str | None, Path] = {}
+def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
+    """Folders by the split that each is called after; no two may be of one."""
+    found: dict[str, Path] = {}
     for folder in folders:
-        other = first.setdefault(split_named(folder.name), folder)
+        split = str(split_named(folder.name))
+        other = found.setdefault(split, folder)
         if other is folder and folder.name.lower() == "trainval":
             # What it holds of `val` would be in both.
             other = next((one for one in folders if split_named(one.name) == "val"), folder)
@@ -328,6 +321,7 @@ def _require_one_name(folders: Sequence[Path]) -> None:
             raise DatasetError(
                 folder, f"holds the same split as {other}; put their files into one of them"
             )
+    return found
 
 
 def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...]:
@@ -360,28 +354,21 @@ def _split_folders(folder: Path, trees: Trees) -> dict[str, Path]:
     """The folders of splits in a folder of images or masks, which hold all of its pictures."""
     tops = {inside.parts[0] for inside in trees[folder] if inside.parts}
     named = [folder / name for name in sorted(tops) if split_named(name)]
-    if not named:
-        return {}
     others = [
         inside.path
         for inside in trees[folder]
         if not inside.parts or split_named(inside.parts[0]) is None
     ]
-    if others:
+    if named and others:
         raise undecided(folder, [*named, *others])
-    _require_one_name(named)
-    return {split: path for path in named if (split := split_named(path.name))}
+    return _by_split(named)
 
 
 # Which files are in them.
 
 
 def read_layout(
-    root: Path,
-    places: Sequence[Place],
-    trees: Trees,
-    note: Note,
-    lists: Mapping[str, Path] | None = None,
+    root: Path, places: Sequence[Place], trees: Trees, lists: Mapping[str, Path] | None = None
 ) -> Layout:
     """Pair the files of the folders of a set, and read its splits.
 
@@ -391,8 +378,7 @@ def read_layout(
     places : sequence of Place
         See `find_places`.
     trees : Trees
-    note : callable
-        Called with every `Problem`.
+        Its `note` is called with every `Problem`.
     lists : mapping of str to Path, optional
         The list of each split, in place of looking for them; empty for none.
 
@@ -403,54 +389,33 @@ def read_layout(
         although something tells of splits, see `require_one_split`.
     """
     _require_apart(places, trees)
-    given = lists is not None
-    if lists is None:
-        lists = _found_lists(root, note)
-    images: dict[_Key, Path] = {}
-    masks: dict[_Key, Path] = {}
-    twins: list[_Twins] = []
-    for place in places:
-        images |= _files_of(place.split, trees[place.images], IMAGE_FOLDERS, twins, note)
-        if place.masks == place.images:
-            masks |= _take_masks(images)
-        elif place.masks is not None:
-            masks |= _files_of(place.split, trees[place.masks], MASK_FOLDERS, twins, note)
-    by_folder = any(place.split is not None for place in places)
-    pairs, renamed = _match(images, masks, bool(lists) and not by_folder, twins, note)
-    ids = _name(images, twins)
-    for twin in twins:
-        _note_twins(twin, ids, note)
-    files = {id_: images[key] for key, id_ in ids.items()}
-    found = {id_: pairs[key] for key, id_ in ids.items() if key in pairs}
-    names = _Names(root, ids, images, places)
-    if by_folder:
-        splits = _splits_of_folders(root, ids, places, lists, names, note)
-    elif lists:
-        splits = {split: _read_list(file, split, names, note) for split, file in lists.items()}
+    reading = _Reading(root, places, trees, lists)
+    reading.find_files()
+    reading.match()
+    reading.name()
+    if reading.by_folder:
+        splits = reading.splits_of_folders()
+    elif reading.lists:
+        splits = {split: reading.read_list(file, split) for split, file in reading.lists.items()}
     else:
-        _require_no_split_told(images)
-        if not given:
-            require_one_split(root, images.values())
-        note(Problem("no list of splits", root.name))
-        splits = {"train": tuple(sorted(files, key=natural_key))}
-    splits = _only_pairs(splits, files, found, lists, places, note)
-    used = {id_ for members in splits.values() for id_ in members}
-    for key in renamed:
-        words = f"is not called as its image, {images[key].name}; rename it"
-        error = DatasetError(pairs[key], words) if ids.get(key) in used else None
-        about = (ids.get(key, key[2]),)
-        note(Problem("mask of another name", _label(key, pairs[key]), about, error))
-    return Layout(tuple(places), files, found, splits, by_folder or bool(lists), lists)
+        _require_no_split_told(reading.images)
+        if lists is None:
+            require_one_split(root, reading.images.values())
+        trees.note(Problem("no list of splits", root.name))
+        splits = {"train": tuple(sorted(reading.paths, key=natural_key))}
+    splits = reading.only_pairs(splits)
+    reading.note_renamed({id_ for members in splits.values() for id_ in members})
+    listed = reading.by_folder or bool(reading.lists)
+    return Layout(reading.paths, reading.masks_by_id(), splits, listed, reading.lists)
 
 
 def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
     """Without lists all is training, so no folder may be called as what is held out."""
-    for _, parts, _ in images:
-        for name in parts:
+    for key in images:
+        for name in key.parts:
             if split_told(name) in ("val", "test"):
-                path = next(path for key, path in images.items() if key[1] == parts)
                 raise DatasetError(
-                    path.parent,
+                    images[key].parent,
                     f"is called {name}, as a split, but is in no split; call the folders of splits "
                     "train, val and test, or write lists beside images and masks",
                 )
@@ -491,14 +456,11 @@ def require_one_split(
         shown = ", ".join(path.name for path in told.values())
         raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
     # What this package writes beside a set that is not divided.
-    own = {root / name for name in _OWN} if all((root / name).is_file() for name in _OWN) else set()
+    own = {root / name for name in _OWN}
+    passed = {*read, *own} if all(file.is_file() for file in own) else {*read}
     for file in _texts_below(root, _DEEP):
-        if (
-            file not in own
-            and file not in read
-            and file.stem not in stems
-            and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS))
-        ):
+        known = file in passed or file.stem in stems
+        if not known and _lists_split(file, root, stems, folders - set(IMAGE_FOLDERS)):
             raise DatasetError(
                 file,
                 f"names images and a split, and is not read as a list; {advice}, or move the "
@@ -516,7 +478,7 @@ def _texts_below(folder: Path, deepest: int) -> Iterator[Path]:
     for name in sorted(child.name for child in folder.iterdir()):
         if name[0] != "." and name[name.rfind(".") :].lower() in _TEXTS:
             yield folder / name
-    for child in child_folders(folder, _pass_over) if deepest else ():
+    for child in child_folders(folder) if deepest else ():
         yield from _texts_below(child, deepest - 1)
 
 
@@ -563,59 +525,8 @@ def _require_apart(places: Sequence[Place], trees: Trees) -> None:
                     )
 
 
-def _files_of(
-    split: str | None,
-    folders: Iterable[Folder],
-    known: Collection[str],
-    twins: list[_Twins],
-    note: Note,
-) -> dict[_Key, Path]:
-    """The pictures of a folder by what their pair has in common with them."""
-    found: dict[_Key, Path] = {}
-    for folder in folders:
-        for name in folder.parts:
-            if split_named(name) is not None:
-                raise DatasetError(
-                    folder.path,
-                    f"has a folder {name} of a split in its path, where none is expected; put "
-                    "the splits right into images and masks, or call it otherwise",
-                )
-        parts = tuple(map(_composed, folder.parts))
-        # As `images/rec1/images/0001.png`.
-        if parts and parts[-1].lower() in known:
-            parts = parts[:-1]
-        for name in folder.names:
-            stem = name[: name.rindex(".")]
-            if not stem.isprintable() or stem != stem.strip():
-                words = f"has a file called {name!a}, which no list can name; rename it"
-                error = DatasetError(folder.path, words)
-                note(Problem("name that no list can hold", ascii(name), error=error))
-                continue
-            file = folder.path / name
-            key = (split, parts, _composed(stem))
-            other = found.setdefault(key, file)
-            if other is not file:
-                twins.append((key, other, file))
-    return found
-
-
 def _composed(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
-
-
-def _label(key: _Key, path: Path) -> str:
-    """What a row calls a file: by its name where that tells it from all others."""
-    split, parts, _ = key
-    return path.name if split is None and not parts else str(path)
-
-
-def _note_twins(twins: _Twins, ids: Mapping[_Key, str], note: Note) -> None:
-    key, first, second = twins
-    same = first.parent == second.parent
-    other = first.name if same else str(first)
-    error = DatasetError(second, f"shares its id with {other}; remove or rename one")
-    words = f"{first.name} and {second.name}" if same else f"{first} and {second}"
-    note(Problem("id of two files", words, (ids.get(key, key[2]),), error))
 
 
 def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[_Key, Path]:
@@ -624,102 +535,154 @@ def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[
     `sound` are keys of images that stay.
     """
     masks = {}
-    for key in list(images):
-        if key in sound:
-            continue
-        split, parts, stem = key
-        name = stripped_mask_name(stem)
-        if name != stem and (split, parts, name) in images:
-            masks[key] = images[key]
+    for key, path in images.items():
+        name = stripped_mask_name(key.stem)
+        if key not in sound and name != key.stem and key._replace(stem=name) in images:
+            masks[key] = path
     for key in masks:
         del images[key]
     return masks
 
 
-def _match(
-    images: dict[_Key, Path],
-    masks: Mapping[_Key, Path],
-    unlisted: bool,
-    twins: list[_Twins],
-    note: Note,
-) -> tuple[dict[_Key, Path], list[_Key]]:
-    """Masks by the keys of their images, and the keys of those that have another name.
+class _Reading:
+    """The files of a set, and what becomes of them step by step; every step notes its problems.
 
-    Masks among the images are removed from `images`.
+    Attributes
+    ----------
+    by_folder : bool
+        Whether folders give the splits.
+    images, masks : dict of _Key to Path
+        By the key of the image, once `match` is done.
+    ids : dict of _Key to str
+    paths : dict of str to Path
+        Images by id.
     """
-    found = {key: path for key, path in masks.items() if key in images}
-    renamed: list[_Key] = []
-    for key, path in masks.items():
-        if key in found:
-            continue
-        split, parts, stem = key
-        own = next(
-            (
-                (split, parts, name)
-                for name in (stem.removesuffix(MASK_SUFFIX), stripped_mask_name(stem))
-                if (split, parts, name) in images
-            ),
-            None,
-        )
-        if own is None:
-            note(Problem("mask without image", _label(key, path), (stem,)))
-        elif own in found:
-            twins.append((own, found[own], path))
-        else:
-            found[own] = path
-            if own[2] != stem.removesuffix(MASK_SUFFIX):
-                renamed.append(own)
-    for key, path in _take_masks(images, found).items():
-        words = "is called as the mask of another image; move it to the masks"
-        # A mask that no list names is not used.
-        error = None if unlisted else DatasetError(path, words)
-        note(Problem("mask among the images", _label(key, path), (key[2],), error))
-    return found, renamed
-
-
-def _name(images: Mapping[_Key, Path], twins: list[_Twins]) -> dict[_Key, str]:
-    """The id of each image; of images that would have one id, the first has it."""
-    home: dict[tuple[tuple[str, ...], str], str | None] = {}
-    unique = all(home.setdefault(key[1:], key[0]) == key[0] for key in images)
-    ids: dict[_Key, str] = {}
-    first: dict[str, _Key] = {}
-    for key, path in images.items():
-        split, parts, stem = key
-        id_ = "_".join((*parts, stem))
-        if not unique:
-            id_ = f"{split}_{id_}"
-        other = first.setdefault(id_, key)
-        if other is key:
-            ids[key] = id_
-        else:
-            twins.append((other, images[other], path))
-    return ids
-
-
-# Which splits they are in.
-
-
-class _Names:
-    """What a list may call an image."""
 
     def __init__(
-        self,
-        root: Path,
-        ids: Mapping[_Key, str],
-        images: Mapping[_Key, Path],
-        places: Sequence[Place],
+        self, root: Path, places: Sequence[Place], trees: Trees, lists: Mapping[str, Path] | None
     ) -> None:
-        self._root = root
-        self._places = places
-        self._by_key = ids
-        self._split = {id_: key[0] for key, id_ in ids.items()}
-        self.paths = {id_: images[key] for key, id_ in ids.items()}
+        self.root, self.places, self.trees, self.note = root, places, trees, trees.note
+        self.by_folder = any(place.split is not None for place in places)
+        self.images: dict[_Key, Path] = {}
+        self.masks: dict[_Key, Path] = {}
+        self.ids: dict[_Key, str] = {}
+        self.paths: dict[str, Path] = {}
+        self._split: dict[str, str | None] = {}
+        self._twins: list[tuple[_Key, Path, Path]] = []
+        """Two files that would have one id, and the key of the first one's image."""
+        self._renamed: list[_Key] = []
+        self.lists: Mapping[str, Path] = {} if lists is None else lists
+        if lists is None:
+            with self._unreadable():
+                self.lists = find_lists(root)
 
-    def find_last(self, entry: str) -> str | None:
-        """The id that the last name of a path is, where all images are in one folder."""
-        name = re.split(r"[/\\]", entry)[-1]
-        flat = all(split is None and not parts for split, parts, _ in self._by_key)
-        return self.find(name, "") if flat else None
+    @contextmanager
+    def _unreadable(self) -> Iterator[None]:
+        """Note that a list cannot be read, or not be told from another."""
+        try:
+            yield
+        except DatasetError as error:
+            self.note(Problem("unreadable list", str(error), error=error))
+
+    def find_files(self) -> None:
+        """Find the pictures of all places; masks still have their own keys."""
+        for place in self.places:
+            self.images |= self._files_of(place.split, place.images, IMAGE_FOLDERS)
+            if place.masks == place.images:
+                self.masks |= _take_masks(self.images)
+            elif place.masks is not None:
+                self.masks |= self._files_of(place.split, place.masks, MASK_FOLDERS)
+
+    def _files_of(self, split: str | None, top: Path, known: Collection[str]) -> dict[_Key, Path]:
+        found: dict[_Key, Path] = {}
+        for folder in self.trees[top]:
+            for name in filter(split_named, folder.parts):
+                raise DatasetError(
+                    folder.path,
+                    f"has a folder {name} of a split in its path, where none is expected; put "
+                    "the splits right into images and masks, or call it otherwise",
+                )
+            parts = tuple(map(_composed, folder.parts))
+            # As `images/rec1/images/0001.png`.
+            if parts and parts[-1].lower() in known:
+                parts = parts[:-1]
+            for name in folder.names:
+                stem = name[: name.rindex(".")]
+                if not stem.isprintable() or stem != stem.strip():
+                    words = f"has a file called {name!a}, which no list can name; rename it"
+                    error = DatasetError(folder.path, words)
+                    self.note(Problem("name that no list can hold", ascii(name), error=error))
+                    continue
+                key = _Key(split, parts, _composed(stem))
+                if key in found:
+                    self._twins.append((key, found[key], folder.path / name))
+                else:
+                    found[key] = folder.path / name
+        return found
+
+    def match(self) -> None:
+        """Give masks the keys of their images, and remove masks from the images."""
+        found = {key: path for key, path in self.masks.items() if key in self.images}
+        for key, path in self.masks.items():
+            if key in found:
+                continue
+            plain = key._replace(stem=key.stem.removesuffix(MASK_SUFFIX))
+            named = (plain, key._replace(stem=stripped_mask_name(key.stem)))
+            own = next((name for name in named if name in self.images), None)
+            if own is None:
+                self.note(Problem("mask without image", key.label(path), (key.stem,)))
+            elif own in found:
+                self._twins.append((own, found[own], path))
+            else:
+                found[own] = path
+                if own != plain:
+                    self._renamed.append(own)
+        self.masks = found
+        for key, path in _take_masks(self.images, found).items():
+            words = "is called as the mask of another image; move it to the masks"
+            # A mask that no list names is not used.
+            error = None if self.lists and not self.by_folder else DatasetError(path, words)
+            self.note(Problem("mask among the images", key.label(path), (key.stem,), error))
+
+    def name(self) -> None:
+        """Give each image its id; of images that would have one id, the first has it."""
+        home: dict[_Key, str | None] = {}
+        unique = all(
+            home.setdefault(key._replace(split=None), key.split) == key.split for key in self.images
+        )
+        first: dict[str, _Key] = {}
+        for key, path in self.images.items():
+            id_ = "_".join((*key.parts, key.stem))
+            if not unique:
+                id_ = f"{key.split}_{id_}"
+            other = first.setdefault(id_, key)
+            if other is key:
+                self.ids[key] = id_
+            else:
+                self._twins.append((other, self.images[other], path))
+        self.paths = {id_: self.images[key] for key, id_ in self.ids.items()}
+        self._split = {id_: key.split for key, id_ in self.ids.items()}
+        for key, one, other_path in self._twins:
+            shown = [str(one), str(other_path)]
+            if one.parent == other_path.parent:
+                shown = [one.name, other_path.name]
+            error = DatasetError(other_path, f"shares its id with {shown[0]}; remove or rename one")
+            about = (self.ids.get(key, key.stem),)
+            self.note(Problem("id of two files", " and ".join(shown), about, error))
+
+    def masks_by_id(self) -> dict[str, Path]:
+        """The mask of each image that has one."""
+        return {id_: self.masks[key] for key, id_ in self.ids.items() if key in self.masks}
+
+    def note_renamed(self, used: Collection[str]) -> None:
+        """Note masks that are not called as their images; an error where the pair is used."""
+        for key in self._renamed:
+            mask, id_ = self.masks[key], self.ids.get(key, key.stem)
+            words = f"is not called as its image, {self.images[key].name}; rename it"
+            error = DatasetError(mask, words) if self.ids.get(key) in used else None
+            self.note(Problem("mask of another name", key.label(mask), (id_,), error))
+
+    # Which splits they are in.
 
     def find(self, entry: str, split: str) -> str | None:
         """The id that an entry of a list of a split names, None if it names none.
@@ -743,14 +706,108 @@ class _Names:
     def _called(self) -> dict[str, list[str]]:
         """Ids by their images' paths without suffix, from the set's folder on and from others."""
         found: dict[str, list[str]] = {}
-        tops = {place.split: _top(self._root, place.images) for place in self._places}
-        for (split, parts, stem), id_ in self._by_key.items():
+        tops = {place.split: _top(self.root, place.images) for place in self.places}
+        for (split, parts, stem), id_ in self.ids.items():
             below = "/".join((*parts, stem))
-            whole = _composed(_below(self._root, self.paths[id_]).as_posix())
+            whole = _composed(_below(self.root, self.paths[id_]).as_posix())
             top = f"{tops[split]}/{below}" if split is not None else below
             for other in {below, top, _without_suffix(whole)}:
                 found.setdefault(other, []).append(id_)
         return found
+
+    def splits_of_folders(self) -> dict[str, tuple[str, ...]]:
+        """The splits that folders give; lists beside them have to say the same."""
+        splits: dict[str, tuple[str, ...]] = {}
+        for split in SPLITS:
+            if ids := [id_ for id_, own in self._split.items() if own == split]:
+                splits[split] = tuple(sorted(ids, key=natural_key))
+        every = [self.lists]
+        with self._unreadable():
+            for found in _all_lists(self.root):
+                if self.lists and found and found != self.lists:
+                    every.append(found)
+        order: dict[str, tuple[str, ...]] = {}
+        for split, file in [item for found in every for item in found.items()]:
+            listed = self.read_list(file, split)
+            # `trainval` holds `val` already.
+            covered = (split, "val") if _is_trainval(file) else (split,)
+            members = [id_ for name in covered for id_ in splits.get(name, ())]
+            odd = min(set(members).symmetric_difference(listed), key=natural_key, default=None)
+            if odd is None:
+                own = splits.get(split, ())
+                order.setdefault(split, tuple(id_ for id_ in listed if id_ in own))
+                continue
+            path = self.paths[odd]
+            words = f"names {odd!r:.80} for {split}, but the image is {path}"
+            if odd in members:
+                words = f"does not name {path}, which is in a folder of {split}"
+            error = DatasetError(file, f"{words}; correct the list, or remove it")
+            self.note(Problem("list against its folders", f"{file} {words}", (), error))
+        return splits | order
+
+    def read_list(self, file: Path, split: str) -> tuple[str, ...]:
+        """The ids that a list names."""
+        text = ""
+        with self._unreadable():
+            text = read_text(file)
+        ids: dict[str, None] = {}
+        flat = not any(key.split or key.parts for key in self.ids)
+
+        def fault(name: str, entry: str, about: str, words: str) -> None:
+            error = DatasetError(file, f"names {words}")
+            self.note(Problem(name, f"{entry} in {file.name}", (about,), error))
+
+        for entry in filter(None, map(str.strip, text.splitlines())):
+            id_ = self.find(entry, split)
+            path = re.split(r"[/\\]", entry)
+            if id_ is None and (len(path) > 1 or entry in (".", "..")):
+                # Where all images are in one folder, the last name tells which is meant.
+                id_ = self.find(path[-1], "") if flat else None
+                words = f"{entry!r:.80}, which is the path of no image of the set; write its id"
+                fault("list entry with folders", entry, id_ or entry, words)
+            if id_ is None:
+                name = _without_suffix(entry)
+                words = f"id {name!r:.80}, which has no image"
+                fault("listed id without image", name, name, words)
+            elif id_ in ids:
+                fault("id listed twice", id_, id_, f"id {id_!r:.80} twice; remove one of the lines")
+            else:
+                ids[id_] = None
+        return tuple(ids)
+
+    def only_pairs(self, splits: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        """Splits without ids that another one has, or that have no mask."""
+        kept: dict[str, tuple[str, ...]] = {}
+        home: dict[str, str] = {}
+        masks = self.masks_by_id()
+        bare = {place.split: place.images for place in self.places if place.masks is None}
+        flat = len({path.parent for path in self.paths.values()}) == 1
+        # An id in two splits stays in the one that is held out.
+        for split in ("test", "val", "train"):
+            ids = []
+            for id_ in splits.get(split, ()):
+                path, other = self.paths[id_], home.setdefault(id_, split)
+                if other != split:
+                    words = f"names id {id_!r}, which is in {split} too; keep it in one"
+                    error = DatasetError(self.lists.get(other, path), words)
+                    words = f"{id_} ({split}, {other})"
+                    self.note(Problem("id in two splits", words, (id_,), error))
+                elif id_ in masks:
+                    ids.append(id_)
+                else:
+                    rid = "move it out of the set"
+                    error = DatasetError(path, f"has no mask; add one, or {rid}")
+                    if split in bare:
+                        words = f"has no folder of masks beside it; add one, or {rid}"
+                        error = DatasetError(bare[split], words)
+                    elif split in self.lists:
+                        words = "has no mask; add one, or take its id off the list"
+                        error = DatasetError(path, words)
+                    shown = path.name if flat else str(path)
+                    self.note(Problem("image without mask", shown, (id_,), error))
+            if split in splits or split != "val":
+                kept[split] = tuple(ids)
+        return {split: kept[split] for split in SPLITS if split in kept}
 
 
 def _top(root: Path, images: Path) -> str:
@@ -768,85 +825,6 @@ def _without_suffix(name: str) -> str:
     return name[:end] if end > 0 and name[end:].lower() in SUFFIXES else name
 
 
-def _splits_of_folders(
-    root: Path,
-    ids: Mapping[_Key, str],
-    places: Sequence[Place],
-    lists: Mapping[str, Path],
-    names: _Names,
-    note: Note,
-) -> dict[str, tuple[str, ...]]:
-    """The splits that folders give; lists beside them have to say the same."""
-    inside: dict[str, list[str]] = {}
-    for key, id_ in ids.items():
-        if key[0] is not None:
-            inside.setdefault(key[0], []).append(id_)
-    splits = {split: tuple(sorted(members, key=natural_key)) for split, members in inside.items()}
-    order: dict[str, tuple[str, ...]] = {}
-    for split, file in [item for found in _every_list(root, lists, note) for item in found.items()]:
-        listed = _read_list(file, split, names, note)
-        # `trainval` holds `val` already.
-        covered = (split, "val") if _is_trainval(file) else (split,)
-        members = [id_ for name in covered for id_ in splits.get(name, ())]
-        odd = min(set(members).symmetric_difference(listed), key=natural_key, default=None)
-        if odd is None:
-            order.setdefault(split, tuple(id_ for id_ in listed if id_ in splits.get(split, ())))
-            continue
-        path = names.paths[odd]
-        words = f"names {odd!r:.80} for {split}, but the image is {path}"
-        if odd in members:
-            words = f"does not name {path}, which is in a folder of {split}"
-        error = DatasetError(file, f"{words}; correct the list, or remove it")
-        note(Problem("list against its folders", f"{file} {words}", (), error))
-    return splits | order
-
-
-def _every_list(root: Path, lists: Mapping[str, Path], note: Note) -> Iterator[Mapping[str, Path]]:
-    """The lists that are given or found first, and all others in the set."""
-    yield lists
-    try:
-        yield from (found for found in _all_lists(root) if lists and found != lists)
-    except DatasetError as error:
-        note(Problem("unreadable list", str(error), error=error))
-
-
-def _only_pairs(
-    splits: Mapping[str, tuple[str, ...]],
-    images: Mapping[str, Path],
-    masks: Mapping[str, Path],
-    lists: Mapping[str, Path],
-    places: Sequence[Place],
-    note: Note,
-) -> dict[str, tuple[str, ...]]:
-    """Splits without ids that another one has, or that have no mask."""
-    kept: dict[str, tuple[str, ...]] = {}
-    home: dict[str, str] = {}
-    bare = {place.split: place.images for place in places if place.masks is None}
-    # An id in two splits stays in the one that is held out.
-    for split in ("test", "val", "train"):
-        ids = []
-        for id_ in splits.get(split, ()):
-            other = home.setdefault(id_, split)
-            if other != split:
-                words = f"names id {id_!r}, which is in {split} too; keep it in one"
-                error = DatasetError(lists.get(other, images[id_]), words)
-                note(Problem("id in two splits", f"{id_} ({split}, {other})", (id_,), error))
-            elif id_ not in masks:
-                rid = "take its id off the list" if split in lists else "move it out of the set"
-                error = DatasetError(images[id_], f"has no mask; add one, or {rid}")
-                if split in bare:
-                    words = "has no folder of masks beside it; add one, or move it out of the set"
-                    error = DatasetError(bare[split], words)
-                flat = len({path.parent for path in images.values()}) == 1
-                words = images[id_].name if flat else str(images[id_])
-                note(Problem("image without mask", words, (id_,), error))
-            else:
-                ids.append(id_)
-        if split in splits or split != "val":
-            kept[split] = tuple(ids)
-    return {split: kept[split] for split in SPLITS if split in kept}
-
-
 def find_lists(root: Path) -> dict[str, Path]:
     """Find the list file of each split in the first layout that has any.
 
@@ -856,37 +834,25 @@ def find_lists(root: Path) -> dict[str, Path]:
         ``img_idx`` has several lists of one split, and none of the folder's name, or a folder has
         two of one split.
     """
-    return next(_all_lists(root), {})
+    return next(filter(None, _all_lists(root)), {})
 
 
 def _all_lists(root: Path) -> Iterator[dict[str, Path]]:
-    """The lists of each layout that has any, those that count first."""
-    folders = child_folders(root, _pass_over)
+    """The lists of each layout, none where it has none, those that count first."""
+    folders = child_folders(root)
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
     # Half and half is what every published table uses, so it goes before other ratios.
     ratios.sort(key=lambda child: child.name != "50_50")
     for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
-        lists = _lists_in(folder)
-        if lists:
-            yield lists
-    if (root / "img_idx").is_dir() and (
-        lists := _named_lists(root / "img_idx", root.resolve().name)
-    ):
-        yield lists
-
-
-def _found_lists(root: Path, note: Note) -> dict[str, Path]:
-    try:
-        return find_lists(root)
-    except DatasetError as error:
-        note(Problem("unreadable list", str(error), error=error))
-        return {}
+        yield _lists_in(folder)
+    if (root / "img_idx").is_dir():
+        yield _named_lists(root / "img_idx", root.resolve().name)
 
 
 def _lists_in(folder: Path) -> dict[str, Path]:
     lists: dict[str, Path] = {}
     for file in _texts(folder):
-        split = "train" if _is_trainval(file) else split_named(file.stem)
+        split = split_named(file.stem)
         other = lists.get(split) if split is not None else None
         if split is None or (other is not None and _is_trainval(file)):
             continue
@@ -927,38 +893,6 @@ def _named_lists(folder: Path, name: str) -> dict[str, Path]:
     return lists
 
 
-def _read_list(file: Path, split: str, names: _Names, note: Note) -> tuple[str, ...]:
-    try:
-        text = read_text(file)
-    except DatasetError as error:
-        note(Problem("unreadable list", str(error), error=error))
-        return ()
-    ids: dict[str, None] = {}
-
-    def fault(name: str, entry: str, about: str, words: str) -> None:
-        error = DatasetError(file, f"names {words}")
-        note(Problem(name, f"{entry} in {file.name}", (about,), error))
-
-    for line in text.splitlines():
-        entry = line.strip()
-        if not entry:
-            continue
-        id_ = names.find(entry, split)
-        if id_ is None and (re.search(r"[/\\]", entry) or entry in (".", "..")):
-            id_ = names.find_last(entry)
-            words = f"{entry!r:.80}, which is the path of no image of the set; write its id"
-            fault("list entry with folders", entry, id_ or entry, words)
-        if id_ is None:
-            name = _without_suffix(entry)
-            words = f"id {name!r:.80}, which has no image"
-            fault("listed id without image", name, name, words)
-        elif id_ in ids:
-            fault("id listed twice", id_, id_, f"id {id_!r:.80} twice; remove one of the lines")
-        else:
-            ids[id_] = None
-    return tuple(ids)
-
-
 def read_text(file: Path) -> str:
     """Read a text file in UTF-8; `DatasetError` for one in another encoding."""
     try:
@@ -966,20 +900,11 @@ def read_text(file: Path) -> str:
     except OSError as error:
         raise DatasetError(file, f"cannot be read ({error.strerror})") from None
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = None
-    if text is None or wide:
-        looks = "UTF-16" if wide else _looks_like(data)
-        raise DatasetError(file, f"is not UTF-8 text (it looks like {looks}); save it as UTF-8")
-    return text
-
-
-def _looks_like(data: bytes) -> str:
-    """Whether bytes that are no UTF-8 are Chinese or Western text."""
-    try:
-        data.decode("gb2312")
-    except UnicodeDecodeError:
-        return "Latin-1"
-    return "GBK"
+    looks = "UTF-16" if wide else "Latin-1"
+    if not wide:
+        with suppress(UnicodeDecodeError):
+            return data.decode("utf-8-sig")
+        with suppress(UnicodeDecodeError):
+            data.decode("gb2312")
+            looks = "GBK"
+    raise DatasetError(file, f"is not UTF-8 text (it looks like {looks}); save it as UTF-8")

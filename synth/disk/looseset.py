@@ -59,10 +59,9 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     """Find the images, masks and splits of a folder, whatever is wrong with them.
 
     Folders of other names are told apart by words such as ``mask`` and ``gt`` in their names, and
-    so are images and masks that are in one folder. A set in shards has no folders, names and lists
-    to be at fault: its index is right, or an error. Where masks hold
-    several labels and none is chosen, all of them count as target. `label` is that of
-    `open_dataset`.
+    so are images and masks that are in one folder. The index of a set in shards is right, or an
+    error. Where masks hold several labels and none is chosen, all of them count as target. `label`
+    is that of `open_dataset`.
 
     Raises
     ------
@@ -81,7 +80,7 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     known = bool(places)
     try:
         places = places or _guess_places(root, trees)
-        layout = read_layout(root, places, trees, problems.append)
+        layout = read_layout(root, places, trees)
     except DatasetError:
         _refuse_foreign(root, known)
         raise
@@ -96,13 +95,13 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
     except DatasetError as error:
         if label is not None:
             raise
+        lossy = isinstance(error, LossyError)
         # Masks that are turned inside out are found one by one.
         if not isinstance(error, InvertedError):
-            fault = "lossy labels" if isinstance(error, LossyError) else "several labels"
+            fault = "lossy labels" if lossy else "several labels"
             problems.append(Problem(fault, error.problem.partition(";")[0]))
-        lossy = isinstance(error, LossyError)
         dataset = dataset_of(root, layout, None if lossy else "any", True if lossy else None)
-    return LooseSet(dataset, tuple(problems), layout.places)
+    return LooseSet(dataset, tuple(problems), places)
 
 
 def _refuse_foreign(root: Path, known: bool) -> None:
@@ -115,22 +114,21 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """The folders of images and masks where they have other names than the known ones."""
     here = root
     for _ in range(_DEEPEST):
-        children = [child for child in child_folders(here, trees.note_link) if trees[child]]
-        if len(children) != 1 or _own(here, trees) or _is_known(children[0]):
+        folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
+        known = _called(folders, (*IMAGE_FOLDERS, *MASK_FOLDERS))
+        if len(folders) != 1 or _has_own(here, trees) or known:
             break
         # An archive's own folder around all.
-        here = children[0]
-        places = find_places(here, trees)
-        if places:
+        here = folders[0]
+        if places := find_places(here, trees):
             return _with_told_split(root, places)
     folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
-    masks = _chosen(here, folders, MASK_FOLDERS)
-    if not masks:
-        masks = [folder for folder in folders if _MASK_FOLDER.search(folder.name)]
-    images = _chosen(here, folders, IMAGE_FOLDERS)
+    masks = _called(folders, MASK_FOLDERS)
+    masks = masks or [folder for folder in folders if _MASK_FOLDER.search(folder.name)]
+    images = _called(folders, IMAGE_FOLDERS)
     if not images:
-        others = [folder for folder in folders if folder not in masks]
-        images = others + ([here] if _own(here, trees) else [])
+        images = [folder for folder in folders if folder not in masks]
+        images += [here] * _has_own(here, trees)
     if not images:
         raise DatasetError(root, f"holds no images ({', '.join(SUFFIXES)})")
     if len(masks) > 1:
@@ -143,26 +141,22 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     return _with_told_split(root, places)
 
 
-def _chosen(here: Path, folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    return [folder for folder in folders if folder.name.lower() in names]
-
-
-def _is_known(folder: Path) -> bool:
-    return folder.name.lower() in (*IMAGE_FOLDERS, *MASK_FOLDERS)
-
-
-def _own(folder: Path, trees: Trees) -> bool:
+def _has_own(folder: Path, trees: Trees) -> bool:
     """Whether there are pictures right in a folder."""
     return any(not inside.parts for inside in trees[folder])
 
 
+def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
+    return [folder for folder in folders if folder.name.lower() in names]
+
+
 def _share_names(images: Path, masks: Path, trees: Trees) -> bool:
     """Whether a mask is called as an image is."""
-    stems = [
+    of_images, of_masks = (
         {Path(name).stem for inside in trees[folder] for name in inside.names}
         for folder in (images, masks)
-    ]
-    return bool(stems[0] & (stems[1] | set(map(stripped_mask_name, stems[1]))))
+    )
+    return not of_images.isdisjoint(of_masks | set(map(stripped_mask_name, of_masks)))
 
 
 def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -173,5 +167,4 @@ def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]
     told = {split_told(folder.relative_to(root).as_posix()) for folder in folders}
     if len(told) > 1 and None not in told:
         raise undecided(root, folders)
-    split = next((split for split in told if split is not None), None)
-    return (replace(places[0], split=split),)
+    return (replace(places[0], split=next(filter(None, told), None)),)

@@ -23,7 +23,7 @@ from detect.errors import DetectError
 from detect.evaluate import evaluate
 from pipelines.cli.detect import main
 from synth.dataset import open_dataset
-from synth.masks import read_mask
+from tests.image_files import read_mask
 
 Array = NDArray[np.generic]
 

@@ -21,10 +21,10 @@ from small_sets import Outcome, SmallSet
 from pipelines.cli.synth import main
 from synth.dataset import open_dataset
 from synth.frames import read_frame
-from synth.masks import read_mask
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
 from synth.targets import find_targets
+from tests.image_files import read_mask
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = main.list_commands(click.Context(main))

@@ -18,10 +18,10 @@ from pipelines.build.run import ShardSize, build
 from synth.dataset import open_dataset
 from synth.disk.verify import verify
 from synth.frames import read_frame
-from synth.masks import read_mask
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.model import fit_model
+from tests.image_files import read_mask
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]

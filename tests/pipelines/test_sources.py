@@ -17,8 +17,8 @@ from pipelines.build.sources import dataset_source, pixel_digest, simulated_sour
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError
 from synth.frames import decode_frame
-from synth.masks import decode_mask
 from synth.targets import find_targets
+from tests.image_files import decode_mask
 
 SIMULATED = SimulationSettings(train=3, test=2, noise_frames=2, shape=(32, 48))
 

@@ -19,9 +19,9 @@ from synth.disk.png import encode_png
 from synth.errors import FrameError, NoiseError, QualityError
 from synth.frames import decode_frame, frame_shape, read_frame
 from synth.inspect.niqe import load_niqe
-from synth.masks import decode_mask
 from synth.noise.bank import load_bank, make_bank
 from synth.noise.cameras import load_noise
+from tests.image_files import decode_mask
 
 SIDE = 1 << 16
 

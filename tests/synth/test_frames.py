@@ -37,7 +37,8 @@ from synth.frames import (
     to_luma,
     write_frame,
 )
-from synth.masks import STANDARD, decode_mask, read_mask
+from synth.masks import STANDARD
+from tests.image_files import decode_mask, read_mask
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 frames = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, shapes))

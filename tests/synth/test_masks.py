@@ -21,11 +21,11 @@ from synth.disk.png import encode_png
 from synth.errors import DatasetError, FrameError, LossyError, MaskError
 from synth.masks import (
     MaskConvention,
-    decide_convention,
+    decide_masks,
     describe_label,
     parse_label,
-    read_mask,
 )
+from tests.image_files import read_mask
 
 Masks = list[NDArray[np.bool_]]
 Writer = Callable[[NDArray[np.bool_]], bytes]
@@ -58,7 +58,7 @@ class Bytes:
 def read_set(files: list[bytes], label: Any = None) -> Masks:
     """Read files as masks of one set."""
     held = [Bytes(f"masks/{number}.png", data) for number, data in enumerate(files)]
-    convention = decide_convention("set", held, label)
+    convention = decide_masks("set", dict(enumerate(held)), label)[1]
     return [convention.read(file.read(), file.path) for file in held]
 
 
@@ -394,7 +394,7 @@ def test_spots_below_half_are_counted() -> None:
     values[10:16, 20:27] = 255
     values = cv2.GaussianBlur(values, (0, 0), 1.0)
     values[30, 50] = 100
-    convention = decide_convention("set", [Bytes("a.png", encode_png(values))])
+    convention = decide_masks("set", {"a": Bytes("a.png", encode_png(values))})[1]
     assert (convention.kind, convention.faint) == ("half", 1)
 
 
@@ -406,7 +406,8 @@ def test_a_value_that_its_set_does_not_have_is_an_error() -> None:
 
 def test_damaged_masks_are_passed_over_until_they_are_read() -> None:
     good = grey(38, np.uint8)(np.eye(8, dtype=bool))
-    convention = decide_convention("set", [Bytes("a.png", good[:40]), Bytes("b.png", good)])
+    files = {"a": Bytes("a.png", good[:40]), "b": Bytes("b.png", good)}
+    convention = decide_masks("set", files)[1]
     assert convention.read(good, "b.png").any()
     with pytest.raises(FrameError, match=r"a\.png"):
         convention.read(good[:40], "a.png")
