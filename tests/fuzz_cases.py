@@ -112,8 +112,9 @@ def make_readers(place: Path) -> list[Reader]:
 
 
 def _image_readers(place: Path) -> Iterator[Reader]:
+    from image_files import decode_mask
+
     from synth.frames import frame_shape, read_frame
-    from tests.image_files import decode_mask
 
     rng = np.random.default_rng(0)
     grey = rng.integers(0, 256, (24, 33)).astype(np.uint8)

@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from image_files import read_mask
 from numpy.typing import NDArray
 from real_data import real_data
 from scipy.ndimage import center_of_mass
@@ -23,7 +24,6 @@ from detect.errors import DetectError
 from detect.evaluate import evaluate
 from pipelines.cli.detect import main
 from synth.dataset import open_dataset
-from tests.image_files import read_mask
 
 Array = NDArray[np.generic]
 

@@ -14,6 +14,7 @@ import click
 import cv2
 import numpy as np
 import pytest
+from image_files import read_mask
 from made_again import assert_made_again, steps
 from shared_noise import independent_limit, pair_correlations
 from small_sets import Outcome, SmallSet
@@ -24,7 +25,6 @@ from synth.frames import read_frame
 from synth.noise.bank import load_bank
 from synth.noise.transfer import mixup
 from synth.targets import find_targets
-from tests.image_files import read_mask
 
 ROOT = Path(__file__).parents[2]
 COMMANDS = main.list_commands(click.Context(main))

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from image_files import read_mask
 from made_again import assert_made_again
 from small_sets import Outcome, SmallSet
 
@@ -21,7 +22,6 @@ from synth.frames import read_frame
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise, load_noise
 from synth.noise.model import fit_model
-from tests.image_files import read_mask
 
 Synth = Callable[..., Outcome]
 Tree = Callable[[Path], dict[str, bytes]]

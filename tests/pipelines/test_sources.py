@@ -8,6 +8,7 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 import pytest
+from image_files import decode_mask
 from scipy import ndimage
 from small_sets import SmallSet
 
@@ -18,7 +19,6 @@ from synth.dataset import open_dataset
 from synth.errors import DatasetError, FrameError
 from synth.frames import decode_frame
 from synth.targets import find_targets
-from tests.image_files import decode_mask
 
 SIMULATED = SimulationSettings(train=3, test=2, noise_frames=2, shape=(32, 48))
 

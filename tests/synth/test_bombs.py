@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from image_files import decode_mask
 
 from synth.disk.headers import MOST_BYTES, MOST_PIXELS
 from synth.disk.npz import MOST_UNPACKED, read_npz
@@ -21,7 +22,6 @@ from synth.frames import decode_frame, frame_shape, read_frame
 from synth.inspect.niqe import load_niqe
 from synth.noise.bank import load_bank, make_bank
 from synth.noise.cameras import load_noise
-from tests.image_files import decode_mask
 
 SIDE = 1 << 16
 

@@ -17,7 +17,19 @@ import tifffile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from image_files import ImageCase, bmp, encoded, exif, make_case, plain_readers, png, tiff, turned
+from image_files import (
+    ImageCase,
+    bmp,
+    decode_mask,
+    encoded,
+    exif,
+    make_case,
+    plain_readers,
+    png,
+    read_mask,
+    tiff,
+    turned,
+)
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from real_data import real_data
@@ -38,7 +50,6 @@ from synth.frames import (
     write_frame,
 )
 from synth.masks import STANDARD
-from tests.image_files import decode_mask, read_mask
 
 shapes = hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 frames = st.sampled_from([np.uint8, np.uint16]).flatmap(lambda dtype: hnp.arrays(dtype, shapes))

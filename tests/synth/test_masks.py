@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 import tifffile
+from image_files import read_mask
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -25,7 +26,6 @@ from synth.masks import (
     describe_label,
     parse_label,
 )
-from tests.image_files import read_mask
 
 Masks = list[NDArray[np.bool_]]
 Writer = Callable[[NDArray[np.bool_]], bytes]
