@@ -328,17 +328,18 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None
 def _decide(
     root: Path, files: Mapping[str, ImageFile], label: Label | None
 ) -> tuple[dict[str, MaskFile], MaskConvention]:
-    repair = f"`synth check {shlex.quote(str(root))} --fix --out NEW --label"
+    where = shlex.quote(str(root))
     try:
         return decide_masks(root, files, label)
     except InvertedError as error:
-        raise InvertedError(root, f"{error.problem}; {repair} 0` turns them") from None
+        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
+        raise InvertedError(root, f"{error.problem}; {advice}") from None
     except MaskError as error:
         if label is not None:
             raise
         advice = (
-            f"{repair} VALUE` writes a set whose targets are VALUE, `synth check … --any-label` "
-            "one in which they are every value but 0"
+            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
+            "VALUE, `synth check … --any-label` one in which they are every value but 0"
         )
         raise MaskError(root, f"{error.problem}; {advice}") from None
 

@@ -130,7 +130,7 @@ class Pool:
                 yield cast(Result, result)
         except BrokenProcessPool:
             raise PipelineError(
-                "a worker process was ended, perhaps for want of memory; use fewer --jobs"
+                "a worker process was ended, perhaps for want of memory; fewer workers need less"
             ) from None
         finally:
             # What is in hand ends; its results, and further errors, are of no use any more.
