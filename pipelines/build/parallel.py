@@ -8,8 +8,9 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 from pipelines.errors import PipelineError
@@ -104,13 +105,19 @@ class Pool:
         import joblib
 
         threads = self.backend == "threads"
-        attempt = joblib.delayed(_attempt if threads else _attempt_in_process)
+
+        def attempt_in_thread(item: Item) -> _Attempt[Result]:
+            # Tasks that wait, as against those in hand, are not begun after an interrupt.
+            return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
 
         def feed() -> Iterator[Any]:
             for item in items:
                 if stop.is_set():
                     return
-                yield attempt(work, item) if threads else attempt(os.getpid(), work, item)
+                if threads:
+                    yield joblib.delayed(attempt_in_thread)(item)
+                else:
+                    yield joblib.delayed(_attempt_in_process)(os.getpid(), work, item)
 
         parallel = joblib.Parallel(
             n_jobs=self.jobs,
@@ -119,12 +126,12 @@ class Pool:
             pre_dispatch=f"{_TASKS_A_WORKER}*n_jobs",
             batch_size=1,
         )
-        # Workers that start while interrupts are ignored ignore them for good: the terminal
-        # sends Ctrl-C to them too, and it is for this process to end them in order.
-        with _ignored_interrupts():
+        with nullcontext() if threads else _held_interrupts():
             results: Generator[_Attempt[Result], None, None] = parallel(feed())
         try:
             for result, error in results:
+                if isinstance(error, _StoppedError):
+                    return
                 if error is not None:
                     raise error
                 yield cast(Result, result)
@@ -166,16 +173,24 @@ def _interrupts(stop: threading.Event, interrupted: Callable[[], None]) -> Itera
         signal.signal(signal.SIGINT, before)
 
 
+class _StoppedError(Exception):
+    """A task was not begun."""
+
+
 @contextmanager
-def _ignored_interrupts() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _held_interrupts() -> Iterator[None]:
+    """Hold interrupts back while processes start; they never get any.
+
+    The terminal sends Ctrl-C to them too, and it is for this process to end them in order. They
+    inherit what this thread holds back.
+    """
+    # Which lets go of them when it starts, once.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _count_processors() -> int:

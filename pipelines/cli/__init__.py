@@ -33,9 +33,10 @@ def _run(main: Callable[..., Any], name: str) -> None:
         main(prog_name=name)
     except (KeyboardInterrupt, SystemExit) as leaving:
         code = _INTERRUPTED if isinstance(leaving, KeyboardInterrupt) else leaving.code
-        if code == _INTERRUPTED:
-            # Another one, while the interpreter winds up, has nothing to add.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            # One that comes while the interpreter winds up has nothing to add.
+            quiet = signal.SIG_IGN if code == _INTERRUPTED else signal.SIG_DFL
+            signal.signal(signal.SIGINT, quiet)
         raise SystemExit(code) from None
 
 
