@@ -22,8 +22,8 @@ Result = TypeVar("Result")
 
 _Attempt: TypeAlias = tuple[Result, None] | tuple[None, Exception]
 
-# Tasks for every worker, those that it works on and those that wait: a large one may hold up the
-# results of many small ones.
+# Tasks for every worker, those that it works on, those that wait and those whose results wait: a
+# large one may hold up the results of many small ones.
 _TASKS_A_WORKER = 4
 
 
@@ -105,8 +105,12 @@ class Pool:
         import joblib
 
         threads = self.backend == "threads"
+        most = _TASKS_A_WORKER * self.jobs
+        # Results that nobody takes would fill the memory: joblib counts those that are not made.
+        free = threading.Semaphore(most)
 
         def attempt_in_thread(item: Item) -> _Attempt[Result]:
+            free.acquire()
             # Tasks that wait, as against those in hand, are not begun after an interrupt.
             return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
 
@@ -123,7 +127,7 @@ class Pool:
             n_jobs=self.jobs,
             backend="threading" if threads else "loky",
             return_as="generator",
-            pre_dispatch=f"{_TASKS_A_WORKER}*n_jobs",
+            pre_dispatch=most,
             batch_size=1,
         )
         with nullcontext() if threads else _held_interrupts():
@@ -135,6 +139,7 @@ class Pool:
                 if error is not None:
                     raise error
                 yield cast(Result, result)
+                free.release()
         except BrokenProcessPool:
             raise PipelineError(
                 "a worker process was ended, perhaps for want of memory; fewer workers need less"
@@ -142,6 +147,7 @@ class Pool:
         finally:
             # What is in hand ends; its results, and further errors, are of no use any more.
             stop.set()
+            free.release(2 * most)
             with suppress(BrokenProcessPool):
                 for _ in results:
                     pass

@@ -750,8 +750,9 @@ def read_supply(path: Path, sha256: str = "") -> Supply:
 
 def _check_listing(plan: Plan, stage: Staging) -> None:
     """Every output has its two files, and nothing else lies beside them."""
+    ids = {id_ for id_, _ in plan.outputs()}
     for folder in (IMAGES, MASKS):
-        missing = {id_ for id_, _ in plan.outputs()}
+        missing = ids.copy()
         odd = []
         with os.scandir(stage.place / folder) as entries:
             for entry in entries:

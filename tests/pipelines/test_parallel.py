@@ -49,6 +49,16 @@ def test_tasks_that_wait_are_not_begun_after_an_interrupt() -> None:
     assert 1 <= len(begun) <= 4
 
 
+def test_results_that_nobody_takes_do_not_pile_up() -> None:
+    begun = []
+    results = Pool(2, "threads").map(lambda number: begun.append(number), range(100))
+    next(results)
+    time.sleep(0.2)
+    assert 2 <= len(begun) <= 10
+    results.close()
+    assert len(begun) <= 10
+
+
 def test_an_interrupt_of_all_processes_is_for_the_one_that_started_them() -> None:
     finished = []
 
