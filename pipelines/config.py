@@ -315,7 +315,7 @@ def _find_steps(steps: list[Any], name: str, where: str) -> list[tuple[list[Any]
         inner[:] = [{one: None} if isinstance(one, str) else one for one in inner]
         for one in inner:
             if isinstance(one, dict):
-                if name in one:
+                if name in one and name != "share":
                     yield inner, one
                 for value in one.values():
                     if isinstance(value, list):

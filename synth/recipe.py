@@ -92,7 +92,7 @@ class Recipe:
         self,
         image: Frame | Scene,
         mask: Mask | None = None,
-        rng: np.random.Generator | None = None,
+        rng: np.random.Generator | int | None = None,
         *,
         id: str = "",
     ) -> Sample:
@@ -105,8 +105,8 @@ class Recipe:
             fifteen times the memory of its image.
         mask : (H, W) ndarray of bool
             Not with a scene, which has its own.
-        rng : numpy.random.Generator, optional
-            One number is drawn from it; without it every call is random.
+        rng : numpy.random.Generator or int, optional
+            One number is drawn from it, or it is a seed; without it every call is random.
         id : str
             Name of the image, for a transplant to tell it from others.
 
@@ -131,8 +131,8 @@ class Recipe:
             _require_pair(scene.image, scene.mask)
         else:
             scene = Scene(*_require_pair(image, mask), id)
-        rng = np.random.default_rng() if rng is None else rng
-        made = self._apply(scene, int(rng.integers(SEEDS)), None, {})
+        entropy = int(np.random.default_rng(rng).integers(SEEDS))
+        made = self._apply(scene, entropy, None, {})
         # Whoever changes the result does not change what was given.
         own = made.image.copy() if made.image is scene.image else made.image
         return replace(made, image=own, mask=made.mask.copy())
