@@ -756,7 +756,7 @@ def _check_listing(plan: Plan, stage: Staging) -> None:
         odd = []
         with os.scandir(stage.place / folder) as entries:
             for entry in entries:
-                stem = Path(entry.name).stem
+                stem = entry.name.rpartition(".")[0]
                 if stem in missing:
                     missing.remove(stem)
                 else:
