@@ -96,9 +96,7 @@ def decode_image(data: bytes, path: Path | str) -> Frame:
     if is_tiff(data):
         return decode_tiff(data, path)
     header = read_header(data, path)
-    image = imdecode(data)
-    if image is None or image.shape[:2] != (header.height, header.width):
-        raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
+    image = imdecode(data, path, (header.height, header.width))
     if image.ndim == 3 and image.shape[2] == 4 and not header.has_alpha:
         image = cast(Frame, np.ascontiguousarray(image[..., :3]))
     return turn(image, header.orientation)
@@ -121,10 +119,9 @@ def is_plain(data: bytes) -> bool:
     """Whether simple readers return the pixels that `decode_image` returns.
 
     True where Pillow (without EXIF) and OpenCV (``IMREAD_UNCHANGED``) both do so: grey of 8 or
-    16 bits, or 8-bit RGB, stored the usual way. False where a reader might see something else:
-    an image turned by its orientation tag, a palette, WhiteIsZero, planar or packed samples,
-    BigTIFF, 16-bit RGB, several pages; and where `decode_image` refuses the header. Only the
-    header and the checksums are looked at, so the pixels may still be damaged.
+    16 bits, or 8-bit RGB, stored the usual way. False of an image turned by its orientation tag, a
+    palette, WhiteIsZero, planar or packed samples, BigTIFF, 16-bit RGB; and where `decode_image`
+    refuses the header. Only header and checksums are tested: the pixels may be damaged.
     """
     try:
         return (TiffLayout if is_tiff(data) else read_header)(data, "").plain
@@ -155,22 +152,21 @@ def to_luma(image: Frame) -> Frame:
     blue, green, red = cv2.split(image)[:3]
     if cv2.norm(blue, green, cv2.NORM_INF) == 0 and cv2.norm(blue, red, cv2.NORM_INF) == 0:
         return cast(Frame, blue)
-    blue, green, red = (channel.astype(np.uint32) for channel in (blue, green, red))
-    weighted = 19595 * red + 38470 * green + 7471 * blue + (1 << 15)
+    # In one expression, NumPy reuses the memory of its parts.
+    weighted = (
+        red.astype(np.uint32) * np.uint32(19595)
+        + green.astype(np.uint32) * np.uint32(38470)
+        + blue.astype(np.uint32) * np.uint32(7471)
+        + np.uint32(1 << 15)
+    )
     return cast(Frame, (weighted >> 16).astype(image.dtype))
 
 
 def write_frame(path: Path | str, image: Frame | Mask) -> None:
     """Write a frame (uint8 or uint16) or a mask (bool), (H, W), as PNG.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `require_frame`.
-    FrameError
-        The path does not end in ``.png``.
-    OSError
-        The file cannot be written.
+    It raises `TypeError` and `ValueError` as `require_frame`, `FrameError` where the path does not
+    end in ``.png``, and `OSError` where the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -226,29 +222,16 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that orders runs of digits by value: ``a2`` before ``a10``.
-
-    Examples
-    --------
-    >>> sorted(["a10", "a9", "a1"], key=natural_key)
-    ['a1', 'a9', 'a10']
-    """
-    return tuple(
-        (0, int(part)) if part.isdigit() else (1, part)
-        for part in re.split(r"([0-9]+)", name)
-        if part
-    )
+    """Sort key that orders runs of digits by value: ``a2`` before ``a10``."""
+    parts = filter(None, re.split(r"([0-9]+)", name))
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
 
 
 def require_frame(array: object, what: str) -> Frame:
     """Return an array that is a frame, and refuse any other; `what` names it in messages.
 
-    Raises
-    ------
-    TypeError
-        It is no array, or of another type; the message says how to convert it.
-    ValueError
-        It has another shape than (H, W), or no pixels.
+    `TypeError` says that it is no array, or of another type, and how to convert it; `ValueError`
+    that it has another shape than (H, W), or no pixels.
     """
     advice = "read the file with synth.read_frame"
     kind = array.dtype.kind if isinstance(array, np.ndarray) else ""

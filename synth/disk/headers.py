@@ -40,7 +40,7 @@ _PNG_PLAIN = {(8, 0), (16, 0), (8, 2), (8, 4), (8, 6)}
 
 _RAW_EXIF = b"Raw profile type exif\0"
 
-_JPEG_UNREAD = {3: "lossless", 5: "hierarchical", 6: "hierarchical", 7: "lossless hierarchical"}
+_JPEG_UNREAD = {3: "lossless", 5: "hierarchical", 6: "hierarchical", 7: "hierarchical"}
 
 # That of an 8-bit BMP file whose numbers are greys.
 _GREY_PALETTE = bytes(value for number in range(256) for value in (number, number, number, 0))
@@ -56,8 +56,7 @@ _OTHER_KINDS = (
     (0, (b"SIMPLE  =",), "a FITS file"),
     (0, (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"), "a JPEG 2000 image"),
     (0, (b"\0\0\0\x0cJXL ", b"\xff\x0a"), "a JPEG XL image"),
-    (0, (b"\xff\xd8\xff\xf7",), "a JPEG-LS image"),
-    (0, (b"II\xbc",), "a JPEG XR image"),
+    (0, (b"\xff\xd8\xff\xf7", b"II\xbc"), "a JPEG-LS or JPEG XR image"),
     (4, (b"ftypavif", b"ftypavis"), "an AVIF image"),
     (4, (b"ftyphei", b"ftyphev", b"ftypmif1", b"ftypmsf1"), "a HEIC image"),
     (4, (b"ftypcrx",), "a raw camera file"),
@@ -67,7 +66,6 @@ _OTHER_KINDS = (
     (0, (b"\x93NUMPY",), "a NumPy array"),
     (0, (b"PK\x03\x04", b"\x1f\x8b", b"Rar!", b"7z\xbc\xaf"), "an archive or an .npz file"),
     (0, (b"\x89HDF", b"MATLAB"), "an HDF5 or MATLAB file"),
-    (0, (b"%PDF", b"8BPS"), "a PDF or Photoshop file"),
     (128, (b"DICM",), "a DICOM file"),
     (0, (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "a portable anymap (PBM, PGM or PPM)"),
 )
@@ -77,16 +75,9 @@ _OTHER_KINDS = (
 class Header:
     """Facts from the header of an image file.
 
-    Attributes
-    ----------
-    height, width : int
-        Pixels, as stored.
-    orientation : int
-        1 to 8, as in EXIF; see `synth.disk.tiff.turn`.
-    plain : bool
-        See `synth.frames.is_plain`.
-    has_alpha : bool
-        Whether a fourth channel, if the decoder returns one, is alpha.
+    Height and width are those of the pixels as stored, and `orientation` is 1 to 8, as in EXIF
+    (`synth.disk.tiff.turn`). For `plain` see `synth.frames.is_plain`. Without `has_alpha`, the
+    fourth channel that a decoder returns is no alpha.
     """
 
     height: int
@@ -104,11 +95,8 @@ def is_png(data: bytes) -> bool:
 def read_header(data: bytes, path: Path | str) -> Header:
     """Read the header of a PNG, BMP or JPEG file, `data`, and check that the file is whole.
 
-    Raises
-    ------
-    FrameError
-        It is another kind of file, is truncated, is of a kind that is not read, holds several
-        images, or would be larger than `MOST_PIXELS` or `MOST_BYTES`.
+    `FrameError` says that it is another kind of file, is truncated, is of a kind that is not read,
+    holds several images, or would be larger than `MOST_PIXELS` or `MOST_BYTES`.
     """
     if is_png(data):
         return _read_png(data, path)
@@ -127,8 +115,6 @@ def _other_kind(data: bytes) -> str:
     start = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start.startswith(b"version https://git-lfs"):
         return " but a Git LFS pointer; run git lfs pull"
-    if start.startswith((b"<?xml", b"<svg")):
-        return f" but an XML or SVG file; {SAVE_AS}"
     html = start.startswith((b"<!doctype html", b"<html", b"<head", b"<!--"))
     if html or all(byte in b"\t\r\n" or 32 <= byte < 127 for byte in data[:512]):
         kind = "an HTML page" if html else "a text file"
@@ -317,14 +303,13 @@ def _read_bmp(data: bytes, path: Path | str) -> Header:
     stored = 0 if packed in (1, 2) else bits
     require_data(height * (width * stored // 8), len(data), path)
     masks = struct.unpack_from("<IIII", data.ljust(70, b"\0"), 54) if packed == 3 else None
-    fields_fit = masks is None or (bits == 32 and masks[:3] == (0xFF0000, 0xFF00, 0xFF))
+    fits = bits in (1, 4, 8, 24, 32) and packed <= 3 and not old
+    if masks is not None:
+        fits = bits == 32 and masks[:3] == (0xFF0000, 0xFF00, 0xFF)
     refuse_unread(
         path,
-        (old, "is an OS/2 BMP image"),
-        (packed > 3, "is a BMP image that contains another format"),
         (bits == 16, "is a BMP image of 16-bit colour"),
-        (bits not in (1, 4, 8, 24, 32), f"is a BMP image of {bits} bits"),
-        (not fields_fit, "is a BMP image with unusual bit fields"),
+        (not fits, f"is an unusual BMP image, of {bits} bits"),
     )
     has_alpha = masks is not None and header >= 56 and masks[3] == 0xFF000000
     grey = bits == 8 and data.startswith(_GREY_PALETTE, 14 + header)

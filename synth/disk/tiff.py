@@ -37,6 +37,8 @@ _USED = _LISTS | {254, 256, 257, 259, 262, 266, 274, 277, 278, 284, 317, 322, 32
 
 _FORMS = {2: "int", 3: "float", 5: "complex int", 6: "complex"}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _YCBCR = 0, 1, 2, 3, 6
+_GREY = (_WHITE_IS_ZERO, _BLACK_IS_ZERO)
+_JPEG_KINDS = {(1, _BLACK_IS_ZERO), (3, _RGB), (3, _YCBCR)}
 _COLOURS = {
     -1: "values of unknown meaning (no PhotometricInterpretation tag)", 4: "a transparency mask",
     5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*",
@@ -46,9 +48,9 @@ _COLOURS = {
 _NONE, _LZW, _JPEG, _PACKBITS, _LZMA = 1, 5, 7, 32773, 34925
 _FAX, _DEFLATED = (2, 3, 4), (8, 32946)
 _COMPRESSIONS = {
-    6: "old-style JPEG", 33003: "JPEG 2000", 33005: "JPEG 2000", 34712: "JPEG 2000",
-    34713: "Nikon NEF", 34887: "LERC", 34892: "lossy JPEG", 34933: "PNG", 34934: "JPEG XR",
-    50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
+    2: "fax", 3: "fax", 4: "fax", 6: "old-style JPEG", 7: "JPEG", 33003: "JPEG 2000",
+    33005: "JPEG 2000", 34712: "JPEG 2000", 34713: "Nikon NEF", 34887: "LERC", 34892: "lossy JPEG",
+    34934: "JPEG XR", 50000: "Zstandard", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 # How many bytes one byte can become, at most; deflate makes 258 bytes of two bits.
 _RATIOS = {_NONE: 1, _LZW: 4096, _PACKBITS: 64, **dict.fromkeys(_DEFLATED, headers.DEFLATE)}
@@ -63,42 +65,22 @@ def is_tiff(data: bytes) -> bool:
 
 
 def turn(image: Image, orientation: int) -> Image:
-    """Turn a stored image the way that it is shown.
+    """Turn a stored image, (H, W) or (H, W, C), the way that it is shown.
 
-    Parameters
-    ----------
-    image : (H, W) or (H, W, C) ndarray
-    orientation : int
-        1 to 8, as in TIFF and EXIF: where the first row and column of the stored image are shown.
+    The orientation is 1 to 8, as in TIFF and EXIF: where the first row and column are shown.
     """
-    if orientation == 1:
-        return image
     if orientation >= 5:
         image = image.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return cast(Image, np.ascontiguousarray(image))
+    down, right = (-1 if orientation in kinds else 1 for kinds in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return cast(Image, np.ascontiguousarray(image[::down, ::right]))
 
 
 class TiffLayout:
     """The directory of the TIFF file `data`, whose pixels `decode_tiff` reads.
 
-    Nothing is allocated in proportion to a number in the file.
-
-    Attributes
-    ----------
-    orientation : int
-        1 to 8, see `turn`.
-    plain : bool
-        See `synth.frames.is_plain`.
-
-    Raises
-    ------
-    FrameError
-        The file is truncated or damaged, too large, has several pages, or stores its pixels in
-        a way that is not read.
+    `FrameError` says that it is truncated or damaged, too large, has several pages, or stores its
+    pixels in a way that is not read. Nothing is allocated in proportion to a number in the file.
+    For `orientation` see `turn`, for `plain` `synth.frames.is_plain`.
     """
 
     def __init__(self, data: bytes, path: Path | str) -> None:
@@ -122,18 +104,18 @@ class TiffLayout:
         memory = max(self.bits, 8) * (4 if self.samples == 2 else max(self.samples, 1))
         shown = max(memory, 24) if self.photometric == _PALETTE else memory
         require_size(self.height, self.width, shown, path)
-        # Size of a strip or tile.
+        # Size of a strip or tile, and how many there are.
         self.tall, self.wide = min(first(278, self.height), self.height), self.width
         self.tiled = 322 in fields or 323 in fields
         if self.tiled:
             self.tall, self.wide = first(323, 0), first(322, 0)
-            require_size(self.tall, self.wide, memory, path)
+        down, across = -(-self.height // max(self.tall, 1)), -(-self.width // max(self.wide, 1))
+        if self.tiled or self.tall < 1:
             # Tiles may reach beyond the image, and all of them are decoded.
-            down, across = -(-self.height // self.tall), -(-self.width // self.wide)
             require_size(down * self.tall, across * self.wide, memory, path)
         self._require_known(fields, path)
-        self.starts, self.ends = self._read_segments(fields, len(data), path)
-
+        number = down * across * (self.samples if self.planar else 1)
+        self.starts, self.ends = self._read_segments(fields, number, len(data), path)
         # Pillow leaves 16-bit values in the order of the file, with which PyTorch fails.
         deep = self.bits == 16 and self.order == "<"
         kind = (self.samples, self.photometric)
@@ -174,52 +156,44 @@ class TiffLayout:
             raise FrameError(
                 path, f"holds {form}{bits} values; frames are 8- or 16-bit unsigned; {SAVE_AS}"
             )
-        grey, rgb = colour in (_WHITE_IS_ZERO, _BLACK_IS_ZERO), colour in (_RGB, _YCBCR)
+        grey, rgb, palette = colour in _GREY, colour in (_RGB, _YCBCR), colour == _PALETTE
         fax, jpeg = method in _FAX, method == _JPEG
-        known = grey or colour in (_RGB, _PALETTE) or (jpeg and rgb)
         holds = _COLOURS.get(colour, f"colours of an unknown kind ({colour})")
-        rgb_fits = samples in (3, 4) and bits >= 8
-        palette_fits = samples == 1 and self.colours.size
+        fits = grey or (samples == 1 and self.colours.size)
+        if rgb:
+            fits = samples in (3, 4) and bits >= 8
         codec = _COMPRESSIONS.get(method, f"number {method}")
-        read = fax or jpeg or method in (*_RATIOS, _LZMA)
-        kind = f"{samples} x {bits} bits and colour {colour}"
-        fax_fits = bits == samples == 1 and grey
-        jpeg_fits = (samples, colour) in ((1, _BLACK_IS_ZERO), (3, _RGB), (3, _YCBCR))
-        jpeg_fits = jpeg_fits and bits == 8 and not self.planar
-        added = self.predictor == 2 and bits in (8, 16) and method in (_LZW, _LZMA, *_DEFLATED)
+        coded = method in (*_RATIOS, _LZMA)
+        if fax:
+            coded = bits == samples == 1 and grey
+        if jpeg:
+            coded = bits == 8 and not self.planar and (samples, colour) in _JPEG_KINDS
+        packed = method in (_LZW, _LZMA, *_DEFLATED)
+        predicted = self.predictor == 2 and bits in (8, 16) and packed
         reverse = self.fill_order != 1 and not fax and (bits > 1 or method != _NONE)
+        preview = _first(fields, 254, 0) & 5
         headers.refuse_unread(
             path,
-            (
-                _first(fields, 254, 0) & 5,
-                "starts with a preview, as raw camera files (NEF, DNG) do",
-            ),
+            (preview, "starts with a preview, as raw camera files (NEF, DNG) do"),
             (np.ptp(fields.get(258, 1)) > 0, "has samples of different depths"),
-            (not known, f"holds {holds}"),
+            (not (grey or palette or rgb) or (colour == _YCBCR and not jpeg), f"holds {holds}"),
             (bits < 8 and bits not in (1, 2, 4), f"has samples of {bits} bits"),
             (grey and samples not in (1, 2), f"has {samples} channels that are not marked as RGB"),
-            (rgb and not rgb_fits, f"has {samples} channels of {bits} bits marked as RGB"),
-            (colour == _PALETTE and not palette_fits, "has a palette that does not fit its pixels"),
+            (not fits, f"has {samples} channels of {bits} bits, which do not fit its colours"),
             (self.alpha == 1, "holds colours multiplied by alpha"),
-            (not read, f"is compressed by {codec}"),
-            (fax and not fax_fits, f"is compressed as a fax, with {kind}"),
-            (jpeg and not jpeg_fits, f"is compressed by JPEG, with {kind}"),
-            ((fax or jpeg) and self.big, "is a BigTIFF file compressed by JPEG or as a fax"),
+            (not coded, f"is compressed by {codec}, with {samples} x {bits} bits"),
+            ((fax or jpeg) and self.big, f"is a BigTIFF file compressed by {codec}"),
             (
-                self.predictor != 1 and not (fax or jpeg or added),
-                f"uses predictor {self.predictor} on {bits}-bit values",
+                self.predictor != 1 and not (predicted or fax or jpeg),
+                f"uses predictor {self.predictor}",
             ),
             (reverse, "stores the bits of each byte in reverse (FillOrder 2)"),
         )
 
     def _read_segments(
-        self, fields: Fields, size: int, path: Path | str
+        self, fields: Fields, number: int, size: int, path: Path | str
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Places and ends of strips and tiles, all of them in the file of `size` bytes."""
-        if self.tall < 1:
-            raise FrameError(path, f"is damaged: its strips have no rows; {REPLACE}")
-        planes = self.samples if self.planar else 1
-        number = planes * -(-self.height // self.tall) * -(-self.width // self.wide)
         none, raw = np.zeros(0, np.int64), self.compression == _NONE
         starts = fields.get(324 if self.tiled else 273, none)[:number]
         counts = fields.get(325 if self.tiled else 279, none)[:number]
@@ -245,7 +219,7 @@ def _first(fields: Fields, tag: int, default: int) -> int:
 
 def _read_palette(values: NDArray[np.int64] | None, bits: int) -> NDArray[np.uint8]:
     """Red, green and blue, (3, 2**bits); of no columns where they do not fit."""
-    if values is None or bits > 8 or values.size != 3 << bits:
+    if values is None or not 0 <= bits <= 8 or values.size != 3 << bits:
         return np.zeros((3, 0), np.uint8)
     # The tag has 16 bits, but some writers put 8 there.
     return (values >> 8 if values.max() > 255 else values).astype(np.uint8).reshape(3, -1)
@@ -261,21 +235,11 @@ def _is_stack(fields: Fields) -> bool:
 
 
 def decode_tiff(data: bytes, path: Path | str) -> Image:
-    """Decode a TIFF file.
+    """Decode a TIFF file, as `synth.frames.decode_image`.
 
     Samples of 9 to 15 bits keep their own values; those of 1, 2 and 4 bits are scaled to 8 bits,
     as in PNG. WhiteIsZero is inverted within the bits of a sample. A second grey channel is
     dropped unless it is marked as alpha.
-
-    Returns
-    -------
-    (H, W), (H, W, 3) or (H, W, 4) ndarray of uint8 or uint16
-        Colour in OpenCV's order, BGR or BGRA.
-
-    Raises
-    ------
-    FrameError
-        As `TiffLayout`, or the compressed data is damaged.
     """
     layout = TiffLayout(data, path)
     unusual = layout.big or layout.planar or layout.tiled or layout.orientation > 1
@@ -284,15 +248,9 @@ def decode_tiff(data: bytes, path: Path | str) -> Image:
         layout.bits == 16 and usual and not unusual and layout.compression != _LZMA
     ):
         # OpenCV reads these right, orientation included; of usual 8-bit files it overlooks damage.
-        image = imdecode(data)
-        shape = (layout.height, layout.width)[:: -1 if layout.orientation >= 5 else 1]
-        if (
-            image is not None
-            and image.shape[:2] == shape
-            and image.itemsize == layout.bits + 7 >> 3
-        ):
-            return image
-        raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
+        turned = -1 if layout.orientation >= 5 else 1
+        shape = (layout.height, layout.width)[::turned]
+        return imdecode(data, path, shape, 16 if layout.bits == 16 else 8)
     return turn(_as_shown(_read_samples(data, layout, path), layout), layout.orientation)
 
 
@@ -304,14 +262,19 @@ def read_palette_numbers(data: bytes, path: Path | str) -> Image | None:
     return turn(_read_samples(data, layout, path)[..., 0], layout.orientation)
 
 
-def imdecode(data: bytes) -> Image | None:
-    """Decode an image file by OpenCV, as it is stored and in silence; None where that fails."""
+def imdecode(data: bytes, path: Path | str, shape: tuple[int, ...], bits: int = 0) -> Image:
+    """Decode an image file by OpenCV, as it is stored and in silence.
+
+    `FrameError` says that it is damaged, or of another size (H, W) or depth (0 for any).
+    """
     try:
         with silent:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-        return cast("Image | None", image)
     except cv2.error:
-        return None
+        image = None
+    if image is None or image.shape[:2] != shape or bits not in (0, 8 * image.itemsize):
+        raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
+    return cast(Image, image)
 
 
 def _as_shown(stored: Image, layout: TiffLayout) -> Image:
@@ -345,7 +308,7 @@ def _read_samples(data: bytes, layout: TiffLayout, path: Path | str) -> Image:
         try:
             row_bytes = -(-layout.wide * samples * layout.bits // 8)
             unpacked = _unpack(packed, layout.compression, rows, row_bytes)
-        except (ValueError, zlib.error, lzma.LZMAError, EOFError):
+        except (FrameError, ValueError, zlib.error, lzma.LZMAError, EOFError):
             raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}") from None
         values = _unpack_samples(unpacked, layout, layout.wide * samples)
         values = values.reshape(rows, layout.wide, samples)
@@ -379,16 +342,12 @@ def _unpack_by_opencv(
     """
 
     def read(height: int, width: int, bits: int) -> NDArray[np.uint8]:
-        values = {256: width, 257: height, 258: bits, 259: compression, 262: _BLACK_IS_ZERO, 273: 8}
-        values |= {277: 1, 278: height, 279: len(packed)}
-        padding = bytes(len(packed) % 2)
-        head = struct.pack("<2sHI", b"II", 42, 8 + len(packed) + len(padding))
-        directory = b"".join(struct.pack("<HHII", tag, 4, 1, values[tag]) for tag in values)
-        directory = struct.pack("<H", len(values)) + directory + bytes(4)
-        image = imdecode(b"".join((head, packed, padding, directory)))
-        if image is None or image.shape != (height, width) or image.itemsize * 8 != bits:
-            raise ValueError
-        return image.view(np.uint8).ravel()
+        tags = [(256, width), (257, height), (258, bits), (259, compression), (262, _BLACK_IS_ZERO)]
+        tags += [(273, 122), (277, 1), (278, height), (279, len(packed))]
+        directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+        head = struct.pack("<2sHIH", b"II", 42, 8, len(tags))
+        file = b"".join((head, directory, bytes(4), packed))
+        return imdecode(file, "", (height, width), bits).view(np.uint8).ravel()
 
     size = rows * row_bytes
     width = min(size // 2, 1 << 20)
