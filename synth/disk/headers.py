@@ -272,9 +272,8 @@ def _read_jpeg(data: bytes, path: Path | str) -> Header:
                 path,
                 (coding, f"is a {coding} JPEG"),
                 (marker > 0xC8, "is a JPEG with arithmetic coding"),
-                (depth != 8, f"is a JPEG of {depth} bits"),
                 (channels == 4, "is a CMYK JPEG"),
-                (channels not in (1, 3), f"is a JPEG of {channels} channels"),
+                (depth != 8 or channels not in (1, 3), f"is a JPEG of {channels} x {depth} bits"),
             )
             orientation = orientation or 1
             header = Header(height, width, orientation, orientation == 1)
