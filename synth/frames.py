@@ -16,11 +16,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.disk.headers import MOST_FILE_BYTES, REPLACE, Header, is_png, read_header
+from synth.disk.headers import MOST_FILE_BYTES, REPLACE, is_png, read_header
 from synth.disk.png import encode_png
-from synth.disk.tiff import decode_tiff, is_tiff, read_layout, turn
+from synth.disk.tiff import TiffLayout, decode_tiff, imdecode, is_tiff, turn
 from synth.errors import FrameError
-from synth.opencv import silent
 
 Frame = NDArray[np.uint8] | NDArray[np.uint16]
 Mask = NDArray[np.bool_]
@@ -30,13 +29,10 @@ SUFFIXES = (".png", ".bmp", ".tif", ".tiff", ".jpg", ".jpeg")
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """The file of an image or a mask; see `synth.disk.shards` for one in a tar file.
+    """The file of an image or a mask, or a member of a tar file (`synth.disk.shards`).
 
-    Attributes
-    ----------
-    path : Path
-        Where it lies. Of a file in a tar file that is the tar file's path and, below it, the
-        member's name: it names the file in messages, and only `read` knows how to open it.
+    Only `read` knows how to open it: the path of a member is that of the tar file and, below it,
+    the member's name.
     """
 
     path: Path
@@ -87,52 +83,34 @@ def decode_frame(data: bytes, path: Path | str) -> Frame:
     return to_luma(decode_image(data, path))
 
 
-def decode_image(data: bytes, path: Path | str) -> NDArray[np.uint8] | NDArray[np.uint16]:
-    """Decode the bytes of an image file without reducing it to grey.
+def decode_image(data: bytes, path: Path | str) -> Frame:
+    """Decode the bytes of an image file as `decode_frame`, but keep its colours and alpha.
 
     Returns
     -------
     (H, W), (H, W, 3) or (H, W, 4) ndarray of uint8 or uint16
         Colour in OpenCV's order, BGR or BGRA.
-
-    Raises
-    ------
-    FrameError
-        As `read_frame`.
     """
     if not data:
         raise FrameError(path, f"is empty; {REPLACE}")
     if is_tiff(data):
-        return decode_tiff(data, read_layout(data, path), path)
+        return decode_tiff(data, path)
     header = read_header(data, path)
-    return turn(_decode(data, header, path), header.orientation)
-
-
-def _decode(data: bytes, header: Header, path: Path | str) -> Frame:
-    try:
-        with silent:
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        image = None
-    if image is None or image.shape[:2] != (header.height, header.width):
-        raise FrameError(path, f"is damaged: it cannot be decoded; {REPLACE}")
+    image = imdecode(data, path, (header.height, header.width))
     if image.ndim == 3 and image.shape[2] == 4 and not header.has_alpha:
-        image = np.ascontiguousarray(image[..., :3])
-    return cast(Frame, image)
+        image = cast(Frame, np.ascontiguousarray(image[..., :3]))
+    return turn(image, header.orientation)
 
 
 def frame_shape(data: bytes, path: Path | str) -> tuple[int, int]:
     """Size (H, W) of the frame in the bytes of an image file, as `decode_frame` returns it.
 
-    The file's structure and checksums are tested as by `decode_frame`; a PNG is not decoded.
-
-    Raises
-    ------
-    FrameError
-        As `read_frame`.
+    Of a PNG, only the structure and the checksums are tested; other kinds are decoded.
     """
     if is_png(data):
-        return read_header(data, path).shape
+        header = read_header(data, path)
+        size = header.height, header.width
+        return size[::-1] if header.orientation >= 5 else size
     height, width = decode_image(data, path).shape[:2]
     return height, width
 
@@ -141,98 +119,54 @@ def is_plain(data: bytes) -> bool:
     """Whether simple readers return the pixels that `decode_image` returns.
 
     True where Pillow (without EXIF) and OpenCV (``IMREAD_UNCHANGED``) both do so: grey of 8 or
-    16 bits, or 8-bit RGB, stored the usual way. False where a reader might see something else:
-    an image turned by its orientation tag, a palette, WhiteIsZero, planar or packed samples,
-    BigTIFF, 16-bit RGB, several pages; and where `decode_image` refuses the header. Only the
-    header and the checksums are looked at, so the pixels may still be damaged.
-
-    Parameters
-    ----------
-    data : bytes
-        All of an image file.
+    16 bits, or 8-bit RGB, stored the usual way. False of an image turned by its orientation tag, a
+    palette, WhiteIsZero, planar or packed samples, BigTIFF, 16-bit RGB; and where `decode_image`
+    refuses the header. Only header and checksums are tested: the pixels may be damaged.
     """
     try:
-        if is_tiff(data):
-            return read_layout(data, "").plain
-        return read_header(data, "").plain
+        return (TiffLayout if is_tiff(data) else read_header)(data, "").plain
     except FrameError:
         return False
 
 
 def plain_file(data: bytes, path: Path | str) -> tuple[bytes, str]:
-    """Find the bytes and the suffix under which an image goes into another set.
+    """Bytes and suffix under which an image file goes into another set.
 
-    Parameters
-    ----------
-    data : bytes
-        All of an image file.
-    path : Path or str
-        For its suffix, and for messages.
-
-    Returns
-    -------
-    bytes, str
-        The file itself where it is plain, see `is_plain`; else a grey PNG of its pixels.
-
-    Raises
-    ------
-    FrameError
-        It is not plain, and cannot be read.
+    They are its own where it is plain, see `is_plain`; else a grey PNG of its pixels, or a
+    `FrameError` where it cannot be read.
     """
     if is_plain(data):
         return data, Path(path).suffix
     return encode_png(decode_frame(data, path)), ".png"
 
 
-def to_luma(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Frame:
-    """Reduce an image in OpenCV's channel order to grey.
+def to_luma(image: Frame) -> Frame:
+    """Reduce an image, (H, W), or (H, W, 3) or (H, W, 4) in OpenCV's channel order, to grey.
 
     Luma of ITU-R BT.601, Y = 0.299 R + 0.587 G + 0.114 B, in 16-bit fixed point with rounding
     (the weights 19595, 38470, 7471 of 65536, as Pillow uses them), so equal channels keep
     their value exactly.
-
-    Parameters
-    ----------
-    image : (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) ndarray of uint8 or uint16
-        Grey, BGR or BGRA.
-
-    Returns
-    -------
-    (H, W) ndarray of the same dtype
     """
     if image.ndim == 2:
         return image
-    channels = cv2.split(image)
-    if len(channels) < 3:
-        return cast(Frame, channels[0])
-    blue, green, red = channels[:3]
+    blue, green, red = cv2.split(image)[:3]
     if cv2.norm(blue, green, cv2.NORM_INF) == 0 and cv2.norm(blue, red, cv2.NORM_INF) == 0:
         return cast(Frame, blue)
+    # In one expression, NumPy reuses the memory of its parts.
     weighted = (
         red.astype(np.uint32) * np.uint32(19595)
         + green.astype(np.uint32) * np.uint32(38470)
         + blue.astype(np.uint32) * np.uint32(7471)
         + np.uint32(1 << 15)
     )
-    return (weighted >> np.uint32(16)).astype(image.dtype)
+    return cast(Frame, (weighted >> 16).astype(image.dtype))
 
 
 def write_frame(path: Path | str, image: Frame | Mask) -> None:
-    """Write a frame or a mask as PNG.
+    """Write a frame (uint8 or uint16) or a mask (bool), (H, W), as PNG.
 
-    Parameters
-    ----------
-    path : Path or str
-    image : (H, W) ndarray of uint8, uint16 or bool
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `require_frame`.
-    FrameError
-        The path does not end in ``.png``.
-    OSError
-        The file cannot be written.
+    It raises `TypeError` and `ValueError` as `require_frame`, `FrameError` where the path does not
+    end in ``.png``, and `OSError` where the file cannot be written.
     """
     path = Path(path)
     if path.suffix.lower() != ".png":
@@ -266,12 +200,8 @@ def read_bytes(path: Path) -> bytes:
 def read_array(path: Path) -> NDArray[Any]:
     """Read a NumPy file (``.npy``), (H, W), of bool, whole or floating-point numbers.
 
-    Leading axes of length 1 are dropped. Nothing in the file is executed.
-
-    Raises
-    ------
-    FrameError
-        It cannot be read, is damaged, or has another shape.
+    Leading axes of length 1 are dropped. Nothing in the file is executed. A `FrameError` says that
+    it cannot be read, is damaged, or has another shape.
     """
     try:
         # Mapped first, which finds a header that promises more than the file holds.
@@ -292,90 +222,47 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
-    """Sort key that orders runs of digits by value: ``a2`` before ``a10``.
-
-    Examples
-    --------
-    >>> sorted(["a10", "a9", "a1"], key=natural_key)
-    ['a1', 'a9', 'a10']
-    """
-    return tuple(
-        (0, int(part)) if part.isdigit() else (1, part)
-        for part in re.split(r"([0-9]+)", name)
-        if part
-    )
+    """Sort key that orders runs of digits by value: ``a2`` before ``a10``."""
+    parts = filter(None, re.split(r"([0-9]+)", name))
+    return tuple((0, int(part)) if part.isdigit() else (1, part) for part in parts)
 
 
 def require_frame(array: object, what: str) -> Frame:
-    """Return an array that is a frame, and refuse any other.
+    """Return an array that is a frame, and refuse any other; `what` names it in messages.
 
-    Parameters
-    ----------
-    array : (H, W) ndarray of uint8 or uint16
-    what : str
-        Names it in messages.
-
-    Raises
-    ------
-    TypeError
-        It is no array, or of another type; the message says how to convert it.
-    ValueError
-        It has another shape, or no pixels.
+    `TypeError` says that it is no array, or of another type, and how to convert it; `ValueError`
+    that it has another shape than (H, W), or no pixels.
     """
-    image = _require_array(array, what)
-    if image.dtype not in (np.uint8, np.uint16):
-        raise TypeError(
-            f"{what}: has type {image.dtype}, and a frame has uint8 or uint16; "
-            f"{_frame_advice(image.dtype)}"
-        )
-    return cast(Frame, _require_rows(image, what))
-
-
-def require_mask(array: object, what: str) -> Mask:
-    """Return an array that is a mask, and refuse any other.
-
-    Parameters
-    ----------
-    array : (H, W) ndarray of bool
-    what : str
-        Names it in messages.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `require_frame`.
-    """
-    mask = _require_array(array, what)
-    if mask.dtype != np.bool_:
-        advice = "array > 0.5 where 1.0 marks targets"
-        if mask.dtype.kind != "f":
-            advice = "array > 127 where 255 marks targets, array == 1 where 1 does"
-        raise TypeError(f"{what}: has type {mask.dtype}, and a mask has bool; convert it: {advice}")
-    return _require_rows(mask, what)
-
-
-def _frame_advice(dtype: np.dtype[Any]) -> str:
-    """How to make a frame of an array."""
-    if dtype.kind == "f":
-        return (
+    advice = "read the file with synth.read_frame"
+    kind = array.dtype.kind if isinstance(array, np.ndarray) else ""
+    if kind == "f":
+        advice = (
             "Matplotlib reads images as floats from 0 to 1: read the file with synth.read_frame, "
             "or convert such an array with np.rint(255 * array).astype(np.uint8)"
         )
-    if dtype.kind in "ui":
-        return "convert it with array.astype(np.uint16) if its values are from 0 to 65535"
-    return "read the file with synth.read_frame"
+    elif kind and kind in "ui":
+        advice = "convert it with array.astype(np.uint16) if its values are from 0 to 65535"
+    return _require(array, what, "a frame has uint8 or uint16", (np.uint8, np.uint16), advice)
 
 
-def _require_array(array: object, what: str) -> NDArray[Any]:
+def require_mask(array: object, what: str) -> Mask:
+    """Return an array that is a mask, and refuse any other, as `require_frame`."""
+    advice = "convert it: array > 127 where 255 marks targets, array == 1 where 1 does"
+    if isinstance(array, np.ndarray) and array.dtype.kind == "f":
+        advice = "convert it: array > 0.5 where 1.0 marks targets"
+    return _require(array, what, "a mask has bool", (np.bool_,), advice)
+
+
+def _require(
+    array: object, what: str, wanted: str, types: tuple[type[np.generic], ...], advice: str
+) -> NDArray[Any]:
     if not isinstance(array, np.ndarray):
         raise TypeError(f"{what}: is no array but a {type(array).__name__}; use np.asarray")
-    return array
-
-
-def _require_rows(image: NDArray[Any], what: str) -> NDArray[Any]:
-    if image.ndim != 2 or not image.size:
+    if array.dtype not in types:
+        raise TypeError(f"{what}: has type {array.dtype}, and {wanted}; {advice}")
+    if array.ndim != 2 or not array.size:
         raise ValueError(
-            f"{what}: has shape {image.shape}, and one of (H, W) is needed; give each frame of a "
+            f"{what}: has shape {array.shape}, and one of (H, W) is needed; give each frame of a "
             "stack by itself, and read colour files with synth.read_frame"
         )
-    return image
+    return array

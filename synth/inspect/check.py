@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from synth.dataset import FEW_TARGETS, Dataset
 from synth.disk.headers import read_header
 from synth.disk.layout import Problem
-from synth.disk.tiff import is_tiff, read_layout, turn
+from synth.disk.tiff import TiffLayout, is_tiff, turn
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
 from synth.inspect.borders import SIDES, border_shares
@@ -496,9 +496,7 @@ def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
 
 def _read_orientation(data: bytes, path: Path) -> int:
     """Orientation, 1 to 8, by which `decode_image` turns an image file."""
-    if is_tiff(data):
-        return read_layout(data, path).orientation
-    return read_header(data, path).orientation
+    return (TiffLayout if is_tiff(data) else read_header)(data, path).orientation
 
 
 def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str, str]]:

@@ -187,6 +187,7 @@ def test_a_size_of_nothing_is_damage(data: bytes) -> None:
         big_size(8, 8, (273, 16, 1 << 60, 16)),
         big_size(8, 8, (279, 16, 1 << 61, 16)),
         big_size(8, 8, (320, 3, 1 << 63, 16)),
+        big_size(8, 8, (258, 8, 1, 0xFFFF), (320, 3, 3, 1)),
         big_size(8, 8, (273, 16, 1, 1 << 63)),
         big_size(8, 8, (273, 16, 1, (1 << 64) - 1), (279, 16, 1, 2)),
         big_size(8, 8, (278, 16, 1, 0)),

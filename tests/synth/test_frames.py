@@ -240,7 +240,7 @@ def test_an_empty_file_is_refused(tmp_path: Path) -> None:
         (b"\0\0\0\x20ftypavif\0\0", "but an AVIF image; save it as"),
         (b"\0\0\0\x0cjP  \r\n\x87\n", "but a JPEG 2000 image; save it as"),
         (b"\x93NUMPY\1\0", "but a NumPy array; save it as"),
-        (b"P5 4 4 255\n", r"but a portable anymap \(PGM\); save it as"),
+        (b"P5 4 4 255\n", r"but a portable anymap \(PBM, PGM or PPM\); save it as"),
         (b"FUJIFILMCCD-RAW 0201", "but a raw camera file"),
         (b"\x07\xff" * 300, "if it is raw or another format, save it as"),
     ],
