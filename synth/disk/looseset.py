@@ -7,7 +7,7 @@ rows, and what is left is a `Dataset` whose every listed id has an image and a m
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from synth.dataset import Dataset, dataset_of, open_dataset
@@ -15,14 +15,13 @@ from synth.disk.description import is_sharded
 from synth.disk.folders import child_folders
 from synth.disk.foreign import describe_foreign
 from synth.disk.layout import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
     MASK_WORD,
     Place,
     Problem,
     Trees,
     divide_by_split,
     find_places,
+    folder_kind,
     read_layout,
     stripped_mask_name,
     undecided,
@@ -114,18 +113,17 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """The folders of images and masks where they have other names than the known ones."""
     here = root
     for _ in range(_DEEPEST):
-        folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
-        known = _called(folders, (*IMAGE_FOLDERS, *MASK_FOLDERS))
-        if len(folders) != 1 or _has_own(here, trees) or known:
+        folders = _full(here, trees)
+        if len(folders) != 1 or _has_own(here, trees) or folder_kind(folders[0]):
             break
         # An archive's own folder around all.
         here = folders[0]
         if places := find_places(here, trees):
             return _with_told_split(root, places)
-    folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
-    masks = _called(folders, MASK_FOLDERS)
+    folders = _full(here, trees)
+    masks = [folder for folder in folders if folder_kind(folder) == "masks"]
     masks = masks or [folder for folder in folders if _MASK_FOLDER.search(folder.name)]
-    images = _called(folders, IMAGE_FOLDERS)
+    images = [folder for folder in folders if folder_kind(folder) == "images"]
     if not images:
         images = [folder for folder in folders if folder not in masks]
         images += [here] * _has_own(here, trees)
@@ -134,11 +132,17 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     if len(masks) > 1:
         raise undecided(here, masks)
     if len(images) > 1 and masks:
-        images = [folder for folder in images if _share_names(folder, masks[0], trees)] or images
+        known = _stems(masks[0], trees)
+        known |= set(map(stripped_mask_name, known))
+        images = [folder for folder in images if known & _stems(folder, trees)] or images
     if len(images) > 1:
         raise undecided(here, images)
-    places = divide_by_split(images[0], masks[0] if masks else images[0], trees)
-    return _with_told_split(root, places)
+    return _with_told_split(root, divide_by_split(images[0], (masks or images)[0], trees))
+
+
+def _full(folder: Path, trees: Trees) -> list[Path]:
+    """The folders right in one that have pictures in them."""
+    return [child for child in child_folders(folder, trees.note_link) if trees[child]]
 
 
 def _has_own(folder: Path, trees: Trees) -> bool:
@@ -146,17 +150,8 @@ def _has_own(folder: Path, trees: Trees) -> bool:
     return any(not inside.parts for inside in trees[folder])
 
 
-def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    return [folder for folder in folders if folder.name.lower() in names]
-
-
-def _share_names(images: Path, masks: Path, trees: Trees) -> bool:
-    """Whether a mask is called as an image is."""
-    of_images, of_masks = (
-        {Path(name).stem for inside in trees[folder] for name in inside.names}
-        for folder in (images, masks)
-    )
-    return not of_images.isdisjoint(of_masks | set(map(stripped_mask_name, of_masks)))
+def _stems(folder: Path, trees: Trees) -> set[str]:
+    return {Path(name).stem for inside in trees[folder] for name in inside.names}
 
 
 def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -167,4 +162,4 @@ def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]
     told = {split_told(folder.relative_to(root).as_posix()) for folder in folders}
     if len(told) > 1 and None not in told:
         raise undecided(root, folders)
-    return (replace(places[0], split=next(filter(None, told), None)),)
+    return (places[0]._replace(split=next(filter(None, told), None)),)
