@@ -26,7 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -244,21 +244,19 @@ class Look:
 
     Attributes
     ----------
-    path : Path
     counts : dict of int to int
         Number of pixels by code.
     depth : int
         Greatest value of the file's type, 255 or 65535.
-    alpha : Alpha
     jpeg : bool
         Whether it is a JPEG file, whose values are never exact.
     numbers : collection of int
         The numbers of its pixels in its palette, if it has one.
-    blobs, blob_values : int
-        Connected blobs of non-zero pixels that reach above half of the greatest value, and the sum
-        of the numbers of values in each.
-    dim_blobs, faint_blobs : int
-        Blobs with their peak near half of it, and those with a peak that is not above half.
+    blobs, dim_blobs, faint_blobs : int
+        Connected blobs of non-zero pixels that reach above half of the greatest value, that reach
+        near half of it, and that reach at most half but are more than a JPEG's ringing.
+    blob_values : int
+        The numbers of values in each of `blobs`, summed.
     flat, between : int
         Pixels that are neither 0 nor full scale in blobs of one or two values, and in all blobs.
     drawn : Drawn or None
@@ -480,8 +478,8 @@ def look_at_mask(data: bytes, path: Path) -> Look:
                 places = np.flatnonzero(image).astype(np.int32)
                 drawn = Drawn(image.shape, places, zlib.crc32(data))
             counts = {0: image.size - marked, 255: marked}
-            kept = {code: count for code, count in counts.items() if count}
-            return Look(path, kept, 255, jpeg=jpeg, drawn=drawn)
+            counts = {code: count for code, count in counts.items() if count}
+            return Look(path, counts, 255, jpeg=jpeg, drawn=drawn)
     alpha = _alpha_state(image)
     values = _codes(image, alpha == "varies")
     return look_at_values(values, path, alpha=alpha, jpeg=jpeg, numbers=numbers)
@@ -545,14 +543,17 @@ def palette_numbers(data: bytes, path: Path | str) -> Frame | None:
     """Numbers (H, W) that a sound image file has for its palette; None for one without."""
     if is_tiff(data):
         return read_palette_numbers(data, path)
+    # The same file with its numbers for colours.
     if is_png(data) and data[25] == 3:
-        # The same file with its numbers declared to be grey.
-        head = data[12:25] + b"\0" + data[26:29]
-        whole = data[:12] + head + struct.pack(">I", zlib.crc32(head)) + data[33:]
-        return cast(Frame, to_luma(decode_image(whole, path)) // (255 // (2 ** data[24] - 1)))
+        at = 8
+        while data[at + 4 : at + 8] != b"PLTE":
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        ramp = b"PLTE" + b"".join(bytes((number,) * 3) for number in range(1 << data[24]))
+        chunk = struct.pack(">I", len(ramp) - 4) + ramp + struct.pack(">I", zlib.crc32(ramp))
+        return to_luma(decode_image(data[:at] + chunk + data[end:], path))
     bits = int.from_bytes(data[28:30], "little")
     if data.startswith(b"BM") and bits <= 8:
-        # The same file with its numbers for colours.
         start = 14 + int.from_bytes(data[14:18], "little")
         end = int.from_bytes(data[10:14], "little")
         ramp = b"".join(bytes((number, number, number, 0)) for number in range((end - start) // 4))
@@ -599,8 +600,6 @@ def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
 
 def _narrow(values: Frame) -> Frame:
     """16-bit values that are 0 or the greatest one are those of 8 bits."""
-    if values.dtype == np.uint16:
-        marked = values == 65535
-        if np.count_nonzero(values) == np.count_nonzero(marked):
-            return marked.view(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16 and bool(((values == 0) | (values == 65535)).all()):
+        return (values != 0).view(np.uint8) * np.uint8(255)
     return values

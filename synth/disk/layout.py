@@ -24,7 +24,6 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -58,13 +57,8 @@ class _Key(NamedTuple):
     parts: tuple[str, ...]
     stem: str
 
-    def label(self, path: Path) -> str:
-        """What a row calls a file: by its name where that tells it from all others."""
-        return path.name if self.split is None and not self.parts else str(path)
 
-
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(NamedTuple):
     """One case of a fault: its name in `check.FAULTS`, words on it, the ids that it is about.
 
     `error` is what `open_dataset` raises for it, None where it reads on.
@@ -91,8 +85,7 @@ class Place(NamedTuple):
     masks: Path | None
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
+class Layout(NamedTuple):
     """The files and splits of a set; see `synth.dataset.Dataset`, which has the same fields.
 
     `masks` are those of images alone, and each id of a split has an image and a mask.
@@ -167,11 +160,7 @@ class Trees:
             if kind is not None and self[child]:
                 other = found.setdefault(kind, child)
                 if not other.samefile(child):
-                    raise DatasetError(
-                        folder,
-                        f"has several folders of {kind} ({other}, {child}); keep one, and move the "
-                        "others out",
-                    )
+                    raise undecided(folder, [other, child])
         return found
 
 
@@ -231,8 +220,7 @@ def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...
         return (Place(None, images, masks),)
     if not any("masks" in pair for pair in inside.values()):
         raise DatasetError(
-            masks,
-            f"has no folders of splits, as {images} has; put the masks into {', '.join(inside)}",
+            masks, f"has no folders of splits, as {images} has; put its files into such"
         )
     return _arranged(inside)
 
@@ -241,11 +229,8 @@ def _arranged(inside: Mapping[str, Mapping[str, Path]]) -> tuple[Place, ...]:
     """The places of the folders of images and masks of each split."""
     for split, pair in inside.items():
         if "images" not in pair:
-            raise DatasetError(
-                next(iter(pair.values())),
-                f"has pictures, but no folder of images of {split} goes with it; add one, or move "
-                "it out",
-            )
+            folder = next(iter(pair.values()))
+            raise DatasetError(folder, f"has no folder of images of {split} beside it; add one")
     found = {split: inside[split] for split in SPLITS if split in inside}
     return tuple(Place(split, pair["images"], pair.get("masks")) for split, pair in found.items())
 
@@ -260,9 +245,7 @@ def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
             # What it holds of `val` would be in both.
             other = next((one for one in folders if split_named(one.name) == "val"), folder)
         if other is not folder:
-            raise DatasetError(
-                folder, f"holds the same split as {other}; put their files into one of them"
-            )
+            raise DatasetError(folder, f"is of the same split as {other}; put all into one of them")
     return found
 
 
@@ -270,11 +253,8 @@ def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
     """The error of a folder in which several others could be meant."""
     more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
     shown = ", ".join(map(str, folders[:_SHOWN])) + more
-    return DatasetError(
-        root,
-        f"has several folders that could be meant ({shown}); give one of them as data set, or move "
-        "the others out",
-    )
+    words = f"has several folders that could be meant ({shown})"
+    return DatasetError(root, f"{words}; move all but one out, or give one as data set")
 
 
 def refuse(root: Path) -> DatasetError:
@@ -287,9 +267,7 @@ def refuse(root: Path) -> DatasetError:
     if len(inside) > 1:
         return undecided(root, inside)
     if inside:
-        return DatasetError(
-            root, f"has no images and masks right in it; give {inside[0]}, which has, as data set"
-        )
+        return DatasetError(root, f"has no images and masks right in it; give {inside[0]}")
     if foreign := describe_foreign(root):
         return DatasetError(root, foreign)
     children = child_folders(root)
@@ -420,10 +398,10 @@ class _Reading:
             with self._unreadable():
                 self.lists = find_lists(root)
 
-    def note(self, fault: str, words: str, about: str, path: Path | None, says: str = "") -> None:
-        """Note a problem, an error with a path that it is about."""
-        error = None if path is None else DatasetError(path, says)
-        self.trees.note(Problem(fault, words, (about,) if about else (), error))
+    def note(self, fault: str, path: Path, says: str, *ids: str, read: bool = False) -> None:
+        """Note a problem of a file; `read` where the set can be read in spite of it."""
+        words = f"{_below(self.root, path)}: {says.partition(';')[0]}"
+        self.trees.note(Problem(fault, words, ids, None if read else DatasetError(path, says)))
 
     @contextmanager
     def _unreadable(self) -> Iterator[None]:
@@ -431,7 +409,7 @@ class _Reading:
         try:
             yield
         except DatasetError as error:
-            self.note("unreadable list", str(error), "", error.path, error.problem)
+            self.note("unreadable list", error.path, error.problem)
 
     def find_files(self) -> None:
         """Find the pictures of all places; masks still have their own keys."""
@@ -447,29 +425,22 @@ class _Reading:
         for folder in self.trees[top]:
             other = self._first.setdefault(folder_key(folder.path), folder.path)
             if other != folder.path:
-                raise DatasetError(
-                    folder.path,
-                    f"is the same folder as {other}; images, masks and splits have their own",
-                )
+                raise DatasetError(folder.path, f"is the same folder as {other}; remove one")
             for name in filter(split_named, folder.parts):
-                raise DatasetError(
-                    folder.path,
-                    f"has a folder {name} of a split in its path, where none is expected; put "
-                    "the splits right into images and masks, or call it otherwise",
-                )
+                says = f"has a folder {name} of a split in its path; put splits right into images "
+                raise DatasetError(folder.path, says + "and masks, or call it otherwise")
             parts = tuple(map(_composed, folder.parts))
             # As `images/rec1/images/0001.png`.
             if parts and parts[-1].lower() in known:
                 parts = parts[:-1]
             for name in folder.names:
-                stem = name[: name.rindex(".")]
+                stem, path = name[: name.rindex(".")], folder.path / name
+                key = _Key(split, parts, _composed(stem))
                 if not stem.isprintable() or stem != stem.strip():
                     says = f"has a file called {name!a}, which no list can name; rename it"
-                    self.note("name that no list can hold", ascii(name), "", folder.path, says)
-                    continue
-                key = _Key(split, parts, _composed(stem))
-                if found.setdefault(key, folder.path / name) != folder.path / name:
-                    self._twins.append((key, found[key], folder.path / name))
+                    self.note("name that no list can hold", folder.path, says)
+                elif found.setdefault(key, path) != path:
+                    self._twins.append((key, found[key], path))
         return found
 
     def match(self) -> None:
@@ -482,18 +453,15 @@ class _Reading:
             named = [key._replace(stem=name) for name in names]
             own = next((name for name in named if name in self.images), None)
             if own is None:
-                self.note("mask without image", key.label(path), key.stem, None)
-            elif own in found:
+                self.note("mask without image", path, "has no image", key.stem, read=True)
+            elif found.setdefault(own, path) != path:
                 self._twins.append((own, found[own], path))
-            else:
-                found[own] = path
         self.masks = found
-        by_list = self.lists and all(place.split is None for place in self.places)
+        # A mask that no list names is not used.
+        unused = bool(self.lists) and all(place.split is None for place in self.places)
         for key, path in _take_masks(self.images, found).items():
-            # A mask that no list names is not used.
-            at = None if by_list else path
             says = "is called as the mask of another image; move it to the masks"
-            self.note("mask among the images", key.label(path), key.stem, at, says)
+            self.note("mask among the images", path, says, key.stem, read=unused)
 
     def name(self) -> None:
         """Give each image its id; of images that would have one id, the first has it."""
@@ -507,11 +475,9 @@ class _Reading:
             else:
                 self._twins.append((other, self.images[other], path))
         for key, one, path in self._twins:
-            beside = one.parent == path.parent
-            first, second = (one.name, path.name) if beside else (str(one), str(path))
-            says = f"shares its id with {first}; remove or rename one"
-            about = self.ids.get(key, key.stem)
-            self.note("id of two files", f"{first} and {second}", about, path, says)
+            shown = one.name if one.parent == path.parent else one
+            says = f"shares its id with {shown}; remove or rename one"
+            self.note("id of two files", path, says, self.ids.get(key, key.stem))
 
     def masks_by_id(self) -> dict[str, Path]:
         """The mask of each image that has one."""
@@ -554,12 +520,10 @@ class _Reading:
 
     def splits_of_folders(self) -> dict[str, tuple[str, ...]]:
         """The splits that folders give; lists beside them have to say the same."""
-        ordered = sorted(self.paths, key=natural_key)
-        splits = {
-            split: ids
-            for split in SPLITS
-            if (ids := tuple(id_ for id_ in ordered if self._keys[id_].split == split))
-        }
+        splits: dict[str, tuple[str, ...]] = {}
+        for split in SPLITS:
+            if ids := [id_ for id_, key in self._keys.items() if key.split == split]:
+                splits[split] = tuple(sorted(ids, key=natural_key))
         every = [self.lists]
         with self._unreadable():
             every += [found for found in _all_lists(self.root) if self.lists and found != every[0]]
@@ -568,17 +532,15 @@ class _Reading:
             listed = self.read_list(file, split)
             # `trainval` holds `val` already.
             covered = (split, "val") if _is_trainval(file) else (split,)
-            members = [id_ for name in covered for id_ in splits.get(name, ())]
-            odd = min(set(members).symmetric_difference(listed), key=natural_key, default=None)
+            members = {id_ for name in covered for id_ in splits.get(name, ())}
+            odd = min(members.symmetric_difference(listed), key=natural_key, default=None)
             if odd is None:
                 own = set(splits.get(split, ()))
                 order.setdefault(split, tuple(id_ for id_ in listed if id_ in own))
-                continue
-            says = f"names {odd!r:.80} for {split}, but the image is {self.paths[odd]}"
-            if odd in members:
-                says = f"does not name {self.paths[odd]}, which is in a folder of {split}"
-            remedy = f"{says}; correct the list, or remove it"
-            self.note("list against its folders", f"{file} {says}", "", file, remedy)
+            else:
+                verb = "does not name" if odd in members else "names"
+                says = f"{verb} {self.paths[odd]} for {split}, against its folder; correct the list"
+                self.note("list against its folders", file, says)
         return splits | order
 
     def read_list(self, file: Path, split: str) -> tuple[str, ...]:
@@ -590,56 +552,44 @@ class _Reading:
         flat = not any(key.split or key.parts for key in self.ids)
         for entry in filter(None, map(str.strip, text.splitlines())):
             id_ = self.find(entry, split)
-            path = re.split(r"[/\\]", entry)
-            faults = []
-            if id_ is None and (len(path) > 1 or entry in (".", "..")):
+            name = _without_suffix(entry)
+            if id_ is None and re.search(r"[/\\]|^\.\.?$", entry):
                 # Where all images are in one folder, the last name tells which is meant.
-                id_ = self.find(path[-1], "") if flat else None
+                id_ = self.find(re.split(r"[/\\]", entry)[-1], "") if flat else None
                 says = f"names {entry!r:.80}, which is the path of no image of the set"
-                faults.append(
-                    ("list entry with folders", entry, id_ or entry, f"{says}; write its id")
-                )
+                self.note("list entry with folders", file, f"{says}; write its id", id_ or entry)
             if id_ is None:
-                name = _without_suffix(entry)
-                says = f"names id {name!r:.80}, which has no image; add it, or remove the line"
-                faults.append(("listed id without image", name, name, says))
+                says = f"names id {name!r:.80}, which has no image; remove the line"
+                self.note("listed id without image", file, says, name)
             elif id_ in ids:
                 says = f"names id {id_!r:.80} twice; remove one of the lines"
-                faults.append(("id listed twice", id_, id_, says))
+                self.note("id listed twice", file, says, id_)
             else:
                 ids[id_] = None
-            for fault, shown, about, says in faults:
-                self.note(fault, f"{shown} in {file.name}", about, file, says)
         return tuple(ids)
 
     def only_pairs(self, splits: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
         """Splits without ids that another one has, or that have no mask."""
-        kept: dict[str, tuple[str, ...]] = {}
+        kept: dict[str, list[str]] = {"train": [], "test": []}
         home: dict[str, str] = {}
         # An id in two splits stays in the one that is held out.
         for split in ("test", "val", "train"):
-            ids = []
             for id_ in splits.get(split, ()):
-                key, path = self._keys[id_], self.paths[id_]
-                other = home.setdefault(id_, split)
+                path, other = self.paths[id_], home.setdefault(id_, split)
                 if other != split:
-                    at = self.lists.get(other, path)
                     says = f"names id {id_!r}, which is in {split} too; keep it in one"
-                    self.note("id in two splits", f"{id_} ({split}, {other})", id_, at, says)
-                elif key in self.masks:
-                    ids.append(id_)
+                    self.note("id in two splits", self.lists.get(other, path), says, id_)
+                elif self._keys[id_] in self.masks:
+                    kept.setdefault(split, []).append(id_)
                 else:
                     says = "has no mask; add one, or leave the image out of folders and lists"
-                    self.note("image without mask", key.label(path), id_, path, says)
-            if split in splits or split != "val":
-                kept[split] = tuple(ids)
+                    self.note("image without mask", path, says, id_)
         for key, mask in self.masks.items():
             if _composed(mask.stem) not in (key.stem, key.stem + MASK_SUFFIX):
-                at = mask if self.ids.get(key) in home else None
                 says = f"is not called as its image, {self.images[key].name}; rename it"
-                about = self.ids.get(key, key.stem)
-                self.note("mask of another name", key.label(mask), about, at, says)
-        return {split: kept[split] for split in SPLITS if split in kept}
+                id_ = self.ids.get(key, key.stem)
+                self.note("mask of another name", mask, says, id_, read=id_ not in home)
+        return {split: tuple(kept.get(split, ())) for split in SPLITS if split in {*kept, *splits}}
 
 
 def _below(root: Path, path: Path) -> Path:
@@ -652,8 +602,7 @@ def find_lists(root: Path) -> dict[str, Path]:
     Raises
     ------
     DatasetError
-        ``img_idx`` has several lists of one split, and none of the folder's name, or a folder has
-        two of one split.
+        A folder has several lists of one split; in ``img_idx``, none is of the set's name.
     """
     return next(filter(None, _all_lists(root)), {})
 
@@ -667,38 +616,26 @@ def _all_lists(root: Path) -> Iterator[dict[str, Path]]:
     for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
         yield _lists_in(folder)
     if (root / "img_idx").is_dir():
-        yield _named_lists(root / "img_idx", root.resolve().name)
+        yield _lists_in(root / "img_idx", root.resolve().name)
 
 
-def _lists_in(folder: Path) -> dict[str, Path]:
-    lists: dict[str, Path] = {}
-    # `trainval` holds `val` already, and counts where there is no `train`.
-    for file in sorted(_texts(folder), key=_is_trainval):
-        split = split_named(file.stem)
-        if split in lists and not _is_trainval(file):
-            raise DatasetError(
-                file, f"is a list of {split} as {lists[split].name} is; remove one of them"
-            )
-        if split is not None:
-            lists.setdefault(split, file)
-    if "train" in lists and _is_trainval(lists["train"]):
-        lists.pop("val", None)
-    return {split: lists[split] for split in SPLITS if split in lists}
-
-
-def _named_lists(folder: Path, name: str) -> dict[str, Path]:
+def _lists_in(folder: Path, name: str | None = None) -> dict[str, Path]:
+    """The lists called as splits, or as a split and a name (`img_idx`), in a folder."""
     lists: dict[str, Path] = {}
     for split in SPLITS:
-        files = [f for f in _texts(folder) if split_named(f.stem.partition("_")[0]) == split]
-        own = [file for file in files if file.stem.partition("_")[2] == name]
-        if len(files) > 1 and len(own) != 1:
+        stems = {file: file.stem.partition("_" if name else "\0") for file in _texts(folder)}
+        files = [file for file, (first, _, _) in stems.items() if split_named(first) == split]
+        best = [f for f in files if (stems[f][2] == name if name else not _is_trainval(f))] or files
+        if len(best) > 1:
+            shown = ", ".join(file.name for file in best)
             raise DatasetError(
-                folder,
-                f"has {len(files)} {split} lists and none is called {split}_{name}.txt; "
-                "keep one, or name the folder as the list",
+                folder, f"has several lists of {split} ({shown}); remove all but one"
             )
-        if files:
-            lists[split] = (own or files)[0]
+        if best:
+            lists[split] = best[0]
+    # `trainval` holds `val` already.
+    if "train" in lists and _is_trainval(lists["train"]):
+        lists.pop("val", None)
     return lists
 
 
@@ -760,7 +697,7 @@ def require_one_split(
         the images, and its name or a word in it is a split's.
     """
     images = list(images)
-    told = {split_told(path.stem): path.name for path in reversed(images)}
+    told: dict[str | None, str] = {split_told(path.stem): path.name for path in reversed(images)}
     if len(told) > 1 and None not in told:
         shown = ", ".join(told.values())
         raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
@@ -771,11 +708,8 @@ def require_one_split(
     for file in _texts_below(root, _DEEP):
         known = file in passed or file.stem in stems
         if not known and _lists_split(file, root, stems, folders):
-            raise DatasetError(
-                file,
-                f"names images and a split, and is not read as a list; {advice}, or move the "
-                "file out",
-            )
+            says = f"names images and a split, and is not read as a list; {advice}"
+            raise DatasetError(file, f"{says}, or move the file out")
 
 
 def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
@@ -783,11 +717,8 @@ def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
     for key, path in images.items():
         for name in key.parts:
             if split_told(name) in ("val", "test"):
-                raise DatasetError(
-                    path.parent,
-                    f"is called {name}, as a split, but is in no split; call the folders of splits "
-                    "train, val and test, or write lists beside images and masks",
-                )
+                says = f"is called {name}, as a split, but is in no split; write lists of splits, "
+                raise DatasetError(path.parent, f"{says}or call the folders train, val and test")
 
 
 def _texts_below(folder: Path, deepest: int) -> Iterator[Path]:
