@@ -65,13 +65,7 @@ class Dataset:
     lists: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """Ids of one split, or of all for ``"all"``.
-
-        Raises
-        ------
-        DatasetError
-            The set has no such split.
-        """
+        """Ids of one split, or of all for ``"all"``; `DatasetError` for another."""
         if split == "all":
             return tuple(id_ for name in SPLITS for id_ in self.splits.get(name, ()))
         if split not in self.splits:
@@ -82,10 +76,9 @@ class Dataset:
     def filled(self, split: str) -> tuple[str, ...]:
         """Ids of one split, see `ids`; `DatasetError` that names its list if there are none."""
         ids = self.ids(split)
-        if not ids and split in self.lists:
-            raise DatasetError(self.lists[split], f"is empty, so {split} has no image; list some")
         if not ids:
-            raise DatasetError(self.root, f"has no image in its split {split!r}; add some")
+            where = self.lists.get(split, self.root)
+            raise DatasetError(where, f"is empty for {split}, which has no image; add some")
         return ids
 
     def image_file(self, id_: str) -> ImageFile:
@@ -121,13 +114,11 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a user of its masks should know."""
-        faint = self.convention.faint
-        if not faint:
-            return []
-        return [
-            f"{self.root}: {faint:,} spots in grey masks do not reach half of "
+        words = (
+            f"{self.root}: {self.convention.faint:,} spots in grey masks do not reach half of "
             f"{self.convention.target} and are background; `synth check` names their masks"
-        ]
+        )
+        return [words] if self.convention.faint else []
 
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
@@ -176,7 +167,7 @@ def require_same_size(
 
 
 def require_targets(root: Path | str, marked: int, total: int) -> str | None:
-    """Test that training images have targets.
+    """Test that training images of a set have targets.
 
     Parameters
     ----------
@@ -234,10 +225,6 @@ def open_dataset(
     label : int or "any", optional
         What marks targets, see `synth.masks.parse_label`, where masks hold several labels.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     DatasetError
@@ -285,7 +272,7 @@ def open_dataset(
             if not trees[folder]:
                 raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
-    return dataset_of(root, read_layout(root, places, trees, lists), label)
+    return dataset_of(root, read_layout(root, places, trees, lists), label, _is_own(root))
 
 
 def _raise(problem: Problem) -> None:
@@ -295,53 +282,33 @@ def _raise(problem: Problem) -> None:
         warnings.warn(problem.words, SkippedWarning, stacklevel=2)
 
 
-def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None = None) -> Dataset:
+def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool) -> Dataset:
     """Make a data set of a layout, and decide what its masks' values mean.
 
-    What this package builds needs no second look, since each mask is tested when it is read; `own`
-    says whether it built the set, where that is not to be looked up.
-
-    Raises
-    ------
-    DatasetError
-        See `synth.masks.decide_masks`.
+    A set that this package built (`own`) needs no look at all masks, since each is tested when it
+    is read. `DatasetError` as of `synth.masks.decide_masks`.
     """
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
-    convention = STANDARD
-    used: dict[str, MaskFile] = {}
-    if label is not None or not (_is_own(root) if own is None else own):
-        used, convention = _decide(root, {id_: files[id_] for id_ in images if id_ in files}, label)
-    masks = {id_: used.get(id_) or MaskFile(file, convention) for id_, file in files.items()}
-    return Dataset(
-        root,
-        root.resolve().name,
-        layout.splits,
-        layout.listed,
-        images,
-        masks,
-        convention,
-        layout.lists,
-    )
-
-
-def _decide(
-    root: Path, files: Mapping[str, ImageFile], label: Label | None
-) -> tuple[dict[str, MaskFile], MaskConvention]:
-    where = shlex.quote(str(root))
+    masks, convention = {id_: MaskFile(file) for id_, file in files.items()}, STANDARD
+    where = f"`synth check {shlex.quote(str(root))} --fix --out NEW --label"
     try:
-        return decide_masks(root, files, label)
+        if label is not None or not own:
+            masks, convention = decide_masks(root, files, label)
     except InvertedError as error:
-        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
-        raise InvertedError(root, f"{error.problem}; {advice}") from None
+        raise InvertedError(root, f"{error.problem}; {where} 0` turns them") from None
     except MaskError as error:
         if label is not None:
             raise
         advice = (
-            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
-            "VALUE, `synth check … --any-label` one in which they are every value but 0"
+            f"{where} VALUE` writes a set whose targets are VALUE, `synth check … --any-label` one "
+            "in which they are every value but 0"
         )
         raise MaskError(root, f"{error.problem}; {advice}") from None
+    name = root.resolve().name
+    return Dataset(
+        root, name, layout.splits, layout.listed, images, masks, convention, layout.lists
+    )
 
 
 def _is_own(root: Path) -> bool:

@@ -7,8 +7,8 @@ rows, and what is left is a `Dataset` whose every listed id has an image and a m
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from synth.dataset import Dataset, dataset_of, open_dataset
 from synth.disk.description import is_sharded
@@ -35,8 +35,7 @@ _MASK_FOLDER = re.compile(rf"(?:^|[^a-z]){MASK_WORD}(?:[^a-z]|$)", re.IGNORECASE
 _DEEPEST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class LooseSet:
+class LooseSet(NamedTuple):
     """What a folder holds.
 
     Attributes
@@ -69,23 +68,20 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
         decided which folders are meant; the index of a set in shards is damaged.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise DatasetError(root, "is not a folder; give the data set's own folder")
-    if is_sharded(root):
+    if not root.is_dir() or is_sharded(root):
         return LooseSet(open_dataset(root), ())
     problems: list[Problem] = []
     trees = Trees(problems.append)
-    places = find_places(root, trees)
-    known = bool(places)
+    known = find_places(root, trees)
+    foreign = None if known else describe_foreign(root)
     try:
-        places = places or _guess_places(root, trees)
+        places = known or _guess_places(root, trees)
         layout = read_layout(root, places, trees)
-    except DatasetError:
-        _refuse_foreign(root, known)
-        raise
-    if not layout.masks:
-        _refuse_foreign(root, known)
-    elif not known:
+    except DatasetError as error:
+        raise (DatasetError(root, foreign) if foreign else error) from None
+    if foreign and not layout.masks:
+        raise DatasetError(root, foreign)
+    if layout.masks and not known:
         first = places[0]
         words = f"images in {first.images.name}, masks in {(first.masks or first.images).name}"
         problems.append(Problem("folders of other names", words))
@@ -99,14 +95,8 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
         if not isinstance(error, InvertedError):
             fault = "lossy labels" if lossy else "several labels"
             problems.append(Problem(fault, error.problem.partition(";")[0]))
-        dataset = dataset_of(root, layout, None if lossy else "any", True if lossy else None)
+        dataset = dataset_of(root, layout, None if lossy else "any", own=lossy)
     return LooseSet(dataset, tuple(problems), places)
-
-
-def _refuse_foreign(root: Path, known: bool) -> None:
-    words = None if known else describe_foreign(root)
-    if words is not None:
-        raise DatasetError(root, words) from None
 
 
 def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
