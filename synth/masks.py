@@ -78,8 +78,7 @@ class MaskConvention:
     chosen : bool
         Whether the user chose it; other values are background then, and no error.
     ones : bool
-        Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
-        255.
+        Whether masks of 0 and 1 have their targets at 1, among others of 0 and 255.
     numbers : bool
         Whether `target` is the number of a colour in the files' palettes, where they have one.
     faint : int
@@ -96,11 +95,7 @@ class MaskConvention:
     faint: int = 0
 
     def read(self, data: bytes, path: Path | str) -> Mask:
-        """Decode the bytes of a mask's file; `path` is for messages.
-
-        Returns
-        -------
-        (H, W) ndarray of bool
+        """Decode the bytes of a mask's file to (H, W) bool; `path` is for messages.
 
         Raises
         ------
@@ -144,24 +139,20 @@ class MaskConvention:
         mask: Mask
         if self.kind == "half":
             mask = values > self.target // 2
-            if not mask.any() and values.any():
-                raise MaskError(
-                    path,
-                    f"holds no value above half of {self.target}, but values up to "
-                    f"{values.max()}: its label is too faint; write it as 0 and 255",
-                )
-            return mask
+            if mask.any() or not values.any():
+                return mask
+            words = f"holds no value above half of {self.target}, but values up to {values.max()}"
+            raise MaskError(path, f"{words}: its label is too faint; write it as 0 and 255")
         mask = values == self.target
         if self.ones and not mask.any():
             mask = values == 1
-        if not self.chosen and np.count_nonzero(values) != np.count_nonzero(mask):
-            others = sorted({*np.unique(values).tolist()} - {0, self.target})
-            raise MaskError(
-                path,
-                f"holds {_list_codes(others)} where the set's masks hold 0 and "
-                f"{describe_label(self.target)}; write it with these values",
-            )
-        return mask
+        if self.chosen or np.count_nonzero(values) == np.count_nonzero(mask):
+            return mask
+        others = _list_codes(sorted({*np.unique(values).tolist()} - {0, self.target}))
+        known = f"0 and {describe_label(self.target)}"
+        raise MaskError(
+            path, f"holds {others} where the set's masks hold {known}; write it with these values"
+        )
 
     def __str__(self) -> str:
         if self.kind == "any":
@@ -185,22 +176,12 @@ class Drawn(NamedTuple):
     places: NDArray[np.int32]
     crc: int
 
-    def is_of(self, data: bytes) -> bool:
-        """Whether it was drawn from these bytes."""
-        return zlib.crc32(data) == self.crc
-
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """The file of a mask, and what its values mean.
+    """The file of a mask, and what its values mean in its set.
 
-    Attributes
-    ----------
-    file : ImageFile
-    convention : MaskConvention
-        Of the set that it belongs to.
-    drawn : Drawn or None
-        What it holds, where that was kept when its set was opened: nothing but 0 and 255.
+    `drawn` is what it holds where that was kept when its set was opened: nothing but 0 and 255.
     """
 
     file: ImageFile
@@ -227,7 +208,7 @@ class MaskFile:
 
     def kept(self, data: bytes) -> Mask | None:
         """The mask of its bytes where it was kept."""
-        if self.drawn is None or not self.drawn.is_of(data):
+        if self.drawn is None or self.drawn.crc != zlib.crc32(data):
             return None
         mask = np.zeros(self.drawn.shape, np.bool_)
         mask.reshape(-1)[self.drawn.places] = True
@@ -235,7 +216,7 @@ class MaskFile:
 
     def is_standard(self, data: bytes, mask: Mask) -> bool:
         """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
-        return (self.drawn is not None and self.drawn.is_of(data)) or is_standard(data, mask)
+        return self.kept(data) is not None or is_standard(data, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,23 +260,10 @@ class Look:
 
 
 def parse_label(text: str | int) -> Label:
-    """Read the value that marks targets as a user gives it.
+    """Read the value that marks targets as a user gives it, to its code.
 
-    Parameters
-    ----------
-    text : str or int
-        A number from 0 to 65535, a colour as ``#ff0000`` (or ``#ffff00000000`` of 16 bits), or
-        ``any``.
-
-    Returns
-    -------
-    int or "any"
-        The value's code: a grey's own value; equal channels are grey.
-
-    Raises
-    ------
-    ValueError
-        It is none of these.
+    It is a number from 0 to 65535, a colour as ``#ff0000`` (or ``#ffff00000000`` of 16 bits), or
+    ``any``. Equal channels are a grey. `ValueError` for anything else.
 
     Examples
     --------
@@ -311,10 +279,8 @@ def parse_label(text: str | int) -> Label:
         digits = words[1:]
         grey = digits[: len(digits) // 3]
         return int(grey if digits == 3 * grey else f"1{digits}", 16)
-    raise ValueError(
-        f"{str(text)!r:.40} is no label; give a value from 0 to 65535, a colour as '#ff0000', or "
-        "any"
-    )
+    words = f"{str(text)!r:.40} is no label; give a value from 0 to 65535, a colour as '#ff0000'"
+    raise ValueError(f"{words}, or any")
 
 
 def describe_label(code: Label) -> str:
@@ -342,7 +308,7 @@ def decide_masks(
     Returns
     -------
     dict of MaskFile, MaskConvention
-        By the keys of `files`. A file of 0 and 255 that was seen here is not decoded again.
+        By the keys of `files`. Small masks of 0 and 255 are kept, and not decoded again.
 
     Raises
     ------
@@ -370,10 +336,8 @@ def decide_masks(
         for look in seen
     )
     if not convention.chosen and marked > FULL_SHARE * pixels and pixels > _TINY:
-        raise InvertedError(
-            root,
-            f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do",
-        )
+        words = f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do"
+        raise InvertedError(root, words)
     if convention.numbers or (convention.kind != "any" and convention.target != 255):
         looks = {}
     return {
@@ -390,27 +354,22 @@ def convention_of(
     graded = _is_graded(looks)
     faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
     if faded and (label is not None or not graded):
-        words = (
-            f"whose values are no labels ({faded[0].path.name} holds {len(faded[0].counts)} "
-            "values); write"
-        )
+        words = f"({faded[0].path.name} holds {len(faded[0].counts)} values)"
+        words = f"whose values are no labels {words}; write"
         if graded:
             words = "of which above half is target; leave out the label, or write"
         raise LossyError(root, f"its masks are JPEG files, {words} the masks anew as PNG")
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
-    held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
-    found = sorted(set().union(*held))
+    shown = [{0} if alpha and look.alpha == "clear" else look.counts for look in looks]
+    found = sorted(set().union(*shown))
     if label is not None:
         if label in found or not looks:
             return MaskConvention("value", label, alpha, chosen=True)
         if any(label in look.numbers for look in looks):
             return MaskConvention("value", label, chosen=True, numbers=True)
-        raise MaskError(
-            root,
-            f"no mask holds the label {describe_label(label)}; they hold "
-            f"{_list_codes(found, looks)}",
-        )
+        held = _list_codes(found, looks)
+        raise MaskError(root, f"no mask holds the label {describe_label(label)}; they hold {held}")
     marks = [code for code in found if code != 0]
     marked = [look for look in looks if look.counts.keys() - {0}]
     if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):

@@ -147,15 +147,19 @@ class Trees:
         error = DatasetError(path, why) if missing else None
         self.note(Problem(fault, f"{path} {why}", error=error))
 
-    def note_known(self, path: Path, why: str, missing: bool) -> None:
-        """The same, for links that are called as a folder of a set is; others do not matter."""
-        if split_named(path.name) or folder_kind(path):
-            self.note_link(path, why, missing)
+    def children(self, folder: Path) -> list[Path]:
+        """The folders right in one; links matter that are called as a folder of a set is."""
 
-    def pair_in(self, folder: Path, children: Iterable[Path]) -> dict[str, Path]:
+        def note(path: Path, why: str, missing: bool) -> None:
+            if split_named(path.name) or folder_kind(path):
+                self.note_link(path, why, missing)
+
+        return child_folders(folder, note)
+
+    def pair_in(self, folder: Path) -> dict[str, Path]:
         """The folder of images and that of masks, with pictures in them, among a folder's own."""
         found: dict[str, Path] = {}
-        for child in sorted(children, key=lambda child: (child.is_symlink(), child.name)):
+        for child in sorted(self.children(folder), key=Path.is_symlink):
             kind = folder_kind(child)
             if kind is not None and self[child]:
                 other = found.setdefault(kind, child)
@@ -174,23 +178,18 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     DatasetError
         Several folders could be meant, or folders of splits do not go together.
     """
-    children = child_folders(root, trees.note_known)
+    children = trees.children(root)
     splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
-    pair = trees.pair_in(root, children)
+    pair = trees.pair_in(root)
     if pair and splits:
         raise undecided(root, [*pair.values(), *splits])
-    if not pair:
-        inside = {
-            folder: trees.pair_in(folder, child_folders(folder, trees.note_known))
-            for folder in splits
-        }
-        whole = any(len(pair) == 2 for pair in inside.values())
-        named = _by_split(splits) if whole else {}
-        places = _arranged({split: inside[own] or {"": own} for split, own in named.items()})
-    elif len(pair) == 2:
+    places: tuple[Place, ...] = ()
+    if len(pair) == 2:
         places = divide_by_split(pair["images"], pair["masks"], trees)
-    else:
-        places = ()
+    inside = {folder: trees.pair_in(folder) for folder in splits}
+    if any(len(own) == 2 for own in inside.values()):
+        named = _by_split(splits)
+        places = _arranged({split: inside[own] or {"": own} for split, own in named.items()})
     unknown = [child for child in children if child not in splits and not folder_kind(child)]
     if places and (others := list(filter(_is_set, unknown))):
         raise undecided(root, [*(pair.values() or splits), *others])
@@ -219,9 +218,7 @@ def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...
     if not inside:
         return (Place(None, images, masks),)
     if not any("masks" in pair for pair in inside.values()):
-        raise DatasetError(
-            masks, f"has no folders of splits, as {images} has; put its files into such"
-        )
+        raise DatasetError(masks, f"has no folders of splits, as {images} has; put files into such")
     return _arranged(inside)
 
 
@@ -261,9 +258,8 @@ def refuse(root: Path) -> DatasetError:
     """The error of a folder in which `find_places` found nothing."""
     inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
     around = {folder.parent for folder in inside}
-    if len(inside) > 1 and len(around) == 1 and root not in around:
-        # The splits of one set.
-        inside = list(around) if any(split_named(folder.name) for folder in inside) else inside
+    if len(around) == 1 and root not in around and any(split_named(own.name) for own in inside):
+        inside = list(around)
     if len(inside) > 1:
         return undecided(root, inside)
     if inside:
@@ -274,12 +270,11 @@ def refuse(root: Path) -> DatasetError:
     for kind, names in _KINDS.items():
         named = [child for child in children if folder_kind(child) == kind]
         if not named:
-            return DatasetError(
-                root, f"has no folder of {kind}; give it one of the names {', '.join(names)}"
-            )
+            words = f"has no folder of {kind}; give it one of the names {', '.join(names)}"
+            return DatasetError(root, words)
         if not any(map(_holds_picture, named)):
-            return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)}); add them")
-    return DatasetError(root, "has no folder of images with one of masks beside it; add them")
+            break
+    return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)}); add them")
 
 
 def has_places(root: Path) -> bool:
@@ -312,23 +307,16 @@ def _holds_picture(folder: Path) -> bool:
 def read_layout(
     root: Path, places: Sequence[Place], trees: Trees, lists: Mapping[str, Path] | None = None
 ) -> Layout:
-    """Pair the files of the folders of a set, and read its splits.
+    """Pair the files of the folders of a set (see `find_places`), and read its splits.
 
-    Parameters
-    ----------
-    root : Path
-    places : sequence of Place
-        See `find_places`.
-    trees : Trees
-        Its `note` is called with every `Problem`.
-    lists : mapping of str to Path, optional
-        The list of each split, in place of looking for them; empty for none.
+    `lists` are the lists in place of looking for them, empty for none.
 
     Raises
     ------
     DatasetError
-        A folder would be read twice, or has splits below recordings; all would be for training
-        although something tells of splits, see `require_one_split`.
+        What the `note` of `trees` raises for a problem; a folder would be read twice, or has
+        splits below recordings; all would be for training although something tells of splits, see
+        `require_one_split`.
     """
     reading = _Reading(root, places, trees, lists)
     reading.find_files()
@@ -627,10 +615,8 @@ def _lists_in(folder: Path, name: str | None = None) -> dict[str, Path]:
         files = [file for file, (first, _, _) in stems.items() if split_named(first) == split]
         best = [f for f in files if (stems[f][2] == name if name else not _is_trainval(f))] or files
         if len(best) > 1:
-            shown = ", ".join(file.name for file in best)
-            raise DatasetError(
-                folder, f"has several lists of {split} ({shown}); remove all but one"
-            )
+            words = f"has several lists of {split} ({', '.join(file.name for file in best)})"
+            raise DatasetError(folder, f"{words}; remove all but one")
         if best:
             lists[split] = best[0]
     # `trainval` holds `val` already.
@@ -697,7 +683,9 @@ def require_one_split(
         the images, and its name or a word in it is a split's.
     """
     images = list(images)
-    told: dict[str | None, str] = {split_told(path.stem): path.name for path in reversed(images)}
+    told: dict[str | None, str] = {}
+    for path in images:
+        told.setdefault(split_told(path.stem), path.name)
     if len(told) > 1 and None not in told:
         shown = ", ".join(told.values())
         raise DatasetError(root, f"has images called as splits ({shown}) and no lists; {advice}")
@@ -749,10 +737,7 @@ def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collec
     # Prose may hold a number that is an id.
     if not any(named) or (not json and 2 * sum(map(bool, named)) <= len(lines)):
         return False
-    told = {
-        split
-        for part in file.relative_to(root).with_suffix("").parts
-        for split in splits_told(part)
-    }
+    names = file.relative_to(root).with_suffix("").parts
+    told = {split for name in names for split in splits_told(name)}
     told |= {split for line in lines for split in map(split_named, line) if split}
     return bool(told & {"val", "test"}) or (bool(told) and not set().union(*named) >= set(stems))
