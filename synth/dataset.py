@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
 from synth.disk.layout import (
@@ -135,13 +135,13 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class _Members(Mapping[str, File], Generic[File]):
+class _Members(Mapping[str, Any]):
     """The files of a set in shards by id; each is looked up when it is asked for."""
 
     ids: Collection[str]
-    find: Callable[[str], File]
+    find: Callable[[str], Any]
 
-    def __getitem__(self, id_: str) -> File:
+    def __getitem__(self, id_: str) -> Any:
         return self.find(id_)
 
     def __iter__(self) -> Iterator[str]:
@@ -159,39 +159,19 @@ def require_same_size(
         advice = "every mask must have its image's size"
         if mask_shape == image_shape[::-1]:
             advice += ", and the image may be turned by its EXIF tag: save it without the tag"
-        raise DatasetError(
-            path,
-            f"is {mask_shape[0]}x{mask_shape[1]} but its image is "
-            f"{image_shape[0]}x{image_shape[1]}; {advice}",
-        )
+        sizes = "is {}x{} but its image is {}x{}".format(*mask_shape, *image_shape)
+        raise DatasetError(path, f"{sizes}; {advice}")
 
 
 def require_targets(root: Path | str, marked: int, total: int) -> str | None:
-    """Test that training images of a set have targets.
+    """Test that training images of a set have targets: `marked` of them, out of `total`.
 
-    Parameters
-    ----------
-    root : Path or str
-        The set, for messages.
-    marked, total : int
-        Number of training images with a target, and of all.
-
-    Returns
-    -------
-    str or None
-        A warning where fewer than `FEW_TARGETS` of them have one.
-
-    Raises
-    ------
-    DatasetError
-        There are training images, and none has a target.
+    Returns a warning where fewer than `FEW_TARGETS` of them have one; `DatasetError` where there
+    are training images, and none has a target.
     """
     if total and not marked:
-        raise DatasetError(
-            root,
-            f"none of its {total:,} training masks marks a target, so there is nothing to learn; "
-            "look at the masks",
-        )
+        words = f"none of its {total:,} training masks marks a target, so there is nothing to learn"
+        raise DatasetError(root, f"{words}; look at the masks")
     if marked < FEW_TARGETS * total:
         return f"{root}: only {marked:,} of {total:,} training images have a target"
     return None
@@ -240,17 +220,15 @@ def open_dataset(
     >>> import numpy as np
     >>> from synth.frames import write_frame
     >>> with TemporaryDirectory() as folder:
-    ...     root = Path(folder)
-    ...     for place in ("images", "masks"):
-    ...         (root / place).mkdir()
-    ...         for id_ in ("a", "b", "c"):
-    ...             write_frame(root / place / f"{id_}.png", np.eye(8, dtype=bool))
-    ...     _ = (root / "train.txt").write_text("a\\nb\\n")
-    ...     _ = (root / "test.txt").write_text("c\\n")
-    ...     dataset = open_dataset(root)
-    ...     image, mask = dataset.read_pair("c")
+    ...     for name in ("images/a", "images/b", "masks/a", "masks/b"):
+    ...         Path(folder, name).parent.mkdir(exist_ok=True)
+    ...         write_frame(f"{folder}/{name}.png", np.eye(8, dtype=bool))
+    ...     for split, id_ in (("train", "a"), ("test", "b")):
+    ...         _ = Path(folder, f"{split}.txt").write_text(id_)
+    ...     dataset = open_dataset(folder)
+    ...     image, mask = dataset.read_pair("b")
     >>> dataset.splits
-    {'train': ('a', 'b'), 'test': ('c',)}
+    {'train': ('a',), 'test': ('b',)}
     >>> image.dtype.name, mask.sum().item()
     ('uint8', 8)
     """
@@ -259,8 +237,8 @@ def open_dataset(
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
         index = read_index(root)
-        images: Mapping[str, ImageFile] = _Members(index.rows, index.image)
-        masks: Mapping[str, MaskFile] = _Members(index.rows, index.mask)
+        images = _Members(index.rows, index.image)
+        masks = _Members(index.rows, index.mask)
         return Dataset(root, root.resolve().name, index.splits, True, images, masks)
     trees = Trees(_raise)
     if folders is None:

@@ -119,16 +119,13 @@ def _yaml(file: Path, head: str) -> str | None:
 
 def _txt(file: Path, head: str) -> str | None:
     """A line of YOLO is a class and shares of the image's sides."""
-    lines = [line.split() for line in head.splitlines() if line.strip()]
-    return "yolo" if lines and all(map(_is_box, lines[:20])) else None
-
-
-def _is_box(words: list[str]) -> bool:
+    lines = [line.split() for line in head.splitlines() if line.strip()][:20]
     try:
-        shares = [float(word) for word in words[1:]]
+        shares = [float(word) for line in lines for word in line[1:]]
     except ValueError:
-        return False
-    return words[0].isdigit() and len(shares) >= 4 and all(0 <= share <= 1 for share in shares)
+        return None
+    boxes = all(line[0].isdigit() and len(line) > 4 for line in lines)
+    return "yolo" if lines and boxes and all(0 <= share <= 1 for share in shares) else None
 
 
 _TESTS: dict[str, Callable[[Path, str], str | None]] = {

@@ -24,6 +24,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -128,12 +129,13 @@ def folder_kind(folder: Path) -> str | None:
 class Trees:
     """The folders with pictures below other folders; each is looked at once.
 
-    Links that are skipped become problems.
+    Each link that is skipped becomes a problem, once.
     """
 
     def __init__(self, note: Note) -> None:
         self.note = note
         self._known: dict[Path, tuple[Folder, ...]] = {}
+        self._links: set[Path] = set()
 
     def __getitem__(self, folder: Path) -> tuple[Folder, ...]:
         if folder not in self._known:
@@ -145,7 +147,9 @@ class Trees:
         """What `walk_folders` calls."""
         fault = "broken link" if missing else "folder linked twice"
         error = DatasetError(path, why) if missing else None
-        self.note(Problem(fault, f"{path} {why}", error=error))
+        if path not in self._links:
+            self._links.add(path)
+            self.note(Problem(fault, f"{path} {why}", error=error))
 
     def children(self, folder: Path) -> list[Path]:
         """The folders right in one; links matter that are called as a folder of a set is."""
@@ -156,10 +160,10 @@ class Trees:
 
         return child_folders(folder, note)
 
-    def pair_in(self, folder: Path) -> dict[str, Path]:
+    def pair_in(self, folder: Path, children: Iterable[Path]) -> dict[str, Path]:
         """The folder of images and that of masks, with pictures in them, among a folder's own."""
         found: dict[str, Path] = {}
-        for child in sorted(self.children(folder), key=Path.is_symlink):
+        for child in sorted(children, key=Path.is_symlink):
             kind = folder_kind(child)
             if kind is not None and self[child]:
                 other = found.setdefault(kind, child)
@@ -180,13 +184,13 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """
     children = trees.children(root)
     splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
-    pair = trees.pair_in(root)
+    pair = trees.pair_in(root, children)
     if pair and splits:
         raise undecided(root, [*pair.values(), *splits])
     places: tuple[Place, ...] = ()
     if len(pair) == 2:
         places = divide_by_split(pair["images"], pair["masks"], trees)
-    inside = {folder: trees.pair_in(folder) for folder in splits}
+    inside = {own: trees.pair_in(own, trees.children(own)) for own in splits}
     if any(len(own) == 2 for own in inside.values()):
         named = _by_split(splits)
         places = _arranged({split: inside[own] or {"": own} for split, own in named.items()})
@@ -318,7 +322,10 @@ def read_layout(
         splits below recordings; all would be for training although something tells of splits, see
         `require_one_split`.
     """
-    reading = _Reading(root, places, trees, lists)
+    reading = _Reading(root, places, trees, lists or {})
+    if lists is None:
+        with reading.unreadable():
+            reading.lists = find_lists(root)
     reading.find_files()
     reading.match()
     reading.name()
@@ -362,29 +369,25 @@ def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[
     return masks
 
 
+@dataclass
 class _Reading:
     """The files of a set, and what becomes of them step by step; every step notes its problems.
 
     `images` and `masks` are by the key of the image, once `match` is done; `paths` are the images
-    by id.
+    by id. `twins` are two files that would have one id, with the key of the first one's image.
     """
 
-    def __init__(
-        self, root: Path, places: Sequence[Place], trees: Trees, lists: Mapping[str, Path] | None
-    ) -> None:
-        self.root, self.places, self.trees = root, places, trees
-        self.images: dict[_Key, Path] = {}
-        self.masks: dict[_Key, Path] = {}
-        self.ids: dict[_Key, str] = {}
-        self.paths: dict[str, Path] = {}
-        self._keys: dict[str, _Key] = {}
-        self._first: dict[tuple[int, int], Path] = {}
-        self._twins: list[tuple[_Key, Path, Path]] = []
-        """Two files that would have one id, and the key of the first one's image."""
-        self.lists: Mapping[str, Path] = {} if lists is None else lists
-        if lists is None:
-            with self._unreadable():
-                self.lists = find_lists(root)
+    root: Path
+    places: Sequence[Place]
+    trees: Trees
+    lists: Mapping[str, Path]
+    images: dict[_Key, Path] = field(default_factory=dict)
+    masks: dict[_Key, Path] = field(default_factory=dict)
+    ids: dict[_Key, str] = field(default_factory=dict)
+    keys: dict[str, _Key] = field(default_factory=dict)
+    paths: dict[str, Path] = field(default_factory=dict)
+    twins: list[tuple[_Key, Path, Path]] = field(default_factory=list)
+    first: dict[tuple[int, int], Path] = field(default_factory=dict)
 
     def note(self, fault: str, path: Path, says: str, *ids: str, read: bool = False) -> None:
         """Note a problem of a file; `read` where the set can be read in spite of it."""
@@ -392,7 +395,7 @@ class _Reading:
         self.trees.note(Problem(fault, words, ids, None if read else DatasetError(path, says)))
 
     @contextmanager
-    def _unreadable(self) -> Iterator[None]:
+    def unreadable(self) -> Iterator[None]:
         """Note that a list cannot be read, or not be told from another."""
         try:
             yield
@@ -411,7 +414,7 @@ class _Reading:
     def _files_of(self, split: str | None, top: Path, known: Collection[str]) -> dict[_Key, Path]:
         found: dict[_Key, Path] = {}
         for folder in self.trees[top]:
-            other = self._first.setdefault(folder_key(folder.path), folder.path)
+            other = self.first.setdefault(folder_key(folder.path), folder.path)
             if other != folder.path:
                 raise DatasetError(folder.path, f"is the same folder as {other}; remove one")
             for name in filter(split_named, folder.parts):
@@ -428,7 +431,7 @@ class _Reading:
                     says = f"has a file called {name!a}, which no list can name; rename it"
                     self.note("name that no list can hold", folder.path, says)
                 elif found.setdefault(key, path) != path:
-                    self._twins.append((key, found[key], path))
+                    self.twins.append((key, found[key], path))
         return found
 
     def match(self) -> None:
@@ -443,7 +446,7 @@ class _Reading:
             if own is None:
                 self.note("mask without image", path, "has no image", key.stem, read=True)
             elif found.setdefault(own, path) != path:
-                self._twins.append((own, found[own], path))
+                self.twins.append((own, found[own], path))
         self.masks = found
         # A mask that no list names is not used.
         unused = bool(self.lists) and all(place.split is None for place in self.places)
@@ -457,12 +460,12 @@ class _Reading:
         for key, path in self.images.items():
             front = () if unique else (str(key.split),)
             id_ = "_".join((*front, *key.parts, key.stem))
-            other = self._keys.setdefault(id_, key)
+            other = self.keys.setdefault(id_, key)
             if other is key:
                 self.ids[key], self.paths[id_] = id_, path
             else:
-                self._twins.append((other, self.images[other], path))
-        for key, one, path in self._twins:
+                self.twins.append((other, self.images[other], path))
+        for key, one, path in self.twins:
             shown = one.name if one.parent == path.parent else one
             says = f"shares its id with {shown}; remove or rename one"
             self.note("id of two files", path, says, self.ids.get(key, key.stem))
@@ -486,7 +489,7 @@ class _Reading:
         for name in (entry, _without_suffix(entry)):
             found = [name] if name in self.paths else self._called.get(name, [])
             if len(found) > 1:
-                found = [id_ for id_ in found if self._keys[id_].split == split]
+                found = [id_ for id_ in found if self.keys[id_].split == split]
             if len(found) == 1:
                 return found[0]
         return None
@@ -510,10 +513,10 @@ class _Reading:
         """The splits that folders give; lists beside them have to say the same."""
         splits: dict[str, tuple[str, ...]] = {}
         for split in SPLITS:
-            if ids := [id_ for id_, key in self._keys.items() if key.split == split]:
+            if ids := [id_ for id_, key in self.keys.items() if key.split == split]:
                 splits[split] = tuple(sorted(ids, key=natural_key))
         every = [self.lists]
-        with self._unreadable():
+        with self.unreadable():
             every += [found for found in _all_lists(self.root) if self.lists and found != every[0]]
         order: dict[str, tuple[str, ...]] = {}
         for split, file in [item for found in every for item in found.items()]:
@@ -534,7 +537,7 @@ class _Reading:
     def read_list(self, file: Path, split: str) -> tuple[str, ...]:
         """The ids that a list names."""
         text = ""
-        with self._unreadable():
+        with self.unreadable():
             text = read_text(file)
         ids: dict[str, None] = {}
         flat = not any(key.split or key.parts for key in self.ids)
@@ -567,7 +570,7 @@ class _Reading:
                 if other != split:
                     says = f"names id {id_!r}, which is in {split} too; keep it in one"
                     self.note("id in two splits", self.lists.get(other, path), says, id_)
-                elif self._keys[id_] in self.masks:
+                elif self.keys[id_] in self.masks:
                     kept.setdefault(split, []).append(id_)
                 else:
                     says = "has no mask; add one, or leave the image out of folders and lists"

@@ -102,21 +102,20 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
 def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """The folders of images and masks where they have other names than the known ones."""
     here = root
-    for _ in range(_DEEPEST):
-        folders = _full(here, trees)
-        if len(folders) != 1 or _has_own(here, trees) or folder_kind(folders[0]):
+    for depth in range(_DEEPEST + 1):
+        children = child_folders(here, trees.note_link)
+        folders = [child for child in children if trees[child]]
+        own = any(not inside.parts for inside in trees[here])
+        if depth == _DEEPEST or len(folders) != 1 or own or folder_kind(folders[0]):
             break
         # An archive's own folder around all.
         here = folders[0]
         if places := find_places(here, trees):
             return _with_told_split(root, places)
-    folders = _full(here, trees)
     masks = [folder for folder in folders if folder_kind(folder) == "masks"]
     masks = masks or [folder for folder in folders if _MASK_FOLDER.search(folder.name)]
     images = [folder for folder in folders if folder_kind(folder) == "images"]
-    if not images:
-        images = [folder for folder in folders if folder not in masks]
-        images += [here] * _has_own(here, trees)
+    images = images or [folder for folder in folders if folder not in masks] + [here] * own
     if not images:
         raise DatasetError(root, f"holds no images ({', '.join(SUFFIXES)})")
     if len(masks) > 1:
@@ -128,16 +127,6 @@ def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     if len(images) > 1:
         raise undecided(here, images)
     return _with_told_split(root, divide_by_split(images[0], (masks or images)[0], trees))
-
-
-def _full(folder: Path, trees: Trees) -> list[Path]:
-    """The folders right in one that have pictures in them."""
-    return [child for child in child_folders(folder, trees.note_link) if trees[child]]
-
-
-def _has_own(folder: Path, trees: Trees) -> bool:
-    """Whether there are pictures right in a folder."""
-    return any(not inside.parts for inside in trees[folder])
 
 
 def _stems(folder: Path, trees: Trees) -> set[str]:
