@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +44,14 @@ def pass_over(path: Path, why: str, missing: bool) -> None:
 def child_folders(folder: Path, note: Note = pass_over) -> list[Path]:
     """List the folders right in a folder, sorted by name; see `walk_folders` for links."""
     return [folder / entry.name for entry in _scan(folder, note)[1]]
+
+
+def folders_below(folder: Path, deepest: int, closed: Collection[str] = ()) -> Iterator[Path]:
+    """A folder and those below it, so many levels deep, but for those of the `closed` names."""
+    yield folder
+    for child in child_folders(folder) if deepest else ():
+        if child.name.lower() not in closed:
+            yield from folders_below(child, deepest - 1, closed)
 
 
 def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from synth.disk.folders import child_folders
+from synth.disk.folders import folders_below
 from synth.disk.split_names import split_told
 
 _DEEPEST = 3
@@ -36,11 +37,7 @@ def describe_foreign(root: Path) -> str | None:
     str or None
         An error's words; None where nothing of another tool is there.
     """
-    kinds = [*_TESTS]
-    for file in sorted(
-        _candidates(root, _DEEPEST),
-        key=lambda file: (kinds.index(file.suffix.lower()), len(file.parts), file),
-    ):
+    for file in sorted(_candidates(root), key=_rank):
         name = _TESTS[file.suffix.lower()](file, _head(file))
         if name is not None:
             folder = file.parent
@@ -57,23 +54,21 @@ def describe_foreign(root: Path) -> str | None:
     return None
 
 
-def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
+def _candidates(root: Path) -> Iterator[Path]:
     """Files of each kind in a folder and below; of many alike, the first few are enough."""
-    kept: dict[str, int] = {}
-    try:
-        names = sorted(child.name for child in folder.iterdir() if child.name[0] != ".")
-    except OSError:
-        return
-    for file in map(folder.joinpath, names):
-        suffix = file.suffix.lower()
-        if suffix and suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
-            kept[suffix] += 1
-            yield file
-    for child in child_folders(folder):
-        if child.name == "JPEGImages":
-            yield child
-        elif deepest:
-            yield from _candidates(child, deepest - 1)
+    for folder in folders_below(root, _DEEPEST):
+        kept = Counter[str]()
+        for file in sorted(folder.iterdir()):
+            suffix = file.suffix.lower()
+            wanted = suffix in _TESTS if suffix else file.name == "JPEGImages"
+            if wanted and file.name[0] != "." and kept[suffix] < 3:
+                kept[suffix] += 1
+                yield file
+
+
+def _rank(file: Path) -> tuple[int, int, Path]:
+    """Those that tell most come first."""
+    return [*_TESTS].index(file.suffix.lower()), len(file.parts), file
 
 
 def _head(file: Path) -> str:

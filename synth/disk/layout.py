@@ -29,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from synth.disk.folders import Folder, child_folders, folder_key, walk_folders
+from synth.disk.folders import Folder, child_folders, folder_key, folders_below, walk_folders
 from synth.disk.foreign import describe_foreign
 from synth.disk.split_names import SPLITS, split_named, split_told, splits_told
 from synth.errors import DatasetError
@@ -42,6 +42,7 @@ MASK_SUFFIX = "_pixels0"
 MASK_WORD = r"(?:masks?|labels?|gts?|ground_?truths?|seg(?:mentation)?s?|annotations?|pixels\d)"
 _MASK_NAME = re.compile(rf"^{MASK_WORD}[-_. ]+|[-_. ]+{MASK_WORD}$", re.IGNORECASE)
 _KINDS = {"images": IMAGE_FOLDERS, "masks": MASK_FOLDERS}
+_KNOWN = (*IMAGE_FOLDERS, *MASK_FOLDERS)
 # Folders that are looked through for other sets and lists, and folders that an error names.
 _DEEP, _DEEPEST, _SHOWN = 2, 3, 6
 # What this package writes beside a set that is not divided.
@@ -260,7 +261,7 @@ def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
 
 def refuse(root: Path) -> DatasetError:
     """The error of a folder in which `find_places` found nothing."""
-    inside = [folder for folder in _sets_below(root, _DEEPEST) if _is_set(folder)]
+    inside = [folder for folder in folders_below(root, _DEEPEST, _KNOWN) if _is_set(folder)]
     around = {folder.parent for folder in inside}
     if len(around) == 1 and root not in around and any(split_named(own.name) for own in inside):
         inside = list(around)
@@ -283,22 +284,13 @@ def refuse(root: Path) -> DatasetError:
 
 def has_places(root: Path) -> bool:
     """Whether a folder, or one in it, has folders called as those of images and of masks."""
-    return next(_sets_below(root, _DEEP), None) is not None
+    return any(_is_set(folder, empty=True) for folder in folders_below(root, _DEEP, _KNOWN))
 
 
-def _sets_below(folder: Path, deepest: int) -> Iterator[Path]:
-    """Folders that have both a folder called as one of images and one of masks in them."""
-    children = child_folders(folder)
-    if {folder_kind(child) for child in children} >= _KINDS.keys():
-        yield folder
-    for child in children if deepest else ():
-        if not folder_kind(child):
-            yield from _sets_below(child, deepest - 1)
-
-
-def _is_set(folder: Path) -> bool:
+def _is_set(folder: Path, empty: bool = False) -> bool:
+    """Whether a folder has one of images and one of masks in it, which may be `empty`."""
     named = [child for child in child_folders(folder) if folder_kind(child)]
-    return len({folder_kind(child) for child in named if _holds_picture(child)}) == 2
+    return len({folder_kind(child) for child in named if empty or _holds_picture(child)}) == 2
 
 
 def _holds_picture(folder: Path) -> bool:
@@ -342,7 +334,8 @@ def read_layout(
         splits = {"train": tuple(sorted(reading.paths, key=natural_key))}
     splits = reading.only_pairs(splits)
     listed = by_folder or bool(reading.lists)
-    return Layout(reading.paths, reading.masks_by_id(), splits, listed, reading.lists)
+    masks = {id_: reading.masks[key] for id_, key in reading.keys.items() if key in reading.masks}
+    return Layout(reading.paths, masks, splits, listed, reading.lists)
 
 
 def _composed(name: str) -> str:
@@ -383,7 +376,6 @@ class _Reading:
     lists: Mapping[str, Path]
     images: dict[_Key, Path] = field(default_factory=dict)
     masks: dict[_Key, Path] = field(default_factory=dict)
-    ids: dict[_Key, str] = field(default_factory=dict)
     keys: dict[str, _Key] = field(default_factory=dict)
     paths: dict[str, Path] = field(default_factory=dict)
     twins: list[tuple[_Key, Path, Path]] = field(default_factory=list)
@@ -462,17 +454,14 @@ class _Reading:
             id_ = "_".join((*front, *key.parts, key.stem))
             other = self.keys.setdefault(id_, key)
             if other is key:
-                self.ids[key], self.paths[id_] = id_, path
+                self.paths[id_] = path
             else:
                 self.twins.append((other, self.images[other], path))
+        ids = {key: id_ for id_, key in self.keys.items()}
         for key, one, path in self.twins:
             shown = one.name if one.parent == path.parent else one
             says = f"shares its id with {shown}; remove or rename one"
-            self.note("id of two files", path, says, self.ids.get(key, key.stem))
-
-    def masks_by_id(self) -> dict[str, Path]:
-        """The mask of each image that has one."""
-        return {id_: self.masks[key] for key, id_ in self.ids.items() if key in self.masks}
+            self.note("id of two files", path, says, ids.get(key, key.stem))
 
     # Which splits they are in.
 
@@ -499,7 +488,7 @@ class _Reading:
         """Ids by their images' paths without suffix, from the set's folder on and from others."""
         found: dict[str, list[str]] = {}
         tops = {place.split: _below(self.root, place.images) for place in self.places}
-        for (split, parts, stem), id_ in self.ids.items():
+        for id_, (split, parts, stem) in self.keys.items():
             # The folder of a split, wherever it is in the path.
             top = next(filter(split_named, tops[split].parts), tops[split].name)
             whole = _composed(_below(self.root, self.paths[id_]).as_posix())
@@ -540,7 +529,7 @@ class _Reading:
         with self.unreadable():
             text = read_text(file)
         ids: dict[str, None] = {}
-        flat = not any(key.split or key.parts for key in self.ids)
+        flat = not any(key.split or key.parts for key in self.keys.values())
         for entry in filter(None, map(str.strip, text.splitlines())):
             id_ = self.find(entry, split)
             name = _without_suffix(entry)
@@ -575,10 +564,10 @@ class _Reading:
                 else:
                     says = "has no mask; add one, or leave the image out of folders and lists"
                     self.note("image without mask", path, says, id_)
-        for key, mask in self.masks.items():
-            if _composed(mask.stem) not in (key.stem, key.stem + MASK_SUFFIX):
-                says = f"is not called as its image, {self.images[key].name}; rename it"
-                id_ = self.ids.get(key, key.stem)
+        for id_, key in self.keys.items():
+            mask = self.masks.get(key)
+            if mask and _composed(mask.stem) not in (key.stem, key.stem + MASK_SUFFIX):
+                says = f"is not called as its image, {self.paths[id_].name}; rename it"
                 self.note("mask of another name", mask, says, id_, read=id_ not in home)
         return {split: tuple(kept.get(split, ())) for split in SPLITS if split in {*kept, *splits}}
 
@@ -696,7 +685,8 @@ def require_one_split(
     folders = {_composed(path.parent.name) for path in images} - {*IMAGE_FOLDERS}
     own = {root / name for name in _OWN}
     passed = {*read, *own} if all(file.is_file() for file in own) else {*read}
-    for file in _texts_below(root, _DEEP):
+    below = folders_below(root, _DEEP)
+    for file in (file for folder in below for file in _texts(folder, _TEXTS)):
         known = file in passed or file.stem in stems
         if not known and _lists_split(file, root, stems, folders):
             says = f"names images and a split, and is not read as a list; {advice}"
@@ -710,12 +700,6 @@ def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
             if split_told(name) in ("val", "test"):
                 says = f"is called {name}, as a split, but is in no split; write lists of splits, "
                 raise DatasetError(path.parent, f"{says}or call the folders train, val and test")
-
-
-def _texts_below(folder: Path, deepest: int) -> Iterator[Path]:
-    yield from _texts(folder, _TEXTS)
-    for child in child_folders(folder) if deepest else ():
-        yield from _texts_below(child, deepest - 1)
 
 
 def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collection[str]) -> bool:
