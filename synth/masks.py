@@ -40,8 +40,8 @@ from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""
 
-Alpha = Literal["none", "clear", "opaque", "varies"]
-"""An alpha channel: absent, 0 everywhere, one other value everywhere, or several values."""
+Alpha = Literal["plain", "clear", "varies"]
+"""An alpha channel: absent or of one value, 0 everywhere, or of several values."""
 
 Key = TypeVar("Key")
 
@@ -247,7 +247,7 @@ class Look:
     path: Path
     counts: dict[int, int] = field(repr=False)
     depth: int
-    alpha: Alpha = "none"
+    alpha: Alpha = "plain"
     jpeg: bool = False
     numbers: Collection[int] = ()
     blobs: int = 0
@@ -285,9 +285,8 @@ def parse_label(text: str | int) -> Label:
 
 def describe_label(code: Label) -> str:
     """Write a label as `parse_label` reads it."""
-    return (
-        str(code) if code == "any" or code <= _GREATEST_GREY else f"#{code:x}".replace("1", "", 1)
-    )
+    grey = code == "any" or code <= _GREATEST_GREY
+    return str(code) if grey else f"#{code:x}".replace("1", "", 1)
 
 
 def decide_masks(
@@ -331,10 +330,8 @@ def decide_masks(
     seen = [look for look in looks.values() if look is not None]
     convention = convention_of(root, seen, label)
     pixels = sum(sum(look.counts.values()) for look in seen)
-    marked = pixels - sum(
-        sum(look.counts.values()) if look.alpha == "clear" else look.counts.get(0, 0)
-        for look in seen
-    )
+    shown = [look.counts for look in seen if look.alpha != "clear"]
+    marked = sum(sum(counts.values()) - counts.get(0, 0) for counts in shown)
     if not convention.chosen and marked > FULL_SHARE * pixels and pixels > _TINY:
         words = f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do"
         raise InvertedError(root, words)
@@ -354,10 +351,9 @@ def convention_of(
     graded = _is_graded(looks)
     faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
     if faded and (label is not None or not graded):
-        words = f"({faded[0].path.name} holds {len(faded[0].counts)} values)"
-        words = f"whose values are no labels {words}; write"
-        if graded:
-            words = "of which above half is target; leave out the label, or write"
+        held = f"{faded[0].path.name} holds {len(faded[0].counts)} values"
+        words = "of which above half is target; leave out the label, or write"
+        words = words if graded else f"whose values are no labels ({held}); write"
         raise LossyError(root, f"its masks are JPEG files, {words} the masks anew as PNG")
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
@@ -373,11 +369,8 @@ def convention_of(
     marks = [code for code in found if code != 0]
     marked = [look for look in looks if look.counts.keys() - {0}]
     if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):
-        raise LossyError(
-            root,
-            f"its JPEG masks hold nothing above {max(marks)}, and the compression changes values "
-            "by as much, so targets may be lost; write the masks anew as PNG",
-        )
+        words = f"nothing above {max(marks)}, by which the compression may have changed any value"
+        raise LossyError(root, f"its JPEG masks hold {words}; write the masks anew as PNG")
     if len(marks) <= 1:
         return MaskConvention("value", marks[0] if marks else 255, alpha)
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
@@ -522,11 +515,9 @@ def palette_numbers(data: bytes, path: Path | str) -> Frame | None:
 
 def _alpha_state(image: Frame) -> Alpha:
     if image.ndim == 2 or image.shape[2] != 4:
-        return "none"
-    low, high = int(image[:, :, 3].min()), int(image[:, :, 3].max())
-    if low != high:
-        return "varies"
-    return "clear" if high == 0 else "opaque"
+        return "plain"
+    low, high = int(image[..., 3].min()), int(image[..., 3].max())
+    return "varies" if low != high else "plain" if high else "clear"
 
 
 def _codes(image: Frame, alpha: bool) -> NDArray[Any]:

@@ -36,16 +36,9 @@ _DEEPEST = 3
 
 
 class LooseSet(NamedTuple):
-    """What a folder holds.
+    """What a folder holds: its pairs, what stood in the way, and the folders that were read.
 
-    Attributes
-    ----------
-    dataset : Dataset
-        Its pairs; ids of the lists that lack an image or a mask are not in it.
-    problems : tuple of Problem
-        What stood in the way.
-    places : tuple of Place
-        The folders that were read; none for a set in shards.
+    Ids of the lists that lack an image or a mask are not in it; a set in shards has no folders.
     """
 
     dataset: Dataset
