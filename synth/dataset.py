@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
 from synth.disk.layout import (
@@ -65,13 +65,7 @@ class Dataset:
     lists: Mapping[str, Path] = field(default_factory=dict, repr=False)
 
     def ids(self, split: str) -> tuple[str, ...]:
-        """Ids of one split, or of all for ``"all"``.
-
-        Raises
-        ------
-        DatasetError
-            The set has no such split.
-        """
+        """Ids of one split, or of all for ``"all"``; `DatasetError` for another."""
         if split == "all":
             return tuple(id_ for name in SPLITS for id_ in self.splits.get(name, ()))
         if split not in self.splits:
@@ -82,10 +76,9 @@ class Dataset:
     def filled(self, split: str) -> tuple[str, ...]:
         """Ids of one split, see `ids`; `DatasetError` that names its list if there are none."""
         ids = self.ids(split)
-        if not ids and split in self.lists:
-            raise DatasetError(self.lists[split], f"is empty, so {split} has no image; list some")
         if not ids:
-            raise DatasetError(self.root, f"has no image in its split {split!r}; add some")
+            where = self.lists.get(split, self.root)
+            raise DatasetError(where, f"is empty for {split}, which has no image; add some")
         return ids
 
     def image_file(self, id_: str) -> ImageFile:
@@ -121,13 +114,11 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a user of its masks should know."""
-        faint = self.convention.faint
-        if not faint:
-            return []
-        return [
-            f"{self.root}: {faint:,} spots in grey masks do not reach half of "
+        words = (
+            f"{self.root}: {self.convention.faint:,} spots in grey masks do not reach half of "
             f"{self.convention.target} and are background; `synth check` names their masks"
-        ]
+        )
+        return [words] if self.convention.faint else []
 
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
@@ -144,13 +135,13 @@ class Dataset:
 
 
 @dataclass(frozen=True, eq=False)
-class _Members(Mapping[str, File], Generic[File]):
+class _Members(Mapping[str, Any]):
     """The files of a set in shards by id; each is looked up when it is asked for."""
 
     ids: Collection[str]
-    find: Callable[[str], File]
+    find: Callable[[str], Any]
 
-    def __getitem__(self, id_: str) -> File:
+    def __getitem__(self, id_: str) -> Any:
         return self.find(id_)
 
     def __iter__(self) -> Iterator[str]:
@@ -168,39 +159,19 @@ def require_same_size(
         advice = "every mask must have its image's size"
         if mask_shape == image_shape[::-1]:
             advice += ", and the image may be turned by its EXIF tag: save it without the tag"
-        raise DatasetError(
-            path,
-            f"is {mask_shape[0]}x{mask_shape[1]} but its image is "
-            f"{image_shape[0]}x{image_shape[1]}; {advice}",
-        )
+        sizes = "is {}x{} but its image is {}x{}".format(*mask_shape, *image_shape)
+        raise DatasetError(path, f"{sizes}; {advice}")
 
 
 def require_targets(root: Path | str, marked: int, total: int) -> str | None:
-    """Test that training images have targets.
+    """Test that training images of a set have targets: `marked` of them, out of `total`.
 
-    Parameters
-    ----------
-    root : Path or str
-        The set, for messages.
-    marked, total : int
-        Number of training images with a target, and of all.
-
-    Returns
-    -------
-    str or None
-        A warning where fewer than `FEW_TARGETS` of them have one.
-
-    Raises
-    ------
-    DatasetError
-        There are training images, and none has a target.
+    Returns a warning where fewer than `FEW_TARGETS` of them have one; `DatasetError` where there
+    are training images, and none has a target.
     """
     if total and not marked:
-        raise DatasetError(
-            root,
-            f"none of its {total:,} training masks marks a target, so there is nothing to learn; "
-            "look at the masks",
-        )
+        words = f"none of its {total:,} training masks marks a target, so there is nothing to learn"
+        raise DatasetError(root, f"{words}; look at the masks")
     if marked < FEW_TARGETS * total:
         return f"{root}: only {marked:,} of {total:,} training images have a target"
     return None
@@ -234,10 +205,6 @@ def open_dataset(
     label : int or "any", optional
         What marks targets, see `synth.masks.parse_label`, where masks hold several labels.
 
-    Returns
-    -------
-    Dataset
-
     Raises
     ------
     DatasetError
@@ -253,17 +220,15 @@ def open_dataset(
     >>> import numpy as np
     >>> from synth.frames import write_frame
     >>> with TemporaryDirectory() as folder:
-    ...     root = Path(folder)
-    ...     for place in ("images", "masks"):
-    ...         (root / place).mkdir()
-    ...         for id_ in ("a", "b", "c"):
-    ...             write_frame(root / place / f"{id_}.png", np.eye(8, dtype=bool))
-    ...     _ = (root / "train.txt").write_text("a\\nb\\n")
-    ...     _ = (root / "test.txt").write_text("c\\n")
-    ...     dataset = open_dataset(root)
-    ...     image, mask = dataset.read_pair("c")
+    ...     for name in ("images/a", "images/b", "masks/a", "masks/b"):
+    ...         Path(folder, name).parent.mkdir(exist_ok=True)
+    ...         write_frame(f"{folder}/{name}.png", np.eye(8, dtype=bool))
+    ...     for split, id_ in (("train", "a"), ("test", "b")):
+    ...         _ = Path(folder, f"{split}.txt").write_text(id_)
+    ...     dataset = open_dataset(folder)
+    ...     image, mask = dataset.read_pair("b")
     >>> dataset.splits
-    {'train': ('a', 'b'), 'test': ('c',)}
+    {'train': ('a',), 'test': ('b',)}
     >>> image.dtype.name, mask.sum().item()
     ('uint8', 8)
     """
@@ -272,8 +237,8 @@ def open_dataset(
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
         index = read_index(root)
-        images: Mapping[str, ImageFile] = _Members(index.rows, index.image)
-        masks: Mapping[str, MaskFile] = _Members(index.rows, index.mask)
+        images = _Members(index.rows, index.image)
+        masks = _Members(index.rows, index.mask)
         return Dataset(root, root.resolve().name, index.splits, True, images, masks)
     trees = Trees(_raise)
     if folders is None:
@@ -285,7 +250,7 @@ def open_dataset(
             if not trees[folder]:
                 raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
         places = divide_by_split(*folders, trees)
-    return dataset_of(root, read_layout(root, places, trees, lists), label)
+    return dataset_of(root, read_layout(root, places, trees, lists), label, _is_own(root))
 
 
 def _raise(problem: Problem) -> None:
@@ -295,42 +260,19 @@ def _raise(problem: Problem) -> None:
         warnings.warn(problem.words, SkippedWarning, stacklevel=2)
 
 
-def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool | None = None) -> Dataset:
+def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool) -> Dataset:
     """Make a data set of a layout, and decide what its masks' values mean.
 
-    What this package builds needs no second look, since each mask is tested when it is read; `own`
-    says whether it built the set, where that is not to be looked up.
-
-    Raises
-    ------
-    DatasetError
-        See `synth.masks.decide_masks`.
+    A set that this package built (`own`) needs no look at all masks, since each is tested when it
+    is read. `DatasetError` as of `synth.masks.decide_masks`.
     """
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
-    convention = STANDARD
-    used: dict[str, MaskFile] = {}
-    if label is not None or not (_is_own(root) if own is None else own):
-        used, convention = _decide(root, {id_: files[id_] for id_ in images if id_ in files}, label)
-    masks = {id_: used.get(id_) or MaskFile(file, convention) for id_, file in files.items()}
-    return Dataset(
-        root,
-        root.resolve().name,
-        layout.splits,
-        layout.listed,
-        images,
-        masks,
-        convention,
-        layout.lists,
-    )
-
-
-def _decide(
-    root: Path, files: Mapping[str, ImageFile], label: Label | None
-) -> tuple[dict[str, MaskFile], MaskConvention]:
+    masks, convention = {id_: MaskFile(file) for id_, file in files.items()}, STANDARD
     where = shlex.quote(str(root))
     try:
-        return decide_masks(root, files, label)
+        if label is not None or not own:
+            masks, convention = decide_masks(root, files, label)
     except InvertedError as error:
         advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
         raise InvertedError(root, f"{error.problem}; {advice}") from None
@@ -342,6 +284,10 @@ def _decide(
             "VALUE, `synth check … --any-label` one in which they are every value but 0"
         )
         raise MaskError(root, f"{error.problem}; {advice}") from None
+    name = root.resolve().name
+    return Dataset(
+        root, name, layout.splits, layout.listed, images, masks, convention, layout.lists
+    )
 
 
 def _is_own(root: Path) -> bool:

@@ -2,7 +2,7 @@
 
 Tools write the same mask as 0 and 255, 0 and 1, 0 and 38, red on black, a palette's numbers or an
 alpha channel. One file cannot tell a label's value from a grey edge, so all masks of a set are
-looked at first, and one `MaskConvention` comes out of it:
+looked at first (`look_at_mask`), and one `MaskConvention` comes out of it (`convention_of`):
 
 - one value, or one colour, beside 0 (black): it marks the targets;
 - values that fade from 0 to the greatest one, as a JPEG or a smoothed mask has them: targets are
@@ -11,6 +11,9 @@ looked at first, and one `MaskConvention` comes out of it:
 
 A mask that holds other values than its set's convention knows, or non-zero pixels and no target, is
 an error.
+
+The code of a grey is its value; that of a colour is 1 and the hexadecimal digits of its channels,
+of 8 bits each (0x1ff0000 for red), or of 16 (0x1ffff00000000).
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -37,30 +40,25 @@ from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 Label = int | Literal["any"]
 """What marks targets: a code of `parse_label`, or every value but 0."""
 
+Alpha = Literal["plain", "clear", "varies"]
+"""An alpha channel: absent or of one value, 0 everywhere, or of several values."""
+
 Key = TypeVar("Key")
-
-# A colour's code is its red, green and blue, with a bit that greys do not have: of eight bits each,
-# or of sixteen. A grey's code is its value.
-_COLOUR, _DEEP_COLOUR = 1 << 48, 1 << 49
-
-# Blobs of a smoothed mask hold several values each, those of labels one, or two where they touch.
-_VALUES_OF_A_BLOB = 2.5
-
-# Share of a JPEG's blobs that may have their peak near half of the greatest value.
-_MOST_DIM = 0.2
 
 FULL_SHARE = 0.5
 """Share of an image's pixels beyond which a mask is inverted, or no mask."""
 
+_GREATEST_GREY = 65535
+# Blobs of a smoothed mask hold several values each, those of labels one, or two where they touch.
+_VALUES_OF_A_BLOB = 2.5
+# Share of a JPEG's blobs that may have their peak near half of the greatest value.
+_MOST_DIM = 0.2
 # A cut-out of fewer pixels may be a target's own.
 _TINY = 400
-
 # What a JPEG leaves around a target stays below this part of the greatest value.
 _RINGING = 16
-
-# Share of a mask's pixels up to which they are kept as a list, and files that a thread looks at.
-_FEW, _AT_A_TIME = 0.05, 32
-
+# Share of a mask's pixels up to which they are kept as a list.
+_FEW = 0.05
 # Values that an error lists.
 _LISTED = 8
 
@@ -80,8 +78,7 @@ class MaskConvention:
     chosen : bool
         Whether the user chose it; other values are background then, and no error.
     ones : bool
-        Whether a mask that holds nothing but 0 and 1 has its targets at 1, among others of 0 and
-        255.
+        Whether masks of 0 and 1 have their targets at 1, among others of 0 and 255.
     numbers : bool
         Whether `target` is the number of a colour in the files' palettes, where they have one.
     faint : int
@@ -98,18 +95,7 @@ class MaskConvention:
     faint: int = 0
 
     def read(self, data: bytes, path: Path | str) -> Mask:
-        """Decode a mask's file.
-
-        Parameters
-        ----------
-        data : bytes
-            An image file, whole.
-        path : Path or str
-            For messages.
-
-        Returns
-        -------
-        (H, W) ndarray of bool
+        """Decode the bytes of a mask's file to (H, W) bool; `path` is for messages.
 
         Raises
         ------
@@ -133,9 +119,7 @@ class MaskConvention:
         """Decode a mask's file to the code of every pixel, (H, W); see `parse_label`."""
         if self.numbers and (numbers := palette_numbers(data, path)) is not None:
             return numbers
-        image = _decode(data, path)
-        if image.ndim == 2 and image.dtype == np.uint8:
-            return image
+        image = _decode(data, path)[0]
         state = _alpha_state(image)
         if self.alpha and state == "clear":
             return np.zeros(image.shape[:2], np.uint8)
@@ -155,24 +139,20 @@ class MaskConvention:
         mask: Mask
         if self.kind == "half":
             mask = values > self.target // 2
-            if not mask.any() and values.any():
-                raise MaskError(
-                    path,
-                    f"holds no value above half of {self.target}, but values up to "
-                    f"{values.max()}: its label is too faint; write it as 0 and 255",
-                )
-            return mask
+            if mask.any() or not values.any():
+                return mask
+            words = f"holds no value above half of {self.target}, but values up to {values.max()}"
+            raise MaskError(path, f"{words}: its label is too faint; write it as 0 and 255")
         mask = values == self.target
         if self.ones and not mask.any():
             mask = values == 1
-        if not self.chosen and np.count_nonzero(values) != np.count_nonzero(mask):
-            others = sorted({int(value) for value in np.unique(values)} - {0, self.target})
-            raise MaskError(
-                path,
-                f"holds {_list_codes(others)} where the set's masks hold 0 and "
-                f"{describe_label(self.target)}; write it with these values",
-            )
-        return mask
+        if self.chosen or np.count_nonzero(values) == np.count_nonzero(mask):
+            return mask
+        others = _list_codes(sorted({*np.unique(values).tolist()} - {0, self.target}))
+        known = f"0 and {describe_label(self.target)}"
+        raise MaskError(
+            path, f"holds {others} where the set's masks hold {known}; write it with these values"
+        )
 
     def __str__(self) -> str:
         if self.kind == "any":
@@ -186,50 +166,22 @@ STANDARD = MaskConvention()
 """0 and 255, as this package writes masks."""
 
 
-@dataclass(frozen=True, slots=True)
-class Drawn:
-    """A mask of few targets.
+class Drawn(NamedTuple):
+    """A mask of few targets: its shape, and where their pixels are in raster order.
 
-    Attributes
-    ----------
-    shape : tuple of int
-        (H, W).
-    places : (n,) ndarray of int32
-        Where its targets' pixels are, in raster order.
-    standard : bool
-        Whether its file is a grey 8-bit PNG.
-    size, crc : int
-        Bytes of its file, and their CRC-32: the file may change after its set was opened.
+    `crc` is the CRC-32 of its file, which may change after its set was opened.
     """
 
     shape: tuple[int, int]
     places: NDArray[np.int32]
-    standard: bool
-    size: int
     crc: int
-
-    def is_of(self, data: bytes) -> bool:
-        """Whether it was drawn from these bytes."""
-        return len(data) == self.size and zlib.crc32(data) == self.crc
-
-    def mask(self) -> Mask:
-        """The mask, (H, W) ndarray of bool."""
-        mask = np.zeros(self.shape, np.bool_)
-        mask.reshape(-1)[self.places] = True
-        return mask
 
 
 @dataclass(frozen=True, slots=True)
 class MaskFile:
-    """The file of a mask, and what its values mean.
+    """The file of a mask, and what its values mean in its set.
 
-    Attributes
-    ----------
-    file : ImageFile
-    convention : MaskConvention
-        Of the set that it belongs to.
-    drawn : Drawn or None
-        What it holds, where that was kept when its set was opened.
+    `drawn` is what it holds where that was kept when its set was opened: nothing but 0 and 255.
     """
 
     file: ImageFile
@@ -255,15 +207,16 @@ class MaskFile:
         return self.convention.read(data, self.path) if kept is None else kept
 
     def kept(self, data: bytes) -> Mask | None:
-        """The mask of its bytes where it was kept: a file of nothing but 0 and 255."""
-        if self.drawn is not None and self.drawn.is_of(data):
-            return self.drawn.mask()
-        return None
+        """The mask of its bytes where it was kept."""
+        if self.drawn is None or self.drawn.crc != zlib.crc32(data):
+            return None
+        mask = np.zeros(self.drawn.shape, np.bool_)
+        mask.reshape(-1)[self.drawn.places] = True
+        return mask
 
     def is_standard(self, data: bytes, mask: Mask) -> bool:
         """Whether any reader finds 0 and 255 in its bytes, where `mask` is what they read as."""
-        kept = self.drawn is not None and self.drawn.standard and self.drawn.is_of(data)
-        return kept or is_standard(data, mask)
+        return self.kept(data) is not None or is_standard(data, mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,20 +225,19 @@ class Look:
 
     Attributes
     ----------
-    path : Path
     counts : dict of int to int
         Number of pixels by code.
     depth : int
         Greatest value of the file's type, 255 or 65535.
-    alpha : {"none", "clear", "opaque", "varies"}
-        The alpha channel: absent, 0 everywhere, one other value everywhere, or several values.
     jpeg : bool
         Whether it is a JPEG file, whose values are never exact.
-    blobs, blob_values : int
-        Connected blobs of non-zero pixels that reach above half of the greatest value, and the sum
-        of the numbers of values in each.
-    dim_blobs, faint_blobs : int
-        Blobs with their peak near half of it, and those with a peak that is not above half.
+    numbers : collection of int
+        The numbers of its pixels in its palette, if it has one.
+    blobs, dim_blobs, faint_blobs : int
+        Connected blobs of non-zero pixels that reach above half of the greatest value, that reach
+        near half of it, and that reach at most half but are more than a JPEG's ringing.
+    blob_values : int
+        The numbers of values in each of `blobs`, summed.
     flat, between : int
         Pixels that are neither 0 nor full scale in blobs of one or two values, and in all blobs.
     drawn : Drawn or None
@@ -295,8 +247,9 @@ class Look:
     path: Path
     counts: dict[int, int] = field(repr=False)
     depth: int
-    alpha: Literal["none", "clear", "opaque", "varies"]
-    jpeg: bool
+    alpha: Alpha = "plain"
+    jpeg: bool = False
+    numbers: Collection[int] = ()
     blobs: int = 0
     blob_values: int = 0
     dim_blobs: int = 0
@@ -307,23 +260,10 @@ class Look:
 
 
 def parse_label(text: str | int) -> Label:
-    """Read the value that marks targets as a user gives it.
+    """Read the value that marks targets as a user gives it, to its code.
 
-    Parameters
-    ----------
-    text : str or int
-        A number from 0 to 65535, a colour as ``#ff0000`` (or ``#ffff00000000`` of 16 bits), or
-        ``any``.
-
-    Returns
-    -------
-    int or "any"
-        The value's code: a grey's own value; equal channels are grey.
-
-    Raises
-    ------
-    ValueError
-        It is none of these.
+    It is a number from 0 to 65535, a colour as ``#ff0000`` (or ``#ffff00000000`` of 16 bits), or
+    ``any``. Equal channels are a grey. `ValueError` for anything else.
 
     Examples
     --------
@@ -333,29 +273,20 @@ def parse_label(text: str | int) -> Label:
     words = str(text).strip().lower()
     if words == "any":
         return "any"
-    if re.fullmatch(r"[0-9]{1,5}", words) and int(words) <= 65535:
+    if re.fullmatch(r"[0-9]{1,5}", words) and int(words) <= _GREATEST_GREY:
         return int(words)
-    if re.fullmatch(r"#[0-9a-f]{6}|#[0-9a-f]{12}", words):
-        digits = (len(words) - 1) // 3
-        parts = [words[1 + i * digits : 1 + (i + 1) * digits] for i in range(3)]
-        red, green, blue = (np.array(int(part, 16), np.uint64) for part in parts)
-        return int(_colour_codes(red, green, blue, digits == 4))
-    raise ValueError(
-        f"{str(text)!r:.40} is no label; give a value from 0 to 65535, a colour as '#ff0000', or "
-        "any"
-    )
+    if re.fullmatch(r"#([0-9a-f]{6}){1,2}", words):
+        digits = words[1:]
+        grey = digits[: len(digits) // 3]
+        return int(grey if digits == 3 * grey else f"1{digits}", 16)
+    words = f"{str(text)!r:.40} is no label; give a value from 0 to 65535, a colour as '#ff0000'"
+    raise ValueError(f"{words}, or any")
 
 
 def describe_label(code: Label) -> str:
     """Write a label as `parse_label` reads it."""
-    if code == "any":
-        return code
-    if code & _DEEP_COLOUR:
-        return f"#{code & (_COLOUR - 1):012x}"
-    if code & _COLOUR:
-        rgb = code & (_COLOUR - 1)
-        return f"#{rgb >> 32 & 255:02x}{rgb >> 16 & 255:02x}{rgb & 255:02x}"
-    return str(code)
+    grey = code == "any" or code <= _GREATEST_GREY
+    return str(code) if grey else f"#{code:x}".replace("1", "", 1)
 
 
 def decide_masks(
@@ -376,7 +307,7 @@ def decide_masks(
     Returns
     -------
     dict of MaskFile, MaskConvention
-        By the keys of `files`. A file of 0 and 255 that was seen here is not decoded again.
+        By the keys of `files`. Small masks of 0 and 255 are kept, and not decoded again.
 
     Raises
     ------
@@ -387,26 +318,6 @@ def decide_masks(
     InvertedError
         They mark more than `FULL_SHARE` of all pixels.
     """
-    looks = _look_at_masks([*files.values()])
-    seen = [look for look in looks if look is not None]
-    try:
-        convention = convention_of(root, seen, label)
-    except MaskError:
-        if not isinstance(label, int) or not any(_holds_number(f, label) for f in files.values()):
-            raise
-        convention = MaskConvention("value", label, chosen=True, numbers=True)
-    if not convention.chosen:
-        _require_background(root, seen)
-    exact = convention.kind == "any" or convention.target == 255
-    whole = exact and not convention.numbers
-    return {
-        key: MaskFile(file, convention, look.drawn if look is not None and whole else None)
-        for (key, file), look in zip(files.items(), looks, strict=True)
-    }, convention
-
-
-def _look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
-    """Look at mask files; None for one that cannot be read."""
 
     def look_at(file: ImageFile) -> Look | None:
         try:
@@ -414,85 +325,61 @@ def _look_at_masks(files: Sequence[ImageFile]) -> list[Look | None]:
         except FrameError:
             return None
 
-    def look_at_some(start: int) -> list[Look | None]:
-        return [look_at(file) for file in files[start : start + _AT_A_TIME]]
-
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = pool.map(look_at_some, range(0, len(files), _AT_A_TIME))
-        return [look for some in found for look in some]
-
-
-def _holds_number(file: ImageFile, number: int) -> bool:
-    """Whether a file has a palette, and pixels of one of its numbers."""
-    try:
-        numbers = palette_numbers(file.read(), file.path)
-    except FrameError:
-        return False
-    return numbers is not None and bool((numbers == number).any())
+        looks = dict(zip(files, pool.map(look_at, files.values()), strict=True))
+    seen = [look for look in looks.values() if look is not None]
+    convention = convention_of(root, seen, label)
+    pixels = sum(sum(look.counts.values()) for look in seen)
+    shown = [look.counts for look in seen if look.alpha != "clear"]
+    marked = sum(sum(counts.values()) - counts.get(0, 0) for counts in shown)
+    if not convention.chosen and marked > FULL_SHARE * pixels and pixels > _TINY:
+        words = f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do"
+        raise InvertedError(root, words)
+    if convention.numbers or (convention.kind != "any" and convention.target != 255):
+        looks = {}
+    return {
+        key: MaskFile(file, convention, look.drawn if (look := looks.get(key)) else None)
+        for key, file in files.items()
+    }, convention
 
 
 def convention_of(
     root: Path | str, looks: Sequence[Look], label: Label | None = None
 ) -> MaskConvention:
-    """Decide what masks mean that have been looked at, see `decide_masks`.
-
-    Raises
-    ------
-    MaskError
-        They hold several labels, or none of them holds `label`.
-    """
+    """Decide what masks mean that have been looked at, see `decide_masks`."""
     alpha = any(look.alpha == "varies" for look in looks)
+    graded = _is_graded(looks)
     faded = [look for look in looks if look.jpeg and len(look.counts) > 2]
-    if faded and (label is not None or not _is_graded(looks)):
-        words = (
-            f"whose values are no labels ({faded[0].path.name} holds {len(faded[0].counts)} "
-            "values); write"
-        )
-        if _is_graded(looks):
-            words = "of which above half is target; leave out the label, or write"
+    if faded and (label is not None or not graded):
+        held = f"{faded[0].path.name} holds {len(faded[0].counts)} values"
+        words = "of which above half is target; leave out the label, or write"
+        words = words if graded else f"whose values are no labels ({held}); write"
         raise LossyError(root, f"its masks are JPEG files, {words} the masks anew as PNG")
     if label == "any":
         return MaskConvention("any", alpha=alpha, chosen=True)
-    held = ({0} if alpha and look.alpha == "clear" else look.counts for look in looks)
-    found = sorted(set().union(*held))
+    shown = [{0} if alpha and look.alpha == "clear" else look.counts for look in looks]
+    found = sorted(set().union(*shown))
     if label is not None:
-        if looks and label not in found:
-            raise MaskError(
-                root,
-                f"no mask holds the label {describe_label(label)}; they hold "
-                f"{_list_codes(found, looks)}",
-            )
-        return MaskConvention("value", label, alpha, chosen=True)
+        if label in found or not looks:
+            return MaskConvention("value", label, alpha, chosen=True)
+        if any(label in look.numbers for look in looks):
+            return MaskConvention("value", label, chosen=True, numbers=True)
+        held = _list_codes(found, looks)
+        raise MaskError(root, f"no mask holds the label {describe_label(label)}; they hold {held}")
     marks = [code for code in found if code != 0]
-    marked = [look for look in looks if set(look.counts) - {0}]
+    marked = [look for look in looks if look.counts.keys() - {0}]
     if marks and max(marks) <= 255 // _RINGING and all(look.jpeg for look in marked):
-        raise LossyError(
-            root,
-            f"its JPEG masks hold nothing above {max(marks)}, and the compression changes values "
-            "by as much, so targets may be lost; write the masks anew as PNG",
-        )
+        words = f"nothing above {max(marks)}, by which the compression may have changed any value"
+        raise LossyError(root, f"its JPEG masks hold {words}; write the masks anew as PNG")
     if len(marks) <= 1:
         return MaskConvention("value", marks[0] if marks else 255, alpha)
     if marks == [1, 255] and not any({1, 255} <= look.counts.keys() for look in looks):
         return MaskConvention("value", 255, alpha, ones=True)
-    depths = {look.depth for look in marked}
-    if len(depths) == 1 and _is_graded(looks):
+    if graded and len({look.depth for look in marked}) == 1:
         faint = sum(look.faint_blobs for look in looks)
         return MaskConvention("half", _full(max(marks)), alpha, faint=faint)
     what = "several labels," if len(marks) <= _LISTED else f"{len(marks):,} values,"
     raise MaskError(root, f"its masks hold {what} {_list_codes(marks, looks)}")
-
-
-def _require_background(root: Path | str, looks: Sequence[Look]) -> None:
-    """Refuse masks of which most pixels are not 0."""
-    pixels = sum(sum(look.counts.values()) for look in looks)
-    shown = [look for look in looks if look.alpha != "clear"]
-    marked = sum(sum(look.counts.values()) - look.counts.get(0, 0) for look in shown)
-    if marked > FULL_SHARE * pixels and pixels > _TINY:
-        raise InvertedError(
-            root,
-            f"its masks mark {marked / pixels:.0%} of all pixels as target, as inverted ones do",
-        )
 
 
 def _is_graded(looks: Sequence[Look]) -> bool:
@@ -502,9 +389,9 @@ def _is_graded(looks: Sequence[Look]) -> bool:
     greatest value that its type, or an 8-bit mask stored in 16 bits, can have.
     """
     greatest = max((max(look.counts) for look in looks), default=0)
-    if greatest & (_COLOUR | _DEEP_COLOUR) or greatest <= 3 * _full(greatest) // 4:
+    if greatest > _GREATEST_GREY or greatest <= 3 * _full(greatest) // 4:
         return False
-    several = [look for look in looks if len(set(look.counts) - {0}) > 1]
+    several = [look for look in looks if len(look.counts.keys() - {0}) > 1]
     blobs = sum(look.blobs for look in several)
     if several and all(look.jpeg for look in several):
         # A JPEG's labels fade too; a label of half the greatest value keeps its middle.
@@ -517,81 +404,69 @@ def _full(greatest: int) -> int:
     return 255 if greatest <= 255 else 65535
 
 
-def _list_codes(codes: Collection[int], looks: Sequence[Look] = ()) -> str:
+def _list_codes(codes: Sequence[int], looks: Sequence[Look] = ()) -> str:
     """The first codes as words, with the number of masks that hold each and the first of them."""
     words = []
-    for code in list(codes)[:_LISTED]:
+    for code in codes[:_LISTED]:
         holders = [look for look in looks if code in look.counts]
         masks = "1 mask" if len(holders) == 1 else f"{len(holders):,} masks"
         where = f" ({masks}, {holders[0].path.name})" if holders else ""
         words.append(describe_label(code) + where)
-    rest = len(codes) - len(words)
-    if rest:
-        return f"{', '.join(words)} and {rest:,} more"
+    if len(codes) > _LISTED:
+        words.append(f"{len(codes) - _LISTED:,} more")
     return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
 
 
 def look_at_mask(data: bytes, path: Path) -> Look:
-    """See what one mask file holds.
-
-    Raises
-    ------
-    FrameError
-        It is damaged.
-    """
-    image = _decode(data, path)
+    """See what one mask file holds; `FrameError` for one that is damaged."""
+    image, numbers = _decode(data, path)
     jpeg = data.startswith(b"\xff\xd8")
-    if image.ndim == 2 and image.dtype == np.uint8:
+    if image.ndim == 2 and image.dtype == np.uint8 and not numbers:
         # Nearly all masks hold 0 and 255, which is quickly seen.
         marked = cv2.countNonZero(image)
         if marked == np.count_nonzero(image == 255):
-            counts = {0: image.size - marked, 255: marked}
             drawn = None
             if marked <= _FEW * image.size:
                 places = np.flatnonzero(image).astype(np.int32)
-                standard = data[24:26] == b"\x08\0" and is_png(data)
-                drawn = Drawn(image.shape, places, standard, len(data), zlib.crc32(data))
-            kept = {code: count for code, count in counts.items() if count}
-            return Look(path, kept, 255, "none", jpeg, drawn=drawn)
+                drawn = Drawn(image.shape, places, zlib.crc32(data))
+            counts = {0: image.size - marked, 255: marked}
+            counts = {code: count for code, count in counts.items() if count}
+            return Look(path, counts, 255, jpeg=jpeg, drawn=drawn)
     alpha = _alpha_state(image)
-    return look_at_values(_codes(image, alpha == "varies"), path, alpha=alpha, jpeg=jpeg)
+    values = _codes(image, alpha == "varies")
+    return look_at_values(values, path, alpha=alpha, jpeg=jpeg, numbers=numbers)
 
 
-def look_at_values(
-    values: NDArray[Any],
-    path: Path,
-    *,
-    alpha: Literal["none", "clear", "opaque", "varies"] = "none",
-    jpeg: bool = False,
-) -> Look:
-    """See what the values of a mask are; (H, W) ndarray of unsigned integers."""
+def look_at_values(values: NDArray[Any], path: Path, **kinds: Any) -> Look:
+    """See what the values of a mask are; (H, W) ndarray of integers from 0 on.
+
+    `kinds` are the `alpha`, `jpeg` and `numbers` of its file.
+    """
     codes, counts = np.unique(values, return_counts=True)
     depth = 65535 if values.dtype.itemsize > 1 else 255
     held = dict(zip(codes.tolist(), counts.tolist(), strict=True))
-    greatest = int(codes[-1])
-    full = _full(greatest)
+    full = _full(greatest := max(held))
     between = sum(count for code, count in held.items() if code not in (0, full))
-    if len(codes) <= 2 or greatest & (_COLOUR | _DEEP_COLOUR):
-        return Look(path, held, depth, alpha, jpeg, flat=between, between=between)
+    if len(codes) <= 2 or greatest > _GREATEST_GREY:
+        return Look(path, held, depth, **kinds, flat=between, between=between)
     marked = values > 0
-    number, labels = cv2.connectedComponents(marked.view(np.uint8), connectivity=8)
-    peaks = np.zeros(number, np.int64)
-    owners, held_there = labels[marked].astype(np.int64), values[marked].astype(np.int64)
-    np.maximum.at(peaks, owners, held_there)
+    _, labels = cv2.connectedComponents(marked.view(np.uint8), connectivity=8)
+    owned = labels[marked].astype(np.int64) << 16 | values[marked].astype(np.int64)
+    pairs, counts = np.unique(owned, return_counts=True)
+    owners, values_there = (pairs >> 16) - 1, pairs & 65535
+    several = np.bincount(owners)
+    peaks = values_there[np.cumsum(several) - 1]
     high = peaks > full // 2
-    pairs = np.unique(owners << 16 | held_there)
-    few = np.bincount(pairs >> 16, minlength=number) <= 2
     return Look(
         path,
         held,
         depth,
-        alpha,
-        jpeg,
+        **kinds,
         blobs=int(np.count_nonzero(high)),
-        blob_values=int(np.count_nonzero(high[pairs >> 16])),
+        blob_values=int(several[high].sum()),
         dim_blobs=int(np.count_nonzero((peaks > 0.4 * full) & (peaks <= 0.6 * full))),
         faint_blobs=int(np.count_nonzero((peaks > full // _RINGING) & ~high)),
-        flat=int(np.count_nonzero(few[owners] & (held_there != full))),
+        flat=int(counts[(several[owners] <= 2) & (values_there != full)].sum()),
         between=between,
     )
 
@@ -602,39 +477,35 @@ def is_standard(data: bytes, mask: Mask) -> bool:
     return values.dtype == np.uint8 and np.array_equal(values, mask.view(np.uint8) * np.uint8(255))
 
 
-def _decode(data: bytes, path: Path | str) -> Frame:
-    """Decode a mask's file; a palette whose colours do not tell its numbers apart gives numbers."""
+def _decode(data: bytes, path: Path | str) -> tuple[Frame, Collection[int]]:
+    """Decode a mask's file; a palette whose colours do not tell its numbers apart gives numbers.
+
+    Also the numbers of its pixels in its palette, none where it has none.
+    """
     image = decode_image(data, path)
     numbers = palette_numbers(data, path)
-    if numbers is None or numbers.shape != image.shape[:2]:
-        return image
+    if numbers is None:
+        return image, ()
     used, first = np.unique(numbers, return_index=True)
     colours = np.unique(image.reshape(numbers.size, -1)[first], axis=0)
-    return numbers if len(colours) < len(used) else image
+    return numbers if len(colours) < len(used) else image, used.tolist()
 
 
 def palette_numbers(data: bytes, path: Path | str) -> Frame | None:
     """Numbers (H, W) that a sound image file has for its palette; None for one without."""
     if is_tiff(data):
         return read_palette_numbers(data, path)
-    if data.startswith(b"\x89PNG") and data[25] == 3:
-        # The same file with its numbers declared to be grey.
-        chunks = [data[:8]]
+    # The same file with its numbers for colours.
+    if is_png(data) and data[25] == 3:
         at = 8
-        while at + 12 <= len(data):
-            (length,) = struct.unpack_from(">I", data, at)
-            kind, body = data[at + 4 : at + 8], data[at + 8 : at + 8 + length]
-            if kind == b"IHDR":
-                body = body[:9] + b"\0" + body[10:]
-            if kind not in (b"PLTE", b"tRNS"):
-                crc = zlib.crc32(kind + body)
-                chunks.append(struct.pack(">I", length) + kind + body + struct.pack(">I", crc))
-            at += 12 + length
-        grey = to_luma(decode_image(b"".join(chunks), path))
-        return cast(Frame, grey // (255 // (2 ** data[24] - 1)))
+        while data[at + 4 : at + 8] != b"PLTE":
+            at += 12 + int.from_bytes(data[at : at + 4], "big")
+        end = at + 12 + int.from_bytes(data[at : at + 4], "big")
+        ramp = b"PLTE" + b"".join(bytes((number,) * 3) for number in range(1 << data[24]))
+        chunk = struct.pack(">I", len(ramp) - 4) + ramp + struct.pack(">I", zlib.crc32(ramp))
+        return to_luma(decode_image(data[:at] + chunk + data[end:], path))
     bits = int.from_bytes(data[28:30], "little")
     if data.startswith(b"BM") and bits <= 8:
-        # The same file with its numbers for colours.
         start = 14 + int.from_bytes(data[14:18], "little")
         end = int.from_bytes(data[10:14], "little")
         ramp = b"".join(bytes((number, number, number, 0)) for number in range((end - start) // 4))
@@ -642,59 +513,43 @@ def palette_numbers(data: bytes, path: Path | str) -> Frame | None:
     return None
 
 
-def _alpha_state(image: Frame) -> Literal["none", "clear", "opaque", "varies"]:
+def _alpha_state(image: Frame) -> Alpha:
     if image.ndim == 2 or image.shape[2] != 4:
-        return "none"
-    low, high = int(image[:, :, 3].min()), int(image[:, :, 3].max())
-    if low != high:
-        return "varies"
-    return "clear" if high == 0 else "opaque"
+        return "plain"
+    low, high = int(image[..., 3].min()), int(image[..., 3].max())
+    return "varies" if low != high else "plain" if high else "clear"
 
 
 def _codes(image: Frame, alpha: bool) -> NDArray[Any]:
-    """The code of every pixel: uint8 or uint16 for greys, else uint64."""
+    """The code of every pixel, (H, W): uint8 or uint16 for greys, else int64."""
     if image.ndim == 2:
         return _narrow(image)
-    channels = cv2.split(image)
-    if len(channels) < 3:
-        return _narrow(cast(Frame, channels[0]))
-    blue, green, red = channels[:3]
+    colours = image[..., :3]
     if alpha:
-        shown = channels[3] > 0
-        tint = {int(value) for channel in (blue, green, red) for value in np.unique(channel[shown])}
-        full = np.iinfo(image.dtype).max
-        if tint <= {0} or tint <= {full}:
-            return _narrow(cast(Frame, channels[3]))
-        plain = all(len(np.unique(channel[shown])) == 1 for channel in (blue, green, red))
-        if plain and len(np.unique(channels[3])) > 2:
+        opacity, full = image[..., 3], np.iinfo(image.dtype).max
+        shown = opacity > 0
+        tint = colours[shown]
+        if not tint.any() or (tint == full).all():
+            return _narrow(opacity)
+        if (tint == tint[0]).all() and len(np.unique(opacity)) > 2:
             # An edge that fades out: a colour's code cannot fade, so half of it marks the target.
-            shown = channels[3] > full // 2
+            shown = opacity > full // 2
             if not shown.any():
-                return _narrow(cast(Frame, channels[3]))
-        blue, green, red = (np.where(shown, channel, 0) for channel in (blue, green, red))
-    if np.array_equal(blue, green) and np.array_equal(blue, red):
-        return _narrow(cast(Frame, blue))
-    deep = image.dtype == np.uint16 and any(
-        bool((channel % 257).any()) for channel in (red, green, blue)
-    )
-    if image.dtype == np.uint16 and not deep:
-        red, green, blue = (channel // 257 for channel in (red, green, blue))
-    red, green, blue = (channel.astype(np.uint64) for channel in (red, green, blue))
-    return _colour_codes(red, green, blue, deep)
-
-
-def _colour_codes(
-    red: NDArray[np.uint64], green: NDArray[np.uint64], blue: NDArray[np.uint64], deep: bool
-) -> NDArray[np.uint64]:
-    flag = np.uint64(_DEEP_COLOUR if deep else _COLOUR)
-    codes = red << np.uint64(32) | green << np.uint64(16) | blue | flag
-    return np.where((red == green) & (red == blue), red, codes)
+                return _narrow(opacity)
+        colours = np.where(shown[..., None], colours, 0)
+    grey = (colours == colours[..., :1]).all(2)
+    if grey.all():
+        return _narrow(colours[..., 0])
+    deep = colours.dtype == np.uint16
+    if deep and not (colours % 257).any():
+        colours, deep = colours // 257, False
+    blue, green, red = np.moveaxis(colours.astype(np.int64), 2, 0)
+    bits = 16 if deep else 8
+    return np.where(grey, red, 1 << 3 * bits | red << 2 * bits | green << bits | blue)
 
 
 def _narrow(values: Frame) -> Frame:
     """16-bit values that are 0 or the greatest one are those of 8 bits."""
-    if values.dtype == np.uint16:
-        marked = values == 65535
-        if np.count_nonzero(values) == np.count_nonzero(marked):
-            return marked.view(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16 and bool(((values == 0) | (values == 65535)).all()):
+        return (values != 0).view(np.uint8) * np.uint8(255)
     return values

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from synth.errors import FrameError, SkippedWarning
 from synth.frames import SUFFIXES, natural_key
@@ -21,17 +21,10 @@ Note = Callable[[Path, str, bool], None]
 """Called with a link that is skipped, why, and whether something is missing because of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """A folder and the names of the picture files that are right in it.
+class Folder(NamedTuple):
+    """A folder, the folders that lead to it from where a walk began, and the pictures right in it.
 
-    Attributes
-    ----------
-    path : Path
-    parts : tuple of str
-        The folders that lead to it from where the walk began; none for that folder itself.
-    names : tuple of str
-        Sorted. Links that have a picture's suffix are among them, even broken ones.
+    `names` are sorted. Links that have a picture's suffix are among them, even broken ones.
     """
 
     path: Path
@@ -53,17 +46,20 @@ def child_folders(folder: Path, note: Note = pass_over) -> list[Path]:
     return [folder / entry.name for entry in _scan(folder, note)[1]]
 
 
+def folders_below(folder: Path, deepest: int, closed: Collection[str] = ()) -> Iterator[Path]:
+    """A folder and those below it, so many levels deep, but for those of the `closed` names."""
+    yield folder
+    for child in child_folders(folder) if deepest else ():
+        if child.name.lower() not in closed:
+            yield from folders_below(child, deepest - 1, closed)
+
+
 def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
     """Go through a folder and all folders below it; every folder comes once.
 
     Links to folders are followed, after all real folders, so that a folder that has several names
     comes under its own. A link to a folder that comes anyway, to one that the link itself is in,
-    or to nothing is skipped, and `note` is called.
-
-    Raises
-    ------
-    OSError
-        A folder cannot be read.
+    or to nothing is skipped, and `note` is called; `OSError` for a folder that cannot be read.
     """
     seen: dict[tuple[int, int], Path] = {}
     stack: list[tuple[Path, tuple[str, ...]]] = [(start, ())]
@@ -78,7 +74,7 @@ def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
             note(path, f"is the same folder as {first}; it is read once", False)
             continue
         names, entries = _scan(path, note)
-        yield Folder(path, parts, tuple(names))
+        yield Folder(path, parts, names)
         for entry in reversed(entries):
             into = links if entry.is_symlink() else stack
             into.append((path / entry.name, (*parts, entry.name)))
@@ -90,30 +86,28 @@ def folder_key(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _scan(folder: Path, note: Note) -> tuple[list[str], list[os.DirEntry[str]]]:
+def _scan(folder: Path, note: Note) -> tuple[tuple[str, ...], list[os.DirEntry[str]]]:
     """Names of the picture files of a folder, and its folders, sorted."""
-    names: list[str] = []
-    entries: list[os.DirEntry[str]] = []
     with os.scandir(folder) as found:
-        for entry in found:
-            name = entry.name
-            if name[0] == ".":
-                continue
-            if entry.is_dir():
-                if name.lower() not in JUNK and not _leads_up(entry, note):
-                    entries.append(entry)
-            elif name[name.rfind(".") :].lower() in SUFFIXES:
-                names.append(name)
-            elif entry.is_symlink() and not (link := Path(entry.path)).exists():
-                note(link, f"is a link to {link.readlink()}, which is not there; remove it", True)
-    return sorted(names), sorted(entries, key=lambda entry: entry.name)
+        entries = sorted(found, key=lambda entry: entry.name)
+    names: list[str] = []
+    folders: list[os.DirEntry[str]] = []
+    for entry in entries:
+        name = entry.name
+        if name[0] == "." or name.lower() in JUNK:
+            continue
+        if entry.is_dir():
+            if not (entry.is_symlink() and _leads_up(Path(entry.path), note)):
+                folders.append(entry)
+        elif name[name.rfind(".") :].lower() in SUFFIXES:
+            names.append(name)
+        elif entry.is_symlink():
+            _is_file(Path(entry.path), note)
+    return tuple(names), folders
 
 
-def _leads_up(entry: os.DirEntry[str], note: Note) -> bool:
-    """Whether a folder is a link to one that it is in itself."""
-    if not entry.is_symlink():
-        return False
-    link = Path(entry.path)
+def _leads_up(link: Path, note: Note) -> bool:
+    """Whether a link leads to a folder that it is in itself."""
     target = link.resolve()
     # The way here may lead through links itself.
     above = (link.parent.absolute(), *link.parent.absolute().parents)
@@ -121,6 +115,14 @@ def _leads_up(entry: os.DirEntry[str], note: Note) -> bool:
         return False
     note(link, f"is a link to {target}, which it is in itself; it is not followed", False)
     return True
+
+
+def _is_file(path: Path, note: Note) -> bool:
+    """Whether a path is a file; `note` is called for a link to nothing."""
+    there = path.is_file()
+    if not there and path.is_symlink() and not path.exists():
+        note(path, f"is a link to {path.readlink()}, which is not there; remove it", True)
+    return there
 
 
 def find_frames(paths: Iterable[Path | str]) -> list[Path]:
@@ -140,27 +142,18 @@ def find_frames(paths: Iterable[Path | str]) -> list[Path]:
     """
     found: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            inside = sorted(_frames_in(path), key=lambda p: natural_key(os.path.relpath(p, path)))
-            if not inside:
-                raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")
-            found += inside
-        elif path.exists():
-            found.append(path)
-        else:
+        if not path.exists():
             raise FrameError(path, "no such file or folder")
+        if not path.is_dir():
+            found.append(path)
+            continue
+        folders = walk_folders(path, warn_skipped)
+        pictures = (folder.path / name for folder in folders for name in folder.names)
+        inside = [file for file in pictures if _is_file(file, warn_skipped)]
+        if not inside:
+            raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")
+        found += sorted(inside, key=lambda file: natural_key(os.path.relpath(file, path)))
     return found
-
-
-def _frames_in(folder: Path) -> Iterator[Path]:
-    for inside in walk_folders(folder, warn_skipped):
-        for name in inside.names:
-            path = inside.path / name
-            if path.is_file():
-                yield path
-            elif path.is_symlink():
-                why = f"is a link to {path.readlink()}, which is not there; remove it"
-                warn_skipped(path, why, True)
 
 
 def group_by_folder(paths: Sequence[Path]) -> list[list[Path]]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from synth.disk.folders import child_folders
+from synth.disk.folders import folders_below
 from synth.disk.split_names import split_told
 
 _DEEPEST = 3
@@ -36,45 +37,33 @@ def describe_foreign(root: Path) -> str | None:
     str or None
         An error's words; None where nothing of another tool is there.
     """
-    for file in sorted(_candidates(root, _DEEPEST), key=_rank):
-        name = _TESTS[file.suffix.lower()](file)
+    for file in sorted(_candidates(root), key=_rank):
+        name = _TESTS[file.suffix.lower()](file, _head(file))
         if name is not None:
-            advice = (
-                f"read them with `synth import {_set_of(file, root)} --format {name} --out NEW`"
-                if name in _IMPORTS
-                else "export it as COCO there, and read that with `synth import DIR --format coco "
-                "--out NEW`"
-            )
+            folder = file.parent
+            while folder != root and (folder.name.lower() in _INSIDE or split_told(folder.name)):
+                folder = folder.parent
+            advice = f"read them with `synth import {folder} --format {name} --out NEW`"
+            if name not in _IMPORTS:
+                advice = (
+                    "export it as COCO there, and read that with `synth import DIR --format coco "
+                    "--out NEW`"
+                )
             what = f"{_IMPORTS.get(name, name)} ({file.relative_to(root)})"
             return f"holds {what}, not images and masks; {advice}"
     return None
 
 
-def _set_of(file: Path, root: Path) -> Path:
-    """The folder of the set that a file is of: above the folders that formats have inside."""
-    folder = file.parent
-    while folder != root and (folder.name.lower() in _INSIDE or split_told(folder.name)):
-        folder = folder.parent
-    return folder
-
-
-def _candidates(folder: Path, deepest: int) -> Iterator[Path]:
+def _candidates(root: Path) -> Iterator[Path]:
     """Files of each kind in a folder and below; of many alike, the first few are enough."""
-    kept: dict[str, int] = {}
-    try:
-        names = sorted(child.name for child in folder.iterdir() if child.name[0] != ".")
-    except OSError:
-        return
-    for name in names:
-        suffix = Path(name).suffix.lower()
-        if suffix and suffix in _TESTS and kept.setdefault(suffix, 0) < 3:
-            kept[suffix] += 1
-            yield folder / name
-    for child in child_folders(folder):
-        if child.name == "JPEGImages":
-            yield child
-        elif deepest:
-            yield from _candidates(child, deepest - 1)
+    for folder in folders_below(root, _DEEPEST):
+        kept = Counter[str]()
+        for file in sorted(folder.iterdir()):
+            suffix = file.suffix.lower()
+            wanted = suffix in _TESTS if suffix else file.name == "JPEGImages"
+            if wanted and file.name[0] != "." and kept[suffix] < 3:
+                kept[suffix] += 1
+                yield file
 
 
 def _rank(file: Path) -> tuple[int, int, Path]:
@@ -90,69 +79,60 @@ def _head(file: Path) -> str:
         return ""
 
 
-def _json(file: Path) -> str | None:
-    head = _head(file)
+def _json(file: Path, head: str) -> str | None:
     keys = set(re.findall(r'"([A-Za-z_ ]+)"\s*:', head))
+    coco = keys & {"images", "annotations", "categories"}
+    # Long lists may put the other keys far behind the first one.
+    more = keys & {"bbox", "segmentation", "file_name", "image_id"}
     if file.name == "dataset.json" or not keys:
         return None
     if "shapes" in keys and keys & {"imagePath", "imageHeight", "version", "flags"}:
         return "labelme"
-    if any(key.startswith("_via") for key in keys) or {"regions", "shape_attributes"} & keys:
+    if any(key.startswith("_via") for key in keys) or keys & {"regions", "shape_attributes"}:
         return "a project of VIA"
-    if {"classTitle", "classId", "projectType"} & keys or file.parent.name.lower() == "ann":
+    if keys & {"classTitle", "classId", "projectType"} or file.parent.name.lower() == "ann":
         return "a project of Supervisely"
     if head.startswith("[") and keys & {"annotations", "completions", "annotation_id", "data"}:
         return "an export of Label Studio as JSON"
-    if len(keys & {"images", "annotations", "categories"}) >= 2 or _ends_as_coco(file, keys):
+    if coco and len(coco | more) >= 2:
         return "coco"
     if keys & {"annotations", "objects", "labels", "polygon", "bbox"}:
         return "annotations in JSON that no importer reads"
     return None
 
 
-def _ends_as_coco(file: Path, keys: set[str]) -> bool:
-    """Long lists may put the other keys far behind the first one."""
-    own = {"images", "annotations", "categories", "bbox", "segmentation", "file_name", "image_id"}
-    return bool(keys & {"images", "annotations", "categories"}) and len(keys & own) >= 2
-
-
-def _xml(file: Path) -> str | None:
-    head = _head(file)
+def _xml(file: Path, head: str) -> str | None:
     if "<annotations" in head:
         return "an export of CVAT for images"
     return "voc" if "<annotation" in head else None
 
 
-def _yaml(file: Path) -> str | None:
-    head = _head(file)
+def _yaml(file: Path, head: str) -> str | None:
     wanted = (r"^\s*names\s*:", r"^\s*(train|val|path)\s*:")
     return "yolo" if all(re.search(key, head, re.MULTILINE) for key in wanted) else None
 
 
-def _txt(file: Path) -> str | None:
+def _txt(file: Path, head: str) -> str | None:
     """A line of YOLO is a class and shares of the image's sides."""
-    lines = [line.split() for line in _head(file).splitlines() if line.strip()]
-    return "yolo" if lines and all(map(_is_box, lines[:20])) else None
-
-
-def _is_box(words: list[str]) -> bool:
+    lines = [line.split() for line in head.splitlines() if line.strip()][:20]
     try:
-        shares = [float(word) for word in words[1:]]
+        shares = [float(word) for line in lines for word in line[1:]]
     except ValueError:
-        return False
-    return words[0].isdigit() and len(shares) >= 4 and all(0 <= share <= 1 for share in shares)
+        return None
+    boxes = all(line[0].isdigit() and len(line) > 4 for line in lines)
+    return "yolo" if lines and boxes and all(0 <= share <= 1 for share in shares) else None
 
 
-_TESTS: dict[str, Callable[[Path], str | None]] = {
+_TESTS: dict[str, Callable[[Path, str], str | None]] = {
     ".xml": _xml,
     # The folder JPEGImages.
-    "": lambda _: "voc",
+    "": lambda *_: "voc",
     ".json": _json,
-    ".jsonl": lambda file: "imagefolder" if file.name == "metadata.jsonl" else None,
+    ".jsonl": lambda file, _: "imagefolder" if file.name == "metadata.jsonl" else None,
     ".yaml": _yaml,
     ".yml": _yaml,
     ".txt": _txt,
-    ".tar": lambda _: "webdataset",
-    ".npy": lambda _: "npy",
+    ".tar": lambda *_: "webdataset",
+    ".npy": lambda *_: "npy",
 }
-"""What a file of each suffix is a sign of; the suffixes that tell most come first."""
+"""What a file of each suffix, and its head, are a sign of; those that tell most come first."""

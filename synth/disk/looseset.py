@@ -7,22 +7,21 @@ rows, and what is left is a `Dataset` whose every listed id has an image and a m
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from synth.dataset import Dataset, dataset_of, open_dataset
 from synth.disk.description import is_sharded
 from synth.disk.folders import child_folders
 from synth.disk.foreign import describe_foreign
 from synth.disk.layout import (
-    IMAGE_FOLDERS,
-    MASK_FOLDERS,
     MASK_WORD,
     Place,
     Problem,
     Trees,
     divide_by_split,
     find_places,
+    folder_kind,
     read_layout,
     stripped_mask_name,
     undecided,
@@ -36,18 +35,10 @@ _MASK_FOLDER = re.compile(rf"(?:^|[^a-z]){MASK_WORD}(?:[^a-z]|$)", re.IGNORECASE
 _DEEPEST = 3
 
 
-@dataclass(frozen=True, slots=True)
-class LooseSet:
-    """What a folder holds.
+class LooseSet(NamedTuple):
+    """What a folder holds: its pairs, what stood in the way, and the folders that were read.
 
-    Attributes
-    ----------
-    dataset : Dataset
-        Its pairs; ids of the lists that lack an image or a mask are not in it.
-    problems : tuple of Problem
-        What stood in the way.
-    places : tuple of Place
-        The folders that were read; none for a set in shards.
+    Ids of the lists that lack an image or a mask are not in it; a set in shards has no folders.
     """
 
     dataset: Dataset
@@ -70,23 +61,20 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
         decided which folders are meant; the index of a set in shards is damaged.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise DatasetError(root, "is not a folder; give the data set's own folder")
-    if is_sharded(root):
+    if not root.is_dir() or is_sharded(root):
         return LooseSet(open_dataset(root), ())
     problems: list[Problem] = []
     trees = Trees(problems.append)
-    places = find_places(root, trees)
-    known = bool(places)
+    known = find_places(root, trees)
+    foreign = None if known else describe_foreign(root)
     try:
-        places = places or _guess_places(root, trees)
+        places = known or _guess_places(root, trees)
         layout = read_layout(root, places, trees)
-    except DatasetError:
-        _refuse_foreign(root, known)
-        raise
-    if not layout.masks:
-        _refuse_foreign(root, known)
-    elif not known:
+    except DatasetError as error:
+        raise (DatasetError(root, foreign) if foreign else error) from None
+    if foreign and not layout.masks:
+        raise DatasetError(root, foreign)
+    if layout.masks and not known:
         first = places[0]
         words = f"images in {first.images.name}, masks in {(first.masks or first.images).name}"
         problems.append(Problem("folders of other names", words))
@@ -100,63 +88,42 @@ def open_loosely(path: Path | str, label: Label | None = None) -> LooseSet:
         if not isinstance(error, InvertedError):
             fault = "lossy labels" if lossy else "several labels"
             problems.append(Problem(fault, error.problem.partition(";")[0]))
-        dataset = dataset_of(root, layout, None if lossy else "any", True if lossy else None)
+        dataset = dataset_of(root, layout, None if lossy else "any", own=lossy)
     return LooseSet(dataset, tuple(problems), places)
-
-
-def _refuse_foreign(root: Path, known: bool) -> None:
-    words = None if known else describe_foreign(root)
-    if words is not None:
-        raise DatasetError(root, words) from None
 
 
 def _guess_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """The folders of images and masks where they have other names than the known ones."""
     here = root
-    for _ in range(_DEEPEST):
-        folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
-        known = _called(folders, (*IMAGE_FOLDERS, *MASK_FOLDERS))
-        if len(folders) != 1 or _has_own(here, trees) or known:
+    for depth in range(_DEEPEST + 1):
+        children = child_folders(here, trees.note_link)
+        folders = [child for child in children if trees[child]]
+        own = any(not inside.parts for inside in trees[here])
+        if depth == _DEEPEST or len(folders) != 1 or own or folder_kind(folders[0]):
             break
         # An archive's own folder around all.
         here = folders[0]
         if places := find_places(here, trees):
             return _with_told_split(root, places)
-    folders = [child for child in child_folders(here, trees.note_link) if trees[child]]
-    masks = _called(folders, MASK_FOLDERS)
+    masks = [folder for folder in folders if folder_kind(folder) == "masks"]
     masks = masks or [folder for folder in folders if _MASK_FOLDER.search(folder.name)]
-    images = _called(folders, IMAGE_FOLDERS)
-    if not images:
-        images = [folder for folder in folders if folder not in masks]
-        images += [here] * _has_own(here, trees)
+    images = [folder for folder in folders if folder_kind(folder) == "images"]
+    images = images or [folder for folder in folders if folder not in masks] + [here] * own
     if not images:
         raise DatasetError(root, f"holds no images ({', '.join(SUFFIXES)})")
     if len(masks) > 1:
         raise undecided(here, masks)
     if len(images) > 1 and masks:
-        images = [folder for folder in images if _share_names(folder, masks[0], trees)] or images
+        known = _stems(masks[0], trees)
+        known |= set(map(stripped_mask_name, known))
+        images = [folder for folder in images if known & _stems(folder, trees)] or images
     if len(images) > 1:
         raise undecided(here, images)
-    places = divide_by_split(images[0], masks[0] if masks else images[0], trees)
-    return _with_told_split(root, places)
+    return _with_told_split(root, divide_by_split(images[0], (masks or images)[0], trees))
 
 
-def _has_own(folder: Path, trees: Trees) -> bool:
-    """Whether there are pictures right in a folder."""
-    return any(not inside.parts for inside in trees[folder])
-
-
-def _called(folders: list[Path], names: tuple[str, ...]) -> list[Path]:
-    return [folder for folder in folders if folder.name.lower() in names]
-
-
-def _share_names(images: Path, masks: Path, trees: Trees) -> bool:
-    """Whether a mask is called as an image is."""
-    of_images, of_masks = (
-        {Path(name).stem for inside in trees[folder] for name in inside.names}
-        for folder in (images, masks)
-    )
-    return not of_images.isdisjoint(of_masks | set(map(stripped_mask_name, of_masks)))
+def _stems(folder: Path, trees: Trees) -> set[str]:
+    return {Path(name).stem for inside in trees[folder] for name in inside.names}
 
 
 def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]:
@@ -167,4 +134,4 @@ def _with_told_split(root: Path, places: tuple[Place, ...]) -> tuple[Place, ...]
     told = {split_told(folder.relative_to(root).as_posix()) for folder in folders}
     if len(told) > 1 and None not in told:
         raise undecided(root, folders)
-    return (replace(places[0], split=next(filter(None, told), None)),)
+    return (places[0]._replace(split=next(filter(None, told), None)),)

@@ -16,13 +16,7 @@ _SPLIT_OF = {name: split for split, names in FOLDERS.items() for name in names}
 
 
 def split_named(name: str) -> str | None:
-    """The split that a folder or a list is called after, in any letter case; None for other names.
-
-    Examples
-    --------
-    >>> [split_named(name) for name in ("Train", "valid", "rec1")]
-    ['train', 'val', None]
-    """
+    """The split that a folder or a list is called after, in any letter case; None for others."""
     return _SPLIT_OF.get(name.lower())
 
 
@@ -39,13 +33,7 @@ def split_told(name: str) -> str | None:
 
 
 def splits_told(name: str) -> tuple[str, ...]:
-    """Every split that a word in a name tells.
-
-    Examples
-    --------
-    >>> [splits_told(name) for name in ("rec1", "valset", "train_test_1")]
-    [(), ('val',), ('train', 'test')]
-    """
+    """Every split that a word in a name tells, as ``train_test_1`` two."""
     words = re.sub("(?<=[a-z])(?=[A-Z])", "_", name).lower()
     return tuple(
         split
