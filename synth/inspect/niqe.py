@@ -1,4 +1,4 @@
-"""NIQE: how far the statistics of a frame lie from those of a camera's pristine frames.
+"""NIQE: how far the statistics of a frame are from those of a camera's pristine frames.
 
 Mittal, Soundararajan and Bovik, "Making a completely blind image quality analyzer", IEEE Signal
 Processing Letters 20(3), 2013. The published model is of photographs; what is natural to a thermal
@@ -11,19 +11,15 @@ import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import gamma
 
 from synth.disk.npz import read_npz
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame
-from synth.inspect.mscn import normalise, to_own_range
-
-Floats = NDArray[np.float64]
+from synth.inspect.quality import Floats, normalise, to_own_range
 
 FEATURES = 36
 """Features of a patch: 18 at each of two scales."""
@@ -31,47 +27,22 @@ FEATURES = 36
 SIDE = 32
 """Default side of a patch, pixels: 64 patches in a frame of 256x256."""
 
-_SHARPNESS = 0.75
 _LEAST_SIDE = 16
 
-# Shapes that are told apart; a normal distribution has 2.
-_SHAPES = np.geomspace(0.2, 10.0, 10_000)
-_RATIOS = gamma(2 / _SHAPES) ** 2 / (gamma(1 / _SHAPES) * gamma(3 / _SHAPES))
-
-
-class Shape(NamedTuple):
-    """An asymmetric generalised Gaussian distribution with its mode at 0.
-
-    Attributes
-    ----------
-    exponent : ndarray of float64
-        2 for a normal distribution, 1 for Laplace's; found between 0.2 and 10.
-    left, right : ndarray of float64
-        Scale β of the negative and the positive side.
-    """
-
-    exponent: Floats
-    left: Floats
-    right: Floats
-
-    @property
-    def mean(self) -> Floats:
-        """The distribution's mean, 0 where both sides are alike."""
-        ratio = gamma(2 / self.exponent) / gamma(1 / self.exponent)
-        return np.asarray((self.right - self.left) * ratio)
+# Exponents that are told apart; a normal distribution has 2.
+_EXPONENTS = np.geomspace(0.2, 10.0, 10_000)
+_RATIOS = gamma(2 / _EXPONENTS) ** 2 / (gamma(1 / _EXPONENTS) * gamma(3 / _EXPONENTS))
 
 
 @dataclass(frozen=True, eq=False)
 class NiqeModel:
-    """What pristine frames of a camera look like.
+    """The features of the sharp patches of pristine frames.
 
     Attributes
     ----------
     side : int
         Side of the patches, pixels.
-    mean : (36,) ndarray of float64
-    covariance : (36, 36) ndarray of float64
-        Of the features of sharp patches.
+    mean, covariance : (36,) and (36, 36) ndarray of float64
     frames, patches : int
         How many it was fitted on.
     """
@@ -85,14 +56,7 @@ class NiqeModel:
     def to_bytes(self) -> bytes:
         """The model as an ``.npz`` file; the same bytes for the same model."""
         buffer = io.BytesIO()
-        np.savez(
-            buffer,
-            side=self.side,
-            mean=self.mean,
-            covariance=self.covariance,
-            frames=self.frames,
-            patches=self.patches,
-        )
+        np.savez(buffer, **vars(self))
         return buffer.getvalue()
 
 
@@ -110,13 +74,8 @@ def load_niqe(path: Path | str) -> NiqeModel:
         found = read_npz(path, what)
     except NoiseError as error:
         raise QualityError(str(error)) from None
-    shapes = {
-        "side": (),
-        "mean": (FEATURES,),
-        "covariance": (FEATURES, FEATURES),
-        "frames": (),
-        "patches": (),
-    }
+    arrays = {"mean": (FEATURES,), "covariance": (FEATURES, FEATURES)}
+    shapes = {"side": (), **arrays, "frames": (), "patches": ()}
     sound = found.keys() >= shapes.keys() and all(
         found[name].shape == shape
         and found[name].dtype.kind == ("f" if shape else "i")
@@ -125,13 +84,9 @@ def load_niqe(path: Path | str) -> NiqeModel:
     )
     if not sound or found["side"] < _LEAST_SIDE or found["side"] % 2:
         raise QualityError(f"{path}: is not {what}")
-    return NiqeModel(
-        side=int(found["side"]),
-        mean=found["mean"].astype(np.float64),
-        covariance=found["covariance"].astype(np.float64),
-        frames=int(found["frames"]),
-        patches=int(found["patches"]),
-    )
+    mean, covariance = (found[name].astype(np.float64) for name in arrays)
+    side, frames, patches = (int(found[name]) for name in ("side", "frames", "patches"))
+    return NiqeModel(side, mean, covariance, frames, patches)
 
 
 def fit_niqe(patches: Iterable[Floats], side: int) -> NiqeModel:
@@ -143,10 +98,6 @@ def fit_niqe(patches: Iterable[Floats], side: int) -> NiqeModel:
         One entry a frame, `pristine_features` of it with the same `side`.
     side : int
         Side of the patches, pixels.
-
-    Returns
-    -------
-    NiqeModel
 
     Raises
     ------
@@ -206,31 +157,24 @@ def niqe(model: NiqeModel, frame: Frame) -> float:
     return float(np.sqrt(max(away @ np.linalg.pinv(spread, hermitian=True) @ away, 0.0)))
 
 
-def pristine_features(frame: Frame, side: int, sharpness: float = _SHARPNESS) -> Floats:
+def pristine_features(frame: Frame, side: int) -> Floats:
     """Measure the sharp patches of a pristine frame, which a model is fitted on.
 
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
-    side : int
-        See `patch_features`.
-    sharpness : float
-        A patch counts when its mean local deviation is more than this share of the greatest in
-        the frame (Mittal et al., 2013, section II.B).
+    A patch is sharp when its mean local deviation is more than 0.75 of the greatest in the frame
+    (Mittal et al., 2013, section II.B).
 
     Returns
     -------
     (n, 36) ndarray of float64
-        None for a frame without texture.
+        As those of `patch_features`; none for a frame without texture.
 
     Raises
     ------
     QualityError
-        See `patch_features`.
+        The frame is smaller than two patches a side.
     """
     features, deviation = patch_features(frame, side)
-    sharp = (deviation > sharpness * deviation.max()) & np.isfinite(features).all(1)
-    return features[sharp]
+    return features[(deviation > 0.75 * deviation.max()) & np.isfinite(features).all(1)]
 
 
 def patch_features(frame: Frame, side: int) -> tuple[Floats, Floats]:
@@ -245,7 +189,7 @@ def patch_features(frame: Frame, side: int) -> tuple[Floats, Floats]:
     ----------
     frame : (H, W) ndarray of uint8 or uint16
     side : int
-        Side of the square patches, pixels; even, 16 or more. As many as fit lie evenly spread, so
+        Side of the square patches, pixels; even, 16 or more. As many as fit are evenly spread, so
         that they reach all four borders.
 
     Returns
@@ -259,37 +203,50 @@ def patch_features(frame: Frame, side: int) -> tuple[Floats, Floats]:
     ------
     QualityError
         The frame is smaller than two patches a side.
-    ValueError
-        The side is odd or less than 16.
     """
-    if side < _LEAST_SIDE or side % 2:
-        raise ValueError(f"a patch of side {side} is not even, or less than {_LEAST_SIDE}")
     height, width = frame.shape
     if min(height, width) < 2 * side:
         raise QualityError(
             f"a frame of {height}x{width} pixels is too small for NIQE with patches of side "
             f"{side}, which needs {2 * side}x{2 * side}"
         )
-    rows, cols = _spread(height, side), _spread(width, side)
+    starts = []
+    for length in (height, width):
+        count = length // side
+        gaps = np.arange(count) * (length - count * side) // max(count - 1, 1)
+        # On even pixels, which half the size has too.
+        starts.append(np.arange(count) * side + gaps // 2 * 2)
+
+    def cut(values: Floats, scale: int) -> Floats:
+        size = side // scale
+        windows = np.lib.stride_tricks.sliding_window_view(values, (size, size))
+        return windows[np.ix_(*(start // scale for start in starts))].reshape(-1, size, size)
+
     full = to_own_range(frame)
-    half = cv2.resize(
-        full[: height // 2 * 2, : width // 2 * 2],
-        (width // 2, height // 2),
-        interpolation=cv2.INTER_AREA,
-    )
-    whole, small = normalise(full), normalise(np.asarray(half, np.float64))
-    features = np.concatenate(
-        [
-            _features(_cut(whole.coefficients, rows, cols, side)),
-            _features(_cut(small.coefficients, rows // 2, cols // 2, side // 2)),
-        ],
-        axis=1,
-    )
-    return features, _cut(whole.deviation, rows, cols, side).mean((1, 2))
+    even = full[: height // 2 * 2, : width // 2 * 2]
+    half = cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+    whole, deviation = normalise(full)
+    small, _ = normalise(np.asarray(half, np.float64))
+    features = np.concatenate([_features(cut(whole, 1)), _features(cut(small, 2))], axis=1)
+    return features, cut(deviation, 1).mean((1, 2))
 
 
-def fit_shape(samples: Floats) -> Shape:
-    """Fit an asymmetric generalised Gaussian distribution to samples, by its moments.
+def _features(patches: Floats) -> Floats:
+    """The 18 features of each of (n, s, s) patches of normalised coefficients."""
+    count = len(patches)
+    columns = list(fit_symmetric_shape(patches.reshape(count, -1)))
+    for here, there in (
+        (patches[:, :, :-1], patches[:, :, 1:]),
+        (patches[:, :-1], patches[:, 1:]),
+        (patches[:, :-1, :-1], patches[:, 1:, 1:]),
+        (patches[:, :-1, 1:], patches[:, 1:, :-1]),
+    ):
+        columns += fit_shape((here * there).reshape(count, -1))
+    return np.stack(columns, axis=1)
+
+
+def fit_shape(samples: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Fit an asymmetric generalised Gaussian distribution with its mode at 0, by its moments.
 
     (γ̂³ + 1)(γ̂ + 1) / (γ̂² + 1)² E|x|² / E x² with γ̂ = σ_l / σ_r is a function of the exponent
     alone (Lasmar, Stitou and Berthoumieu, IEEE ICIP 2009), which is solved for.
@@ -301,8 +258,10 @@ def fit_shape(samples: Floats) -> Shape:
 
     Returns
     -------
-    Shape
-        Of shape (...); NaN where all samples are of one sign or 0.
+    exponent, mean, left, right : (...) ndarray of float64
+        2 for a normal distribution, 1 for Laplace's, found between 0.2 and 10; mean, 0 where both
+        sides are alike; scale β of the negative and the positive side. NaN where all samples are
+        of one sign or 0.
     """
     negative, positive = np.minimum(samples, 0.0), np.maximum(samples, 0.0)
     below, above = _squares(negative), _squares(positive)
@@ -313,54 +272,27 @@ def fit_shape(samples: Floats) -> Shape:
         lean = left / right
         ratio = (positive.sum(-1) - negative.sum(-1)) ** 2 / (count * (below + above))
         ratio = ratio * (lean**3 + 1) * (lean + 1) / (lean**2 + 1) ** 2
-    return _shape(ratio, left, right)
+    exponent, scale = _solve(ratio)
+    left, right = left * scale, right * scale
+    return exponent, (right - left) * (gamma(2 / exponent) / gamma(1 / exponent)), left, right
 
 
-def fit_symmetric_shape(samples: Floats) -> Shape:
-    """Fit a generalised Gaussian distribution to samples, by its moments.
+def fit_symmetric_shape(samples: Floats) -> tuple[Floats, Floats]:
+    """Fit the exponent and the scale of a generalised Gaussian distribution to samples.
 
     As `fit_shape` with both sides alike (Sharifi and Leon-Garcia, IEEE TCSVT 1995).
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = np.sqrt(_squares(samples) / samples.shape[-1])
-        ratio = np.abs(samples).mean(-1) ** 2 / spread**2
-    return _shape(ratio, spread, spread)
+        exponent, scale = _solve(np.abs(samples).mean(-1) ** 2 / spread**2)
+    return exponent, spread * scale
 
 
-def _shape(ratio: Floats, left: Floats, right: Floats) -> Shape:
-    exponent = np.interp(ratio, _RATIOS, _SHAPES)
-    scale = np.sqrt(gamma(1 / exponent) / gamma(3 / exponent))
-    return Shape(np.asarray(exponent), np.asarray(left * scale), np.asarray(right * scale))
+def _solve(ratio: Floats) -> tuple[Floats, Floats]:
+    """The exponent of a ratio of moments, and the scale β of standard deviation 1."""
+    exponent = np.asarray(np.interp(ratio, _RATIOS, _EXPONENTS))
+    return exponent, np.sqrt(gamma(1 / exponent) / gamma(3 / exponent))
 
 
 def _squares(samples: Floats) -> Floats:
     return np.asarray(np.einsum("...i,...i->...", samples, samples))
-
-
-def _features(patches: Floats) -> Floats:
-    """The 18 features of each of (n, s, s) patches of normalised coefficients."""
-    count = len(patches)
-    single = fit_symmetric_shape(patches.reshape(count, -1))
-    columns = [single.exponent, single.left]
-    for here, there in (
-        (patches[:, :, :-1], patches[:, :, 1:]),
-        (patches[:, :-1], patches[:, 1:]),
-        (patches[:, :-1, :-1], patches[:, 1:, 1:]),
-        (patches[:, :-1, 1:], patches[:, 1:, :-1]),
-    ):
-        product = fit_shape((here * there).reshape(count, -1))
-        columns += [product.exponent, product.mean, product.left, product.right]
-    return np.stack(columns, axis=1)
-
-
-def _spread(length: int, side: int) -> NDArray[np.intp]:
-    """First pixels of as many windows as fit, evenly spread, on even pixels."""
-    count = length // side
-    steps = np.arange(count)
-    gaps = steps * (length - count * side) // max(count - 1, 1)
-    return steps * side + gaps // 2 * 2
-
-
-def _cut(values: Floats, rows: NDArray[np.intp], cols: NDArray[np.intp], side: int) -> Floats:
-    windows = np.lib.stride_tricks.sliding_window_view(values, (side, side))
-    return windows[np.ix_(rows, cols)].reshape(-1, side, side)
