@@ -13,13 +13,12 @@ from synth.frames import Frame
 
 SIDES = ("top", "right", "bottom", "left")
 
-# The outermost row is held against the one so far inside.
+# The outermost row is compared with the one so far inside.
 _INSIDE = 5
-# What is nearly black is no measure of a share, DN.
-_LEAST = 20
+# A share of what is nearly black, in DN, means nothing.
+_LEAST, _FEWEST_PIXELS = 20, 10
 # A filter darkens all of a row alike; what a scene does is not the same along it.
 _SHARES, _SPREAD = (0.35, 0.8), 0.15
-_FEWEST_PIXELS = 10
 
 
 def border_shares(frame: Frame) -> tuple[float | None, ...]:
@@ -42,21 +41,14 @@ def border_shares(frame: Frame) -> tuple[float | None, ...]:
     >>> border_shares(frame)
     (0.5, None, None, None)
     """
+    found: list[float | None] = [None] * len(SIDES)
     if min(frame.shape) <= 2 * _INSIDE:
-        return (None,) * len(SIDES)
-    pairs = (
-        (frame[0], frame[_INSIDE]),
-        (frame[:, -1], frame[:, -1 - _INSIDE]),
-        (frame[-1], frame[-1 - _INSIDE]),
-        (frame[:, 0], frame[:, _INSIDE]),
-    )
-    return tuple(_share(outer, inner) for outer, inner in pairs)
-
-
-def _share(outer: Frame, inner: Frame) -> float | None:
-    bright = inner > _LEAST
-    if np.count_nonzero(bright) < _FEWEST_PIXELS:
-        return None
-    low, middle, high = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
-    least, most = _SHARES
-    return middle if least <= middle <= most and high - low <= _SPREAD else None
+        return tuple(found)
+    for quarter in range(len(SIDES)):
+        outer, inner = np.rot90(frame, quarter)[[0, _INSIDE]]
+        bright = inner > _LEAST
+        if np.count_nonzero(bright) >= _FEWEST_PIXELS:
+            shares = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
+            if _SHARES[0] <= shares[1] <= _SHARES[1] and shares[2] - shares[0] <= _SPREAD:
+                found[quarter] = shares[1]
+    return tuple(found)

@@ -7,9 +7,10 @@ depth, or frames that a program scaled, stand apart from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.frames import Frame
 
@@ -18,7 +19,7 @@ from synth.frames import Frame
 _APART = ((255, 1023), (4095, 16383))
 
 # A program that stretches frames to 16 bits uses the whole range, beside frames of up to 14 bits.
-_WHOLE, _FOURTEEN = (0, 65535), 16383
+_WHOLE, _FOURTEEN = 65535, 16383
 
 # Scenes of one camera fill what is between; of frames of two depths, at most so many are there for
 # one of the smaller group.
@@ -32,20 +33,11 @@ _ABOVE = 0.001
 _COARSE, _FEWEST_VALUES, _PIXELS = 4, 16, 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """The DN of a frame.
+class Levels(NamedTuple):
+    """The DN of a frame: bits of its type, lowest and highest value, top and step.
 
-    Attributes
-    ----------
-    bits : int
-        8 or 16, of the frame's type.
-    low, high : int
-        Lowest and highest value, DN.
-    top : int
-        The value that a thousandth of the pixels is above, DN.
-    step : int
-        Greatest common divisor of the differences of its values, DN; 0 where they are too few.
+    A thousandth of the pixels is above the top. The step is the greatest common divisor of the
+    differences of the values; 0 where they are too few.
     """
 
     bits: int
@@ -55,8 +47,7 @@ class Levels:
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class DepthGroup:
+class DepthGroup(NamedTuple):
     """Frames of one depth: their places in the sequence, bits of the type, range and step in DN."""
 
     members: tuple[int, ...]
@@ -67,11 +58,7 @@ class DepthGroup:
 
 
 def measure_levels(image: Frame) -> Levels:
-    """Measure the levels of a frame.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
+    """Measure the levels of a frame, (H, W) ndarray of uint8 or uint16.
 
     Examples
     --------
@@ -84,10 +71,9 @@ def measure_levels(image: Frame) -> Levels:
         return Levels(8, low, high, high, 1)
     values = image.reshape(-1)
     at = values.size - 1 - int(_ABOVE * values.size)
-    top = int(np.partition(values, at)[at])
     found = np.unique(values[:: max(1, values.size // _PIXELS)])
     step = int(np.gcd.reduce(np.diff(found))) if found.size >= _FEWEST_VALUES else 0
-    return Levels(16, low, high, top, step)
+    return Levels(16, low, high, int(np.partition(values, at)[at]), step)
 
 
 def group_by_depth(frames: Sequence[Levels]) -> list[DepthGroup]:
@@ -114,41 +100,38 @@ def group_by_depth(frames: Sequence[Levels]) -> list[DepthGroup]:
     >>> [group.members for group in group_by_depth([deep, scaled, deep])]
     [(1,), (0, 2)]
     """
-    varied = [at for at, levels in enumerate(frames) if levels.low < levels.high]
-    shallow = [at for at in varied if frames[at].bits == 8]
-    deep = [at for at in varied if frames[at].bits == 16]
-    parts = [part for part in (shallow, *_part_deep(frames, deep)) if part]
-    groups = [_describe([frames[at] for at in part], part) for part in parts]
-    return sorted(groups, key=lambda group: len(group.members))
-
-
-def _part_deep(frames: Sequence[Levels], deep: list[int]) -> list[list[int]]:
-    for below, above in _APART:
-        small = [at for at in deep if frames[at].high <= below]
-        large = [at for at in deep if frames[at].top > above]
-        between = len(deep) - len(small) - len(large)
-        if small and large and between <= _BETWEEN * min(len(small), len(large)):
-            return [small, [at for at in deep if frames[at].high > below]]
-    whole = [
-        at
-        for at in deep
-        if (frames[at].low, frames[at].high) == _WHOLE and frames[at].top > _FOURTEEN
-    ]
-    rest = [at for at in deep if frames[at].high <= _FOURTEEN]
-    if whole and rest and len(whole) + len(rest) == len(deep):
-        return [whole, rest]
-    coarse = [at for at in deep if frames[at].step >= _COARSE]
-    fine = [at for at in deep if 0 < frames[at].step < _COARSE]
-    if coarse and fine:
-        return [coarse, [at for at in deep if frames[at].step < _COARSE]]
-    return [deep]
-
-
-def _describe(levels: Sequence[Levels], members: Sequence[int]) -> DepthGroup:
-    return DepthGroup(
-        tuple(members),
-        levels[0].bits,
-        min(own.low for own in levels),
-        max(own.high for own in levels),
-        int(np.gcd.reduce([own.step for own in levels])),
+    table = np.array(frames, np.int64).reshape(-1, len(Levels._fields))
+    bits, low, high, _, step = table.T
+    varied = low < high
+    deep = varied & (bits == 16)
+    odd = np.zeros(len(table), bool)
+    odd[deep] = _find_odd(table[deep])
+    return sorted(
+        (
+            DepthGroup(
+                tuple(np.flatnonzero(own).tolist()),
+                int(bits[own][0]),
+                int(low[own].min()),
+                int(high[own].max()),
+                int(np.gcd.reduce(step[own])),
+            )
+            for own in (varied & ~deep, odd, deep & ~odd)
+            if own.any()
+        ),
+        key=lambda group: len(group.members),
     )
+
+
+def _find_odd(table: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of some 16-bit frames are of another depth than the rest; none where all are alike."""
+    _, low, high, top, step = table.T
+    for below, above in _APART:
+        small, large = high <= below, top > above
+        few = min(small.sum(), large.sum())
+        if few and len(table) - small.sum() - large.sum() <= _BETWEEN * few:
+            return small
+    whole = (low == 0) & (high == _WHOLE) & (top > _FOURTEEN)
+    if whole.any() and not whole.all() and (high[~whole] <= _FOURTEEN).all():
+        return whole
+    coarse = step >= _COARSE
+    return coarse & ((step > 0) & ~coarse).any()

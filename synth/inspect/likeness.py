@@ -1,10 +1,10 @@
 """Frames that are nearly equal: candidates by a perceptual hash, certainty by correlation.
 
 The difference hash (N. Krawetz, "Kind of like that", 2013) has a bit for whether a frame grows
-brighter from one of 16 x 16 cells to the next. It is small, and all pairs of it are compared in no
-time; but smooth frames can have the same signs by chance. So what it finds alike is held against
-each other by the scenes' structure, see `splits.scene_signature`; that alone would take two skies
-over the same horizon for one, which the hash does not.
+brighter from one of 16 x 16 cells to the next. All pairs are compared by it in no time; but smooth
+frames can have the same signs by chance. So the scenes' structure, see `splits.scene_signature`, is
+compared too; that alone would take two skies over the same horizon for one, which the hash does
+not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ reuses backgrounds, 77 pairs of images come to it, of NUAA-SIRST, of single fram
 _CELLS = 16
 # Of 256 bits. Of the 77 pairs above 76 differ in at most 25; the other, in 136, shows two skies.
 _BITS_APART = 64
-# Rows of hashes, and pairs of signatures, that are held against others at a time.
+# Rows, and pairs of them, that are compared at a time.
 _ROWS, _PAIRS = 1024, 4096
 
 
@@ -41,6 +41,18 @@ def difference_hash(frame: Frame) -> NDArray[np.bool_]:
     """
     cells = cv2.resize(frame.astype(np.float32), (_CELLS + 1, _CELLS), interpolation=cv2.INTER_AREA)
     return (np.diff(cells, axis=1) > 0).ravel()
+
+
+def pairs_above(
+    table: NDArray[np.float32], least: float
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Pairs of rows, the lower one first, whose product is above `least`, some at a time."""
+    for start in range(0, len(table), _ROWS):
+        rows, cols = np.nonzero(table[start : start + _ROWS] @ table.T > least)
+        rows += start
+        rows, cols = rows[rows < cols], cols[rows < cols]
+        for at in range(0, len(rows), _PAIRS):
+            yield rows[at : at + _PAIRS], cols[at : at + _PAIRS]
 
 
 def nearly_equal(
@@ -65,13 +77,8 @@ def nearly_equal(
     # The product of two rows of ±1 is the number of bits less twice those that differ.
     signs = np.where(np.stack(hashes), np.float32(1), np.float32(-1))
     table = np.stack(signatures)
-    least = signs.shape[1] - 2 * _BITS_APART
-    for start in range(0, len(signs), _ROWS):
-        rows, cols = np.nonzero(signs[start : start + _ROWS] @ signs[start:].T >= least)
-        later = rows < cols
-        rows, cols = rows[later] + start, cols[later] + start
-        for at in range(0, len(rows), _PAIRS):
-            firsts, seconds = rows[at : at + _PAIRS], cols[at : at + _PAIRS]
-            likeness = np.einsum("ij,ij->i", table[firsts], table[seconds], dtype=np.float64)
-            for place in np.flatnonzero(likeness >= NEARLY).tolist():
-                yield int(firsts[place]), int(seconds[place]), float(likeness[place])
+    for rows, cols in pairs_above(signs, signs.shape[1] - 2 * _BITS_APART - 1):
+        likeness = np.einsum("ij,ij->i", table[rows], table[cols], dtype=np.float64)
+        near = likeness >= NEARLY
+        pairs = (part[near].tolist() for part in (rows, cols, likeness))
+        yield from zip(*pairs, strict=True)
