@@ -19,12 +19,15 @@ from synth.dataset import is_labelled, open_dataset, require_same_size
 from synth.disk.folders import find_frames
 from synth.errors import DatasetError, NoiseError, QualityError
 from synth.frames import Frame, ImageFile, Mask
-from synth.inspect.niqe import NiqeModel, fit_niqe, niqe, pristine_features
 from synth.inspect.quality import (
+    NiqeModel,
     compare_signals,
     entropy,
+    fit_niqe,
     local_contrast,
+    niqe,
     piqe,
+    pristine_features,
     to_own_range,
 )
 from synth.masks import MaskFile

@@ -24,22 +24,7 @@ _SHARES, _SPREAD = (0.35, 0.8), 0.15
 def border_shares(frame: Frame) -> tuple[float | None, ...]:
     """Share of brightness that a filter has left in the outermost row or column of each side.
 
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
-
-    Returns
-    -------
-    tuple of float or None
-        In the order of `SIDES`: the median over the side, None where it was not darkened.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> frame = np.full((32, 32), 100, np.uint8)
-    >>> frame[0] = 50
-    >>> border_shares(frame)
-    (0.5, None, None, None)
+    In the order of `SIDES`: the median over the side, None where it was not darkened.
     """
     found: list[float | None] = [None] * len(SIDES)
     if min(frame.shape) <= 2 * _INSIDE:

@@ -6,6 +6,7 @@ Every image and mask is decoded and compared with the others.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -36,27 +37,6 @@ from synth.targets import Target, find_targets, measure_offsets, measure_signals
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
 _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
-
-# A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
-# frame's lowest or highest value, and so many times as many as at the three values next to it.
-_CLIPPED_SHARE, _SPIKE = 0.05, 3
-
-# How many times greater the targets' contrast is where a mask was drawn on an unturned frame.
-_BETTER_FIT = 2
-
-# Blurred masks fade within some pixels; what is not 0 farther from the target is a JPEG's ringing.
-_FADE = 3
-
-# A filter darkens the borders of all images that went through it.
-_DARK_SHARE, _FEWEST_DARK = 0.1, 3
-
-# Masks that are drawn by hand are off to all sides alike. A set has a habit where, of at least so
-# many targets, this share more has its mask on the one side than on the other.
-_FEWEST, _HABIT = 30, 0.2
-
-# Of at least so many targets, more than this share is darker than its surroundings: black-hot.
-# On NUDT-SIRST and NUAA-SIRST the share is under 1%.
-_FEWEST_TARGETS, _DARKER_SHARE = 10, 0.5
 
 _RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
 _ERRORS = {
@@ -227,10 +207,7 @@ def plan_repair(dataset: Dataset, report: Report) -> Repair:
 
 def check_dataset(
     dataset: Dataset,
-    run: Callable[
-        [Callable[[tuple[str, str]], PairFindings], Iterable[tuple[str, str]]],
-        Iterable[PairFindings],
-    ] = map,
+    run: Callable[..., Iterable[PairFindings]] = map,
     problems: Sequence[Problem] = (),
 ) -> Report:
     """Look at every pair of a data set.
@@ -239,7 +216,7 @@ def check_dataset(
     ----------
     dataset : Dataset
     run : callable
-        A ``map`` that may work in parallel, in order.
+        A ``map`` over `check_pair` that may work in parallel, in order.
     problems : sequence of Problem
         What `open_loosely` found, which goes into the report.
     """
@@ -338,7 +315,8 @@ def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
     shares = np.array([found.borders for found in findings], float).reshape(-1, len(SIDES))
     dark = ~np.isnan(shares)
     counts = dark.sum(axis=0)
-    if counts.max() >= max(_FEWEST_DARK, _DARK_SHARE * len(dark)):
+    # A filter darkens the borders of all images that went through it.
+    if counts.max() >= max(3, 0.1 * len(dark)):
         sides = ", ".join(
             f"{side} {count / len(dark):.0%}" for side, count in zip(SIDES, counts, strict=True)
         )
@@ -353,12 +331,13 @@ def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
 def _habit(findings: Sequence[PairFindings]) -> Iterator[Case]:
     """Say along which axis masks are to one side of their targets more often than to the other."""
     offsets = np.concatenate([np.empty((0, 2)), *(found.offsets for found in findings)])
-    if len(offsets) < _FEWEST:
+    if len(offsets) < 30:
         return
     for values, sides in zip(offsets.T, (("top", "bottom"), ("left", "right")), strict=True):
         shares = (values < -0.25).mean(), (values > 0.25).mean()
         (low, least), (high, most) = sorted(zip(shares, sides, strict=True))
-        if high - low > _HABIT:
+        # Masks that are drawn by hand are off to all sides alike.
+        if high - low > 0.2:
             words = f"a quarter of a pixel or more to the {most} of {high:.0%}, "
             yield "masks beside their targets", f"{words}to the {least} of {low:.0%}", ()
 
@@ -371,7 +350,7 @@ def _mixed_depths(findings: Sequence[PairFindings], dataset: Dataset) -> Iterato
     members = [[findings[at] for at in group.members] for group in groups]
     files = [[dataset.image_file(found.id).path for found in own] for own in members]
     splits = [{found.split for found in own} for own in members]
-    folders = [{_folder(dataset, path) for path in own} for own in files]
+    folders = [{os.path.relpath(path.parent, dataset.root) for path in own} for own in files]
     # What no two groups share.
     telling = [by for by in (splits, folders) if sum(map(len, by)) == len(set().union(*by))]
     parts = []
@@ -390,16 +369,14 @@ def _mixed_depths(findings: Sequence[PairFindings], dataset: Dataset) -> Iterato
     yield "mixed depths", "; ".join(parts), [found.id for own in members[:-1] for found in own]
 
 
-def _folder(dataset: Dataset, path: Path) -> str:
-    inside = dataset.root in path.parent.parents
-    return path.parent.relative_to(dataset.root).as_posix() if inside else ""
-
-
 def _polarity(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    """Say how many targets are darker than their surroundings, where most are."""
+    """Say how many targets are darker than their surroundings, where most of at least ten are.
+
+    On NUDT-SIRST and NUAA-SIRST the share is under 1%.
+    """
     count = sum(len(found.darker) for found in findings)
     dark = [found.id for found in findings for darker in found.darker if darker]
-    if count >= _FEWEST_TARGETS and len(dark) > _DARKER_SHARE * count:
+    if count >= 10 and len(dark) > count / 2:
         share = f"{len(dark) / count:.0%} of {count:,} training targets"
         yield "black-hot frames", f"{share} are darker than their surroundings", dark
 
@@ -474,7 +451,7 @@ def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
         np.median(np.nan_to_num([signal.contrast for signal in measure_signals(frame, mask)]))
         for frame in (stored, image)
     )
-    return bool(as_stored > _BETTER_FIT * turned)
+    return bool(as_stored > 2 * turned)
 
 
 def _read_orientation(data: bytes, path: Path) -> int:
@@ -503,12 +480,14 @@ def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str,
     if low == 0 and high in (1, np.iinfo(image.dtype).max) and sum(ends) == image.size:
         yield "mask among the images", f"{name}, nothing but {low} and {high}"
         return
-    for value, count, inward in ((low, ends[0], 1), (high, ends[1], -1)):
-        if count <= _CLIPPED_SHARE * image.size:
-            continue
-        first, last = sorted((value + inward, value + 3 * inward))
-        near = np.count_nonzero((image >= max(first, 0)) & (image <= last)) / 3
-        if count > _SPIKE * near:
+    # A sensor's or a converter's limit is a spike in the histogram: 5% of all pixels, and three
+    # times as many as at the three values next to it.
+    for value, count, first, last in (
+        (low, ends[0], low + 1, low + 3),
+        (high, ends[1], max(high - 3, 0), high - 1),
+    ):
+        near = np.count_nonzero((image >= first) & (image <= last)) / 3
+        if count > max(0.05 * image.size, 3 * near):
             yield "clipped image", f"{name}, {count / image.size:.0%} at {value} DN"
 
 
@@ -531,7 +510,8 @@ def _value_faults(
         more = ", …" if len(levels) > 4 else ""
         yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
         return
-    near = cv2.dilate(mask.view(np.uint8), np.ones((2 * _FADE + 1,) * 2, np.uint8))
+    # Blurred masks fade within three pixels; what is not 0 beyond is a JPEG's ringing.
+    near = cv2.dilate(mask.view(np.uint8), np.ones((7, 7), np.uint8))
     ringing = bool(values[near == 0].any()) and len(levels) > 2 and mask.any()
     words = f"{path.name}, {len(levels)} values"
     yield "lossy mask" if jpeg or ringing else "grey mask", words

@@ -58,14 +58,7 @@ class DepthGroup(NamedTuple):
 
 
 def measure_levels(image: Frame) -> Levels:
-    """Measure the levels of a frame, (H, W) ndarray of uint8 or uint16.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> measure_levels(16 * np.arange(2000, dtype=np.uint16).reshape(40, 50))
-    Levels(bits=16, low=0, high=31984, top=31952, step=16)
-    """
+    """Measure the levels of a frame."""
     low, high = int(image.min()), int(image.max())
     if image.dtype == np.uint8:
         return Levels(8, low, high, high, 1)
@@ -77,21 +70,12 @@ def measure_levels(image: Frame) -> Levels:
 
 
 def group_by_depth(frames: Sequence[Levels]) -> list[DepthGroup]:
-    """Part the frames of a set by their depths.
+    """Part the frames of a set by their depths: one group for a sound set, none for an empty one.
 
     Types part them, and within 16-bit files ranges that stand apart, or steps: frames whose values
     are all multiples of 4 DN or more beside frames whose values are not, or frames stretched to all
-    of 16 bits beside frames of up to 14.
-
-    Parameters
-    ----------
-    frames : sequence of Levels
-        Frames of one value have no range, and are left out.
-
-    Returns
-    -------
-    list of DepthGroup
-        One group for a sound set, none for an empty one; the smallest group first.
+    of 16 bits beside frames of up to 14. Frames of one value have no range, and are left out. The
+    smallest group is first.
 
     Examples
     --------

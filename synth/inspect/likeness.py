@@ -29,16 +29,7 @@ _ROWS, _PAIRS = 1024, 4096
 
 
 def difference_hash(frame: Frame) -> NDArray[np.bool_]:
-    """Tell where a frame grows brighter from a cell to the next one on the right.
-
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
-
-    Returns
-    -------
-    (256,) ndarray of bool
-    """
+    """Tell where a frame grows brighter from a cell to the next: (256,) ndarray of bool."""
     cells = cv2.resize(frame.astype(np.float32), (_CELLS + 1, _CELLS), interpolation=cv2.INTER_AREA)
     return (np.diff(cells, axis=1) > 0).ravel()
 

@@ -96,19 +96,9 @@ class Palette(NamedTuple):
     luma: str
 
 
+@cache
 def palette_colours() -> dict[str, NDArray[np.uint8]]:
-    """All palettes that `find_palette` knows, by name.
-
-    Returns
-    -------
-    dict of str to (256, 3) ndarray of uint8
-        BGR, cold to hot.
-
-    Examples
-    --------
-    >>> palette_colours()["jet"][[0, 255]].tolist()
-    [[128, 0, 0], [0, 0, 128]]
-    """
+    """All palettes that `find_palette` knows, by name: (256, 3) ndarrays in BGR, cold to hot."""
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     found: dict[str, NDArray[np.uint8]] = {}
     for name in _OPENCV:
@@ -122,17 +112,6 @@ def palette_colours() -> dict[str, NDArray[np.uint8]]:
         channels = [np.interp(at, place, bends[:, channel]) for channel in (2, 1, 0)]
         found[name] = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
     return found
-
-
-@cache
-def _curves() -> tuple[tuple[Palette, ...], NDArray[np.float32], NDArray[np.float32]]:
-    """All palettes, their colours (n, 256, 3) in BGR, and length from the cold end (n, 256)."""
-    known = palette_colours()
-    colours = np.stack(list(known.values())).astype(np.float32)
-    steps = np.linalg.norm(np.diff(colours, axis=1), axis=2)
-    length = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
-    palettes = tuple(Palette(name, _course(own)) for name, own in known.items())
-    return palettes, colours, length.astype(np.float32)
 
 
 def _course(colours: NDArray[np.uint8]) -> str:
@@ -161,8 +140,6 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     >>> frame = np.add.outer(np.arange(100), np.arange(120)).astype(np.uint8)
     >>> find_palette(cv2.applyColorMap(frame, cv2.COLORMAP_JET))
     Palette(name='jet', luma='turns')
-    >>> find_palette(np.dstack([frame] * 3)) is None
-    True
     """
     blocks, noise = _take_blocks(image)
     if not len(blocks):
@@ -174,21 +151,26 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     seen = coloured | ((blocks.max(axis=1) >= _BLACK) & (blocks.min(axis=1) <= _WHITE))
     smooth = (noise <= np.quantile(noise[coloured], _SMOOTH))[seen]
     blocks, coloured = blocks[seen], coloured[seen]
-    palettes, colours, length = _curves()
+    known = palette_colours()
+    colours = np.stack(list(known.values())).astype(np.float32)
     rough, _ = _compare(blocks[smooth], colours[:, ::_COARSE])
     likely = np.argsort(_cost(rough))[:_LIKELY]
     distance, place = _compare(blocks, colours[likely])
     first = int(_cost(distance[smooth]).argmin())
-    best, near = likely[first], distance[:, first] < _NEAR
-    away = distance[smooth, first]
-    shown = length[best][place[near & coloured, first]]
+    name, near, away = (
+        list(known)[likely[first]],
+        distance[:, first] < _NEAR,
+        distance[smooth, first],
+    )
+    steps = np.linalg.norm(np.diff(colours[likely[first]], axis=0), axis=1)
+    shown = np.append(0, np.cumsum(steps))[place[near & coloured, first]]
     if near.mean() < _LEAST or not shown.size:
         return None
     span = float(np.subtract(*np.quantile(shown, (0.97, 0.03))))
     share = near[smooth].mean()
     exact = span >= _SHORT and (away < _EXACT).mean() >= _EXACT_SHARE
     close = np.median(away) <= _MEDIAN and any(span >= s and share >= of for s, of in _SHARES)
-    return palettes[best] if exact or close else None
+    return Palette(name, _course(known[name])) if exact or close else None
 
 
 def _compare(

@@ -34,12 +34,6 @@ def describe_border(image: Frame, box: Box) -> Floats | None:
     just outside and just inside of it, and so are second differences; along the border, steps
     outside with those inside. All are ratios, so that contrast does not matter.
 
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    box : tuple of int
-        Half-open (top, left, bottom, right).
-
     Returns
     -------
     (k,) ndarray of float64 or None
@@ -78,12 +72,8 @@ def probe_seams(
 
     Parameters
     ----------
-    images : sequence of (H, W) ndarray
-        The image of each box.
-    boxes : sequence of tuple
-    labels : (n,) array-like of bool
-    groups : (n,) array-like
-        What each box comes from, a source image.
+    images, boxes, labels, groups : sequences
+        The image of each box, the box, its kind (bool), and what it comes from, a source image.
 
     Returns
     -------

@@ -10,9 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -27,8 +26,6 @@ from synth.errors import DatasetError, RecipeError, StoreError
 from synth.frames import Frame, natural_key
 from synth.inspect.likeness import pairs_above
 from synth.seeds import generator
-
-Grouping = Literal["pattern", "name", "likeness", "none"]
 
 LIKENESS = 0.7
 """Correlation of two signatures above which their frames are taken for one scene. Neighbours in a
@@ -47,20 +44,14 @@ _VIEW, _LEAST_OVERLAP, _AT_A_TIME = 80, 0.25, 32
 _DIGITS = re.compile(r"[0-9]+$")
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Ids that must stay together.
+class Groups(NamedTuple):
+    """Ids that must stay together, by what they have in common, all in natural order.
 
-    Attributes
-    ----------
-    by : {"pattern", "name", "likeness", "none"}
-        The first group of a regular expression, the id without its trailing digits, what the
-        frames show, or every id a group of its own.
-    members : mapping of str to tuple of str
-        Ids by what they have in common (by likeness, the first of them), all in natural order.
+    `by` is ``pattern`` for the first group of a regular expression, ``name`` for the id without its
+    trailing digits, ``likeness`` for what the frames show, ``none`` for every id a group.
     """
 
-    by: Grouping
+    by: str
     members: Mapping[str, tuple[str, ...]]
 
 
@@ -138,11 +129,11 @@ def group_by_likeness(
     row, col = np.concatenate([np.empty((2, 0), np.intp), *pairs], axis=1)
     table = coo_array((np.ones(len(row), bool), (row, col)), shape=(len(ordered),) * 2)
     label = dict(zip(ordered, connected_components(table, directed=False)[1], strict=True))
-    members = _group("likeness", ordered, lambda id_: str(label[id_])).members.values()
-    return Groups("likeness", {own[0]: own for own in members})
+    groups = _group("likeness", ordered, lambda id_: str(label[id_]))
+    return Groups(groups.by, {own[0]: own for own in groups.members.values()})
 
 
-def _group(by: Grouping, ids: Iterable[str], key: Callable[[str], str]) -> Groups:
+def _group(by: str, ids: Iterable[str], key: Callable[[str], str]) -> Groups:
     together: dict[str, list[str]] = {}
     for id_ in sorted(ids, key=_in_order):
         together.setdefault(key(id_), []).append(id_)
@@ -160,10 +151,6 @@ def scene_signature(frame: Frame) -> NDArray[np.float32]:
     The frame, clipped to its 1st to 99th percentile, is averaged onto 32 x 32 cells; what changes
     more slowly than over some four of them is taken away, since two skies that grow bright towards
     the horizon are alike in nothing else. Offset, gain, size and small targets hardly count.
-
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
 
     Returns
     -------
@@ -189,10 +176,6 @@ def find_overlaps(frames: Iterable[Frame]) -> list[tuple[int, int]]:
     They correlate by more than `OVERLAP` at some shift at which a quarter of the smaller one
     overlaps. The time grows with the square of the number of frames: a second for 40.
 
-    Parameters
-    ----------
-    frames : iterable of (H, W) ndarray of uint8 or uint16
-
     Returns
     -------
     list of (int, int)
@@ -203,26 +186,24 @@ def find_overlaps(frames: Iterable[Frame]) -> list[tuple[int, int]]:
         return []
     # One scale for all, so that a part of a frame is like the whole.
     factor = min(1.0, _VIEW / max(max(frame.shape) for frame in frames))
-    views = [_fine_structure(frame, factor) for frame in frames]
-    size = [
-        scipy.fft.next_fast_len(2 * max(view.shape[axis] for view in views), real=True)
-        for axis in (0, 1)
-    ]
-    areas = np.array([view.size for view in views])
-    # Of each view and of its square, and of where it is.
-    spectra = np.array(
-        [
-            [scipy.fft.rfft2(part(view), size) for view in views]
-            for part in (np.asarray, np.square, np.ones_like)
-        ],
-        np.complex64,
-    )
+    shapes = [[max(1, round(length * factor)) for length in frame.shape] for frame in frames]
+    views = np.zeros((len(frames), *np.max(shapes, axis=0)), np.float32)
+    inside = np.zeros_like(views)
+    for number, (frame, (height, width)) in enumerate(zip(frames, shapes, strict=True)):
+        small = cv2.resize(frame.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        fine = small - cv2.GaussianBlur(small, (0, 0), 3, borderType=cv2.BORDER_REFLECT)
+        spread = float(fine.std())
+        views[number, :height, :width] = fine / spread if spread > 1e-3 else 0
+        inside[number, :height, :width] = 1
+    size = [scipy.fft.next_fast_len(2 * length, real=True) for length in views.shape[1:]]
+    spectra = [scipy.fft.rfft2(part, size) for part in (views, views**2, inside)]
+    areas = inside.sum((1, 2))
     pairs = []
     for second in range(1, len(views)):
         for first in range(0, second, _AT_A_TIME):
             few = slice(first, min(first + _AT_A_TIME, second))
             both, one, other, one_square, other_square, count = (
-                scipy.fft.irfft2(spectra[theirs, few] * spectra[ours, second].conj(), size)
+                scipy.fft.irfft2(spectra[theirs][few] * spectra[ours][second].conj(), size)
                 for theirs, ours in ((0, 0), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2))
             )
             count = np.maximum(count, 1)
@@ -231,17 +212,8 @@ def find_overlaps(frames: Iterable[Frame]) -> list[tuple[int, int]]:
             least = _LEAST_OVERLAP * np.minimum(areas[few], areas[second])
             found[count < least[:, None, None]] = 0
             alike = np.flatnonzero(found.max((1, 2)) > OVERLAP) + first
-            pairs += [(int(number), second) for number in alike]
+            pairs += [(number, second) for number in alike.tolist()]
     return pairs
-
-
-def _fine_structure(frame: Frame, factor: float) -> NDArray[np.float32]:
-    """A frame made smaller by a factor, without its slow changes, variance 1, or all 0."""
-    shape = [max(1, round(length * factor)) for length in frame.shape]
-    small = cv2.resize(frame.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-    fine = small - cv2.GaussianBlur(small, (0, 0), 3, borderType=cv2.BORDER_REFLECT)
-    spread = float(fine.std())
-    return np.asarray(fine / spread if spread > 1e-3 else np.zeros_like(fine), np.float32)
 
 
 def split_groups(

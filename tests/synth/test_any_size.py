@@ -20,8 +20,14 @@ from synth.errors import NoiseError, QualityError
 from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
 from synth.inspect.borders import border_shares
 from synth.inspect.likeness import difference_hash
-from synth.inspect.niqe import patch_features
-from synth.inspect.quality import entropy, local_contrast, normalise, piqe, to_own_range
+from synth.inspect.quality import (
+    entropy,
+    local_contrast,
+    normalise,
+    patch_features,
+    piqe,
+    to_own_range,
+)
 from synth.inspect.seams import describe_border
 from synth.inspect.splits import scene_signature
 from synth.masks import STANDARD

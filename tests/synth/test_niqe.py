@@ -14,7 +14,7 @@ from scipy import stats
 from synth.disk.folders import find_frames
 from synth.errors import QualityError
 from synth.frames import read_frame
-from synth.inspect.niqe import (
+from synth.inspect.quality import (
     FEATURES,
     NiqeModel,
     fit_niqe,
