@@ -26,17 +26,17 @@ from synth.disk.split_names import SPLITS
 from synth.disk.tiff import is_tiff, read_layout, turn
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
-from synth.inspect.borders import SIDES, border_shares
 from synth.inspect.depths import Levels, group_by_depth, measure_levels
-from synth.inspect.likeness import difference_hash, nearly_equal
 from synth.inspect.palettes import find_palette
-from synth.inspect.splits import scene_signature
+from synth.inspect.splits import difference_hash, nearly_equal, scene_signature
 from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
 from synth.targets import Target, find_targets, measure_offsets, measure_signals
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
 _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
+
+SIDES = ("top", "right", "bottom", "left")
 
 _RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
 _ERRORS = {
@@ -125,7 +125,7 @@ class PairFindings(NamedTuple):
 
     `faults` are names with words on each, and `pixels` is a hash. `offsets` and `darker` are those
     of training targets, see `measure_offsets` and `Signal`; `look` and `scene` tell frames that are
-    nearly equal, see `likeness`; `borders` are from `border_shares`.
+    nearly equal, see `nearly_equal`; `borders` are from `border_shares`.
     """
 
     id: str
@@ -147,18 +147,9 @@ class PairFindings(NamedTuple):
 class Report:
     """All that was found.
 
-    Attributes
-    ----------
-    images, targets : dict of str to int
-        Number by split.
-    shapes, dtypes : dict of str to int
-        Number of images of each size, as ``256x256``, and type.
-    faults : dict of str to list of str
-        Words on every case of each fault, by its name; see `FAULTS`.
-    ids : dict of str to list of str
-        The ids that each fault is about; of pairs, the one that is to go.
-    splits : dict of str to dict of str to int
-        How many of these ids are in each split, by fault.
+    `images` and `targets` are counted by split, `shapes` by size as ``256x256``, `dtypes` by type.
+    By the name of a fault (see `FAULTS`), `faults` has words on every case, `ids` what it is about
+    (of pairs, the one that is to go), and `splits` how many of these ids are in each split.
     """
 
     images: Counter[str] = field(default_factory=Counter)
@@ -212,13 +203,8 @@ def check_dataset(
 ) -> Report:
     """Look at every pair of a data set.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    run : callable
-        A ``map`` over `check_pair` that may work in parallel, in order.
-    problems : sequence of Problem
-        What `open_loosely` found, which goes into the report.
+    `run` is a ``map`` over `check_pair` that may work in parallel, in order. The `problems` that
+    `open_loosely` found go into the report.
     """
     report = Report()
     for problem in problems:
@@ -287,16 +273,17 @@ def _equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
 
 
 def _nearly_equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    alone = list({(found.pixels, found.split): found for found in reversed(findings)}.values())
-    alone.reverse()
+    seen: dict[tuple[bytes, str], PairFindings] = {}
+    for found in findings:
+        seen.setdefault((found.pixels, found.split), found)
+    alone = list(seen.values())
     told: set[tuple[str, str]] = set()
     pairs = nearly_equal([found.look for found in alone], [found.scene for found in alone])
     for first, second, likeness in pairs:
         one, other = alone[first], alone[second]
         goes = _less_held_out(one, other)
-        fault = (
-            f"nearly equal images in {'one split' if one.split == other.split else 'two splits'}"
-        )
+        where = "one split" if one.split == other.split else "two splits"
+        fault = f"nearly equal images in {where}"
         # A scene of n frames is n - 1 too many, not n (n - 1) / 2 pairs.
         if one.pixels != other.pixels and (fault, goes.id) not in told:
             told.add((fault, goes.id))
@@ -328,6 +315,31 @@ def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
         )
 
 
+def border_shares(frame: Frame) -> tuple[float | None, ...]:
+    """Share of brightness that a filter has left in the outermost row or column of each side.
+
+    A blur of an image whose surroundings count as 0 DN leaves half of the brightness, or more, in
+    the outermost row and column. A detector that has never seen one takes the step for targets, or
+    the targets there for the step.
+
+    In the order of `SIDES`: the median over the side, None where it was not darkened.
+    """
+    found: list[float | None] = [None] * len(SIDES)
+    # The row so far inside is compared with; a share of what is nearly black means nothing.
+    inside, least_bright, fewest = 5, 20, 10
+    if min(frame.shape) <= 2 * inside:
+        return tuple(found)
+    for quarter in range(len(SIDES)):
+        outer, inner = np.rot90(frame, quarter)[[0, inside]]
+        bright = inner > least_bright
+        if np.count_nonzero(bright) >= fewest:
+            shares = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
+            # A filter darkens all of a row alike; what a scene does is not the same along it.
+            if 0.35 <= shares[1] <= 0.8 and shares[2] - shares[0] <= 0.15:
+                found[quarter] = shares[1]
+    return tuple(found)
+
+
 def _habit(findings: Sequence[PairFindings]) -> Iterator[Case]:
     """Say along which axis masks are to one side of their targets more often than to the other."""
     offsets = np.concatenate([np.empty((0, 2)), *(found.offsets for found in findings)])
@@ -347,20 +359,20 @@ def _mixed_depths(findings: Sequence[PairFindings], dataset: Dataset) -> Iterato
     groups = group_by_depth([found.levels for found in findings])
     if len(groups) < 2:
         return
-    members = [[findings[at] for at in group.members] for group in groups]
+    members = [[findings[at] for at in places] for places, _ in groups]
     files = [[dataset.image_file(found.id).path for found in own] for own in members]
     splits = [{found.split for found in own} for own in members]
     folders = [{os.path.relpath(path.parent, dataset.root) for path in own} for own in files]
     # What no two groups share.
     telling = [by for by in (splits, folders) if sum(map(len, by)) == len(set().union(*by))]
     parts = []
-    for number, (group, own) in enumerate(zip(groups, files, strict=True)):
+    for number, ((_, levels), own) in enumerate(zip(groups, files, strict=True)):
         words = f"{len(own):,}"
-        if len({group.bits for group in groups}) > 1:
-            words += f" of {group.bits} bits"
-        words += f", {group.low:,} to {group.high:,} DN"
-        if group.step > 1:
-            words += f" in steps of {group.step}"
+        if len({levels.bits for _, levels in groups}) > 1:
+            words += f" of {levels.bits} bits"
+        words += f", {levels.low:,} to {levels.high:,} DN"
+        if levels.step > 1:
+            words += f" in steps of {levels.step}"
         places = [", ".join(sorted(by[number])) for by in telling if len(by[number]) <= 2]
         if places:
             words += f", in {' and '.join(places)}"
@@ -391,11 +403,8 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
         tag = _read_orientation(data, file.path)
         data = mask_file.read()
         mask_tag = _read_orientation(data, mask_file.path)
-        values, kept = None, mask_file.kept(data)
-        if kept is None:
-            values = mask_file.convention.values(data, mask_file.path)
-            kept = mask_file.convention.mask_of(values, mask_file.path)
-        mask = kept
+        values = mask_file.convention.values(data, mask_file.path)
+        mask = mask_file.convention.mask_of(values, mask_file.path)
     except (MaskError, FrameError) as error:
         unclear = isinstance(error, MaskError)
         fault = "mask that is not understood" if unclear else "unreadable file"
@@ -411,9 +420,8 @@ def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     elif mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{name}, {sizes}"))
-    if values is not None:
-        jpeg = data.startswith(b"\xff\xd8")
-        faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
+    jpeg = data.startswith(b"\xff\xd8")
+    faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
     targets = find_targets(mask)
     of_mask = list(_mask_faults(mask, targets, name))
     offsets, darker = np.empty((0, 2)), []

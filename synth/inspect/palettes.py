@@ -133,13 +133,6 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     -------
     Palette or None
         None for photographs, tinted grey images, and images that show too little of a palette.
-
-    Examples
-    --------
-    >>> import cv2, numpy as np
-    >>> frame = np.add.outer(np.arange(100), np.arange(120)).astype(np.uint8)
-    >>> find_palette(cv2.applyColorMap(frame, cv2.COLORMAP_JET))
-    Palette(name='jet', luma='turns')
     """
     blocks, noise = _take_blocks(image)
     if not len(blocks):

@@ -60,17 +60,8 @@ def normalise(values: Floats) -> tuple[Floats, Floats]:
 
     (I − μ) / (σ + 1), μ and σ weighted by a normal window of 7x7 pixels and standard deviation 7/6;
     edge pixels are repeated beyond the border (Mittal, Moorthy and Bovik, IEEE TIP 2012, equations
-    1 to 3). In an undistorted picture they are close to normal, whatever it shows.
-
-    Parameters
-    ----------
-    values : (H, W) ndarray of float64
-        On the scale 0 to 255, see `to_own_range`.
-
-    Returns
-    -------
-    coefficients, deviation : (H, W) ndarray of float64
-        The latter is σ.
+    1 to 3). In an undistorted picture they are close to normal, whatever it shows. Takes
+    (H, W) values on the scale 0 to 255, see `to_own_range`, and returns the coefficients and σ.
     """
     mean, square = (
         np.asarray(cv2.GaussianBlur(of, (7, 7), 7 / 6, borderType=cv2.BORDER_REPLICATE), np.float64)
@@ -95,13 +86,9 @@ def piqe(frame: Frame) -> float:
     border (Venkatanath, Praneeth, Chandrasekhar, Channappayya and Medasani, NCC 2015).
 
     Smooth blocks count as artefacts, and a little noise takes that from them: over thermal frames
-    of sky the score falls before it rises with noise. Read it beside NIQE.
-
-    Returns
-    -------
-    float
-        Less is better: 0 to 100, and rarely a little outside; 100 for a frame without active
-        blocks. The frame's own range counts, not its depth.
+    of sky the score falls before it rises with noise. Read it beside NIQE. Less is better: 0 to
+    100, and rarely a little outside; 100 for a frame without active blocks. The frame's own range
+    counts, not its depth.
     """
     beyond = [(0, -length % _BLOCK) for length in frame.shape]
     grid, _ = normalise(np.pad(to_own_range(frame), beyond, "symmetric"))
@@ -176,15 +163,9 @@ def compare_signals(before: Signal, after: Signal) -> tuple[float, float]:
 
 @dataclass(frozen=True, eq=False)
 class NiqeModel:
-    """The features of the sharp patches of pristine frames.
+    """Mean (36,) and covariance (36, 36) of the features of the sharp patches of pristine frames.
 
-    Attributes
-    ----------
-    side : int
-        Side of the patches, pixels.
-    mean, covariance : (36,) and (36, 36) ndarray of float64
-    frames, patches : int
-        How many it was fitted on.
+    `side` is that of the patches, in pixels; it was fitted on so many `frames` and `patches`.
     """
 
     side: int
@@ -230,14 +211,7 @@ def load_niqe(path: Path | str) -> NiqeModel:
 
 
 def fit_niqe(patches: Iterable[Floats], side: int) -> NiqeModel:
-    """Fit a model on the features of pristine frames.
-
-    Parameters
-    ----------
-    patches : iterable of (n, 36) ndarray of float64
-        One entry a frame, `pristine_features` of it with the same `side`.
-    side : int
-        Side of the patches, pixels.
+    """Fit a model on pristine frames, given the `pristine_features` of each with the same `side`.
 
     Raises
     ------
@@ -260,12 +234,7 @@ def niqe(model: NiqeModel, frame: Frame) -> float:
     √((ν₁ − ν₂)ᵀ ((Σ₁ + Σ₂) / 2)⁻¹ (ν₁ − ν₂)) between the normal distributions of the features
     of pristine patches and of all patches of the frame (Mittal et al., 2013, equation 10).
     Small frames have few patches, which alone makes scores greater: compare frames of one size.
-
-    Returns
-    -------
-    float
-        0 or more, less is better; NaN for a frame without any texture. The frame's own range
-        counts, not its depth.
+    Less is better, from 0 on; NaN for a frame without any texture.
 
     Raises
     ------

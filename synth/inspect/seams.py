@@ -34,11 +34,8 @@ def describe_border(image: Frame, box: Box) -> Floats | None:
     just outside and just inside of it, and so are second differences; along the border, steps
     outside with those inside. All are ratios, so that contrast does not matter.
 
-    Returns
-    -------
-    (k,) ndarray of float64 or None
-        Of the most and the least conspicuous side, and the mean of all. None where less than two
-        sides of the box have room for the band.
+    Returns the features of the most and the least conspicuous side and the mean of all, or None
+    where less than two sides of the box have room for the band.
     """
     top, left, bottom, right = box
     if bottom - top < 2 * _DEPTH or right - left < 2 * _DEPTH:
@@ -60,20 +57,13 @@ def describe_border(image: Frame, box: Box) -> Floats | None:
 
 
 def probe_seams(
-    images: Sequence[Frame],
-    boxes: Sequence[Box],
-    labels: ArrayLike,
-    groups: ArrayLike,
+    images: Sequence[Frame], boxes: Sequence[Box], labels: ArrayLike, groups: ArrayLike
 ) -> float:
     """Train the probe to tell two kinds of boxes apart by their borders, and evaluate it.
 
     A logistic regression with quadratic penalty over standardised features, five folds; the boxes
-    of a group are in one fold.
-
-    Parameters
-    ----------
-    images, boxes, labels, groups : sequences
-        The image of each box, the box, its kind (bool), and what it comes from, a source image.
+    of a group are in one fold. For each box there are its image, its kind (bool), and what it comes
+    from, a source image.
 
     Returns
     -------

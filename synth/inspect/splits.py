@@ -2,13 +2,19 @@
 
 Neighbouring frames of a sequence are nearly equal. With one of them in training and the next in
 testing, a score says how well a detector remembers, not how well it finds. So what is divided is
-groups of ids: by name where names tell sequences apart, else by likeness.
+groups of ids: by name where names tell sequences apart, else by likeness, the correlation of the
+coarse structure of two scenes.
+
+Frames that are nearly equal have to be alike by a perceptual hash too: the difference hash has a
+bit for whether a frame grows brighter from one of 16 x 16 cells to the next (N. Krawetz, "Kind of
+like that", 2013). Smooth frames can have the same signs by chance, and the correlation alone would
+take two skies over the same horizon for one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +30,6 @@ from synth.disk.files import missing_parents, remove_empty, replace_file
 from synth.disk.split_names import SPLITS
 from synth.errors import DatasetError, RecipeError, StoreError
 from synth.frames import Frame, natural_key
-from synth.inspect.likeness import pairs_above
 from synth.seeds import generator
 
 LIKENESS = 0.7
@@ -32,12 +37,20 @@ LIKENESS = 0.7
 sequence of a fixed camera came to 0.93 and more; of the 427 images of NUAA-SIRST, mostly single
 frames, 16 are joined to another, of the 1,327 of NUDT-SIRST, which reuses backgrounds, 259."""
 
+NEARLY = 0.95
+"""Correlation of two signatures from which on their frames are nearly equal. Of NUDT-SIRST 77 pairs
+of images come to it, of NUAA-SIRST none."""
+
 OVERLAP = 0.6
 """Correlation above which frames are taken to show parts of one scene. Of 60 frames of four cameras
 (SIRST version 2) those of two cameras came to at most 0.56 at any shift, panned views of one scene
 to 0.6 to 0.98."""
 
-_SIDE = 32
+_SIDE, _CELLS = 32, 16
+# Of 256 bits. Of the 77 pairs above 76 differ in at most 25; the other, in 136, shows two skies.
+_BITS_APART = 64
+# Rows of a table, and pairs of them, that are compared at a time.
+_ROWS, _PAIRS = 1024, 4096
 
 # Side of a view in pixels, the part of it that must overlap, and pairs that are computed together.
 _VIEW, _LEAST_OVERLAP, _AT_A_TIME = 80, 0.25, 32
@@ -69,12 +82,8 @@ def group_alone(ids: Iterable[str]) -> Groups:
 def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     """Group ids by the sequence that their names tell.
 
-    Parameters
-    ----------
-    ids : iterable of str
-    pattern : str, optional
-        Regular expression that is found in every id; ids are together whose first group is equal.
-        Without one, ids are together that are equal without their trailing digits.
+    Ids are together in which the first group of a regular expression is equal, or without one,
+    which are equal without their trailing digits.
 
     Raises
     ------
@@ -114,15 +123,10 @@ def group_by_likeness(
 ) -> Groups:
     """Group ids whose frames show one scene, directly or through frames between them.
 
-    A slow sequence is one group: its first and last frame may differ, but neighbours do not.
-    Frames without any structure, as of an empty sky, are like nothing: only names tell those apart.
-
-    Parameters
-    ----------
-    signatures : mapping of str to ndarray
-        By id, from `scene_signature`.
-    above : float
-        Two frames are together when their signatures correlate by more.
+    Two frames are together when their signatures, see `scene_signature`, correlate by more than
+    `above`. A slow sequence is one group: its first and last frame may differ, but neighbours do
+    not. Frames without any structure, as of an empty sky, are like nothing: only names tell those
+    apart.
     """
     ordered = sorted(signatures, key=_in_order)
     pairs = list(pairs_above(np.stack([signatures[id_] for id_ in ordered]), above))
@@ -170,16 +174,49 @@ def scene_signature(frame: Frame) -> NDArray[np.float32]:
     return (values / length).astype(np.float32)
 
 
+def difference_hash(frame: Frame) -> NDArray[np.bool_]:
+    """Tell where a frame grows brighter from a cell to the next: (256,) ndarray of bool."""
+    cells = cv2.resize(frame.astype(np.float32), (_CELLS + 1, _CELLS), interpolation=cv2.INTER_AREA)
+    return (np.diff(cells, axis=1) > 0).ravel()
+
+
+def pairs_above(
+    table: NDArray[np.float32], least: float
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Pairs of rows, the lower one first, whose product is above `least`, some at a time."""
+    for start in range(0, len(table), _ROWS):
+        rows, cols = np.nonzero(table[start : start + _ROWS] @ table.T > least)
+        rows += start
+        rows, cols = rows[rows < cols], cols[rows < cols]
+        for at in range(0, len(rows), _PAIRS):
+            yield rows[at : at + _PAIRS], cols[at : at + _PAIRS]
+
+
+def nearly_equal(
+    hashes: Sequence[NDArray[np.bool_]], signatures: Sequence[NDArray[np.floating]]
+) -> Iterator[tuple[int, int, float]]:
+    """Find the pairs of frames that are nearly equal, by `difference_hash` and `scene_signature`.
+
+    Yields the places of a pair, the lower one first, and the correlation, at least `NEARLY`.
+    """
+    if not hashes:
+        return
+    # The product of two rows of ±1 is the number of bits less twice those that differ.
+    signs = np.where(np.stack(hashes), np.float32(1), np.float32(-1))
+    table = np.stack(signatures)
+    for rows, cols in pairs_above(signs, signs.shape[1] - 2 * _BITS_APART - 1):
+        likeness = np.einsum("ij,ij->i", table[rows], table[cols], dtype=np.float64)
+        near = likeness >= NEARLY
+        pairs = (part[near].tolist() for part in (rows, cols, likeness))
+        yield from zip(*pairs, strict=True)
+
+
 def find_overlaps(frames: Iterable[Frame]) -> list[tuple[int, int]]:
     """Find pairs of frames that show parts of one scene, as a camera that pans takes them.
 
     They correlate by more than `OVERLAP` at some shift at which a quarter of the smaller one
-    overlaps. The time grows with the square of the number of frames: a second for 40.
-
-    Returns
-    -------
-    list of (int, int)
-        Numbers of the frames, the smaller one first.
+    overlaps. Returns their numbers, the smaller one first. The time grows with the square of the
+    number of frames: a second for 40.
     """
     frames = list(frames)
     if len(frames) < 2:
@@ -223,15 +260,7 @@ def split_groups(
 
     Groups are gone through in a random order; each goes to the test split where that brings its
     number of ids nearer to the share that was asked for, then likewise to the validation split,
-    and else to training.
-
-    Parameters
-    ----------
-    groups : Groups
-    test, val : float
-        Shares of the ids, 0 to 1, together less than 1; the nearest that whole groups allow, and
-        at least one group where a share is not 0.
-    seed : int
+    and else to training. A share that is not 0 is at least one group.
 
     Returns
     -------

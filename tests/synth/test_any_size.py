@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from synth.disk.png import encode_png
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
-from synth.inspect.borders import border_shares
-from synth.inspect.likeness import difference_hash
+from synth.inspect.check import border_shares
 from synth.inspect.quality import (
     entropy,
     local_contrast,
@@ -29,7 +28,7 @@ from synth.inspect.quality import (
     to_own_range,
 )
 from synth.inspect.seams import describe_border
-from synth.inspect.splits import scene_signature
+from synth.inspect.splits import difference_hash, scene_signature
 from synth.masks import STANDARD
 from synth.noise.bank import make_bank
 from synth.noise.blocks import find_noise_blocks, second_differences
