@@ -78,7 +78,7 @@ _WARNINGS = {
     "few images with a target": "nothing, if the others have none",
     "mask without target": "nothing, if there is none",
     "target larger than small": f"more than {_LARGE_SHARE:.2%} of the image: look",
-    "masks beside their targets": "use augment.keep_offset and `synth rotate --keep-offset`",
+    "masks beside their targets": "train with augment.keep_offset, `synth rotate --keep-offset`",
     "borders darkened by a filter": "train with augment.border",
     "turned by its EXIF tag": "nothing, if mask and frame agree: look with `synth preview`",
     "mixed depths": "export all frames alike, at the camera's own depth",
