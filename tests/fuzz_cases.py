@@ -158,7 +158,7 @@ def _image_readers(place: Path) -> Iterator[Reader]:
 
 
 def _noise_readers(place: Path) -> Iterator[Reader]:
-    from synth.inspect.niqe import fit_niqe, load_niqe, niqe, pristine_features
+    from synth.inspect.quality import fit_niqe, load_niqe, niqe, pristine_features
     from synth.noise.bank import NoiseBank, make_bank
     from synth.noise.cameras import CameraNoise, load_noise
     from synth.noise.components import NoiseComponents, generate_sequence, measure_components

@@ -19,8 +19,14 @@ from synth.dataset import Dataset
 from synth.disk.description import require_usable
 from synth.disk.layout import Place
 from synth.disk.looseset import open_loosely
-from synth.inspect.check import FAULTS, PairFindings, Report, check_dataset
-from synth.inspect.repair import Repair, plan_repair
+from synth.inspect.check import (
+    FAULTS,
+    PairFindings,
+    Repair,
+    Report,
+    check_dataset,
+    plan_repair,
+)
 from synth.masks import Label
 
 _NARROW = 100

@@ -36,7 +36,7 @@ from pipelines.quality import (
 from pipelines.seams import SeamScores, measure_seams
 from synth.disk.files import replace_file
 from synth.disk.split_names import SPLITS
-from synth.inspect.niqe import SIDE, NiqeModel, load_niqe
+from synth.inspect.quality import SIDE, NiqeModel, load_niqe
 
 _DISTANCES = {
     "wasserstein": "marginal W1, DN",

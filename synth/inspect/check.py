@@ -1,13 +1,19 @@
-"""Is a labelled set sound? Every image and mask is decoded and compared with the others."""
+"""Is a labelled set sound, and what of it is worth keeping?
+
+Every image and mask is decoded and compared with the others.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -16,45 +22,81 @@ from numpy.typing import NDArray
 from synth.dataset import FEW_TARGETS, Dataset
 from synth.disk.headers import read_header
 from synth.disk.layout import Problem
+from synth.disk.split_names import SPLITS
 from synth.disk.tiff import TiffLayout, is_tiff, turn
 from synth.errors import FrameError, MaskError
 from synth.frames import Frame, Mask, decode_image, to_luma
-from synth.inspect.borders import SIDES, border_shares
 from synth.inspect.depths import Levels, group_by_depth, measure_levels
-from synth.inspect.likeness import difference_hash, nearly_equal
 from synth.inspect.palettes import find_palette
-from synth.inspect.splits import scene_signature
+from synth.inspect.splits import difference_hash, nearly_equal, scene_signature
 from synth.masks import FULL_SHARE, STANDARD, MaskConvention, describe_label, look_at_values
-from synth.targets import find_targets, label_targets, measure_signals, offsets_of
+from synth.targets import Target, find_targets, measure_offsets, measure_signals
 
 # Beyond 80 pixels of 256x256, 0.12%, a target is no longer small (the SPIE convention). The optics
 # that blur it do not shrink with the image, so in smaller ones 80 pixels, or a hundredth, count.
 _LARGE_AREA, _LARGE_SHARE, _LARGEST_SHARE = 80, 80 / 256**2, 0.01
 
-# A sensor's or a converter's limit shows as a spike in the histogram: so many of all pixels at the
-# frame's lowest or highest value, and so many times as many as at the three values next to it.
-_CLIPPED_SHARE, _SPIKE = 0.05, 3
+SIDES = ("top", "right", "bottom", "left")
 
-# How many times greater the targets' contrast is where a mask was drawn on an unturned frame.
-_BETTER_FIT = 2
+_RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
+_ERRORS = {
+    "unreadable file": "replace it, or leave it out with --fix",
+    "mask of another size": "cut image and mask to one size, or --fix leaves it out",
+    "mask of the unturned frame": "save the frame as stored, without EXIF; --fix leaves it out",
+    "image without mask": "add one, or --fix leaves it out",
+    "mask among the images": "move it to the masks; --fix leaves it out",
+    "several labels": "say which marks targets: --label VALUE, or --any-label",
+    "lossy labels": "write the masks anew as PNG",
+    "mask that is not understood": f"{_RELABEL}, which leaves it out",
+    "no target in training": "wrong masks? look at some",
+    "full mask": f"covers more than {FULL_SHARE:.0%}: --label 0 if all are inverted",
+    "id of two files": "remove one; --fix takes the first",
+    "name that no list can hold": "rename it; --fix leaves it out",
+    "listed id without image": "take it off the list, as --fix does",
+    "list entry with folders": "leave the plain name, as --fix does",
+    "id listed twice": "remove one of the lines, as --fix does",
+    "id in two splits": "keep it in one; --fix keeps it in the test split",
+    "unreadable list": "write it as text, an id a line",
+    "list against its folders": "correct or remove it; --fix goes by the folders",
+    "broken link": "repair or remove it; --fix leaves it out",
+    "equal image in train and test": "take it off one; --fix keeps the test image",
+}
+_WARNINGS = {
+    "folder linked twice": "nothing: it is read once",
+    "nearly equal images in two splits": "--fix takes them out of training",
+    "equal images in one split": "keep one of them",
+    "nearly equal images in one split": "nothing, where negatives were made",
+    "image in no split": "add it to a list, or leave it out",
+    "no list of splits": "all is training; `synth split` makes lists",
+    "mask without image": "add the image, or remove the mask",
+    "folders of other names": "call them images and masks, as --fix does",
+    "mask of another name": "name it as its image, as --fix does",
+    "lossy mask": f"was saved as JPEG: look, {_RELABEL}",
+    "grey mask": f"above half is target; {_RELABEL}",
+    "faint label": f"not above half, so background: look, {_RELABEL}",
+    "mask of other values": "nothing, if that is right; --fix writes 0 and 255",
+    "few images with a target": "nothing, if the others have none",
+    "mask without target": "nothing, if there is none",
+    "target larger than small": f"more than {_LARGE_SHARE:.2%} of the image: look",
+    "masks beside their targets": "train with augment.keep_offset, `synth rotate --keep-offset`",
+    "borders darkened by a filter": "train with augment.border",
+    "turned by its EXIF tag": "nothing, if mask and frame agree: look with `synth preview`",
+    "mixed depths": "export all frames alike, at the camera's own depth",
+    "black-hot frames": "invert them, and those for noise: bright targets are expected",
+    "pseudocolour image": "export grey frames, 16-bit where the camera has it; luma is taken",
+    "colour image": "nothing: luma is taken, which --fix writes",
+    "image with alpha": "nothing: alpha is dropped; --fix writes grey",
+    "constant image": "replace it, or take its id off the list",
+    "clipped image": "look: what is cut off tells nothing",
+}
+_COURSES = {
+    "rises": "luma rises with temperature",
+    "falls": "luma falls as temperature rises",
+    "turns": "luma does not rise with temperature",
+}
 
-# Blurred masks fade within some pixels; what is not 0 farther from the target is a JPEG's ringing.
-_FADE = 3
 
-# A filter darkens the borders of all images that went through it.
-_DARK_SHARE, _FEWEST_DARK = 0.1, 3
-
-# Masks that are drawn by hand are off to all sides alike. A set has a habit where, of at least so
-# many targets, this share more has its mask on the one side than on the other.
-_FEWEST, _HABIT = 30, 0.2
-
-# Of at least so many targets, more than this share is darker than its surroundings: black-hot.
-# On NUDT-SIRST and NUAA-SIRST the share is under 1%.
-_FEWEST_TARGETS, _DARKER_SHARE = 10, 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(NamedTuple):
     """A kind of fault: whether it is an error or a warning, and what to do about it."""
 
     name: str
@@ -62,131 +104,58 @@ class Fault:
     remedy: str
 
 
-_RELABEL = "write masks as PNG of 0 and 255 with `--fix`"
-
-FAULTS = (
-    Fault("unreadable file", True, "replace it, or leave it out with --fix"),
-    Fault("mask of another size", True, "cut image and mask to one size, or --fix leaves it out"),
-    Fault(
-        "mask of the unturned frame",
-        True,
-        "save the frame as it is stored, without its EXIF tag; --fix leaves it out",
-    ),
-    Fault("image without mask", True, "add one, or --fix leaves it out"),
-    Fault("mask among the images", True, "move it to the masks; --fix leaves it out"),
-    Fault("several labels", True, "say which marks targets: --label VALUE, or --any-label"),
-    Fault("lossy labels", True, "write the masks anew as PNG"),
-    Fault("mask that is not understood", True, f"{_RELABEL}, which leaves it out"),
-    Fault("no target in training", True, "wrong masks? look at some"),
-    Fault("full mask", True, f"covers more than {FULL_SHARE:.0%}: --label 0 if all are inverted"),
-    Fault("id of two files", True, "remove one; --fix takes the first"),
-    Fault("name that no list can hold", True, "rename it; --fix leaves it out"),
-    Fault("listed id without image", True, "take it off the list, as --fix does"),
-    Fault("list entry with folders", True, "leave the plain name, as --fix does"),
-    Fault("id listed twice", True, "remove one of the lines, as --fix does"),
-    Fault("id in two splits", True, "keep it in one; --fix keeps it in the test split"),
-    Fault("unreadable list", True, "write it as text, an id a line"),
-    Fault("list against its folders", True, "correct or remove it; --fix goes by the folders"),
-    Fault("broken link", True, "repair or remove it; --fix leaves it out"),
-    Fault("folder linked twice", False, "nothing: it is read once"),
-    Fault("equal image in train and test", True, "take it off one; --fix keeps the test image"),
-    Fault("nearly equal images in two splits", False, "--fix takes them out of training"),
-    Fault("equal images in one split", False, "keep one of them"),
-    Fault("nearly equal images in one split", False, "nothing, where negatives were made"),
-    Fault("image in no split", False, "add it to a list, or leave it out"),
-    Fault("no list of splits", False, "all is training; `synth split` makes lists"),
-    Fault("mask without image", False, "add the image, or remove the mask"),
-    Fault("folders of other names", False, "call them images and masks, as --fix does"),
-    Fault("mask of another name", False, "name it as its image, as --fix does"),
-    Fault("lossy mask", False, f"was saved as JPEG: look, {_RELABEL}"),
-    Fault("grey mask", False, f"above half is target; {_RELABEL}"),
-    Fault("faint label", False, f"not above half, so background: look, {_RELABEL}"),
-    Fault("mask of other values", False, "nothing, if that is right; --fix writes 0 and 255"),
-    Fault("few images with a target", False, "nothing, if the others have none"),
-    Fault("mask without target", False, "nothing, if there is none"),
-    Fault("target larger than small", False, f"more than {_LARGE_SHARE:.2%} of the image: look"),
-    Fault(
-        "masks beside their targets",
-        False,
-        "train with augment.keep_offset, make negatives with `synth rotate --keep-offset`",
-    ),
-    Fault("borders darkened by a filter", False, "train with augment.border"),
-    Fault(
-        "turned by its EXIF tag",
-        False,
-        "nothing, if mask and frame agree when turned: look with `synth preview`",
-    ),
-    Fault("mixed depths", False, "export all frames alike, at the camera's own depth"),
-    Fault(
-        "black-hot frames",
-        False,
-        "invert them, and those for noise: the shipped detector expects bright targets, the noise "
-        "model noise that grows with DN",
-    ),
-    Fault(
-        "pseudocolour image",
-        False,
-        "export the frames as grey, 16-bit where the camera has it; luma is taken",
-    ),
-    Fault("colour image", False, "nothing: luma is taken, which --fix writes"),
-    Fault("image with alpha", False, "nothing: alpha is dropped; --fix writes grey"),
-    Fault("constant image", False, "replace it, or take its id off the list"),
-    Fault("clipped image", False, "look: what is cut off tells nothing"),
+FAULTS = tuple(
+    Fault(name, name in _ERRORS, remedy) for name, remedy in (_ERRORS | _WARNINGS).items()
 )
-_COURSES = {
-    "rises": "luma rises with temperature",
-    "falls": "luma falls as temperature rises",
-    "turns": "luma does not rise with temperature",
-}
-_BY_NAME = {fault.name: fault for fault in FAULTS}
+
+# What puts an id out of its split, which of two equal images is the less held out one.
+_LEFT_OUT = (
+    *("unreadable file", "mask of another size", "mask of the unturned frame"),
+    *("mask among the images", "mask that is not understood", "full mask", "image without mask"),
+    *("equal image in train and test", "nearly equal images in two splits"),
+    *("image in no split", "mask without image", "listed id without image"),
+)
+
+Case = tuple[str, str, Sequence[str]]
+"""Name of a fault, words on it, and the ids that it is about."""
 
 
-@dataclass(frozen=True, slots=True)
-class PairFindings:
-    """What was seen in one pair: (name of fault, words on it), targets, size, pixel hash.
+class PairFindings(NamedTuple):
+    """What was seen in one pair; of one that cannot be read, the faults alone.
 
-    `offsets` are those of the masks of training targets, see `measure_offsets`; `look` and `scene`
-    tell frames that are nearly equal, see `likeness`; `borders` are from `border_shares`;
-    `darker` says of each training target whether it is darker than its surroundings.
+    `faults` are names with words on each, and `pixels` is a hash. `offsets` and `darker` are those
+    of training targets, see `measure_offsets` and `Signal`; `look` and `scene` tell frames that are
+    nearly equal, see `nearly_equal`; `borders` are from `border_shares`.
     """
 
     id: str
     split: str
-    faults: tuple[tuple[str, str], ...]
+    faults: Sequence[tuple[str, str]]
     targets: int = 0
-    shape: tuple[int, int] | None = None
-    dtype: str | None = None
-    pixels: bytes | None = None
-    offsets: tuple[tuple[float, float], ...] = ()
-    look: NDArray[np.bool_] | None = None
-    scene: NDArray[np.float16] | None = None
+    size: str = ""
+    dtype: str = ""
+    pixels: bytes = b""
+    look: NDArray[np.bool_] = np.empty(0, np.bool_)
+    scene: NDArray[np.float16] = np.empty(0, np.float16)
+    levels: Levels = Levels(8, 0, 0, 0, 0)
     borders: tuple[float | None, ...] = ()
-    levels: Levels | None = None
-    darker: tuple[bool, ...] = ()
+    offsets: NDArray[np.float64] = np.empty((0, 2))
+    darker: Sequence[bool] = ()
 
 
 @dataclass
 class Report:
     """All that was found.
 
-    Attributes
-    ----------
-    images, targets : dict of str to int
-        Number by split.
-    shapes, dtypes : dict of str to int
-        Number of images of each size, as ``256x256``, and type.
-    faults : dict of str to list of str
-        Words on every case of each fault, by its name; see `FAULTS`.
-    ids : dict of str to list of str
-        The ids that each fault is about; of pairs, the one that is to go.
-    splits : dict of str to dict of str to int
-        How many of these ids are in each split, by fault.
+    `images` and `targets` are counted by split, `shapes` by size as ``256x256``, `dtypes` by type.
+    By the name of a fault (see `FAULTS`), `faults` has words on every case, `ids` what it is about
+    (of pairs, the one that is to go), and `splits` how many of these ids are in each split.
     """
 
-    images: dict[str, int] = field(default_factory=dict)
-    targets: dict[str, int] = field(default_factory=dict)
-    shapes: dict[str, int] = field(default_factory=dict)
-    dtypes: dict[str, int] = field(default_factory=dict)
+    images: Counter[str] = field(default_factory=Counter)
+    targets: Counter[str] = field(default_factory=Counter)
+    shapes: Counter[str] = field(default_factory=Counter)
+    dtypes: Counter[str] = field(default_factory=Counter)
     faults: dict[str, list[str]] = field(default_factory=dict)
     ids: dict[str, list[str]] = field(default_factory=dict)
     splits: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -194,287 +163,286 @@ class Report:
     @property
     def sound(self) -> bool:
         """Whether there is no error; warnings may be there."""
-        return not any(_BY_NAME[name].error for name in self.faults)
+        return not any(fault.error and fault.name in self.faults for fault in FAULTS)
 
     def add(self, fault: str, words: str, ids: Iterable[str] = ()) -> None:
         """Note one case of a fault."""
         self.faults.setdefault(fault, []).append(words)
         known = self.ids.setdefault(fault, [])
-        known += [id_ for id_ in ids if id_ not in known]
+        known += [id_ for id_ in dict.fromkeys(ids) if id_ not in known]
+
+
+class Repair(NamedTuple):
+    """The ids by split that stay, and by which fault each other id goes."""
+
+    splits: Mapping[str, tuple[str, ...]]
+    dropped: Mapping[str, str]
+
+
+def plan_repair(dataset: Dataset, report: Report) -> Repair:
+    """Decide which pairs a repaired copy has.
+
+    Broken pairs go, and so do images of the training (or validation) split that are equal, or
+    nearly so, to one that is held out.
+    """
+    dropped: dict[str, str] = {}
+    for fault in _LEFT_OUT:
+        for id_ in report.ids.get(fault, []):
+            dropped.setdefault(id_, fault)
+    kept = {
+        split: tuple(id_ for id_ in ids if id_ not in dropped)
+        for split, ids in dataset.splits.items()
+    }
+    return Repair(kept, dropped)
 
 
 def check_dataset(
     dataset: Dataset,
-    run: Callable[
-        [Callable[[tuple[str, str]], PairFindings], Iterable[tuple[str, str]]],
-        Iterable[PairFindings],
-    ] = map,
+    run: Callable[..., Iterable[PairFindings]] = map,
     problems: Sequence[Problem] = (),
 ) -> Report:
     """Look at every pair of a data set.
 
-    Parameters
-    ----------
-    dataset : Dataset
-    run : callable
-        A ``map`` that may work in parallel, in order.
-    problems : sequence of Problem
-        What `open_loosely` found, which goes into the report.
-
-    Returns
-    -------
-    Report
+    `run` is a ``map`` over `check_pair` that may work in parallel, in order. The `problems` that
+    `open_loosely` found go into the report.
     """
     report = Report()
     for problem in problems:
         report.add(problem.fault, problem.words, problem.ids)
-    work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
-    home = {id_: split for split, id_ in work}
+    home = {id_: split for split, ids in dataset.splits.items() for id_ in ids}
     for id_ in dataset.images:
         if id_ not in home and id_ not in report.ids.get("image without mask", ()):
             report.add(*_look_at_unlisted(dataset, id_), (id_,))
+    work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
     findings = []
     for found in run(lambda item: check_pair(dataset, *item), work):
         findings.append(found)
-        report.images[found.split] = report.images.get(found.split, 0) + 1
-        report.targets[found.split] = report.targets.get(found.split, 0) + found.targets
-        if found.shape is not None and found.dtype is not None:
-            size = f"{found.shape[0]}x{found.shape[1]}"
-            report.shapes[size] = report.shapes.get(size, 0) + 1
-            report.dtypes[found.dtype] = report.dtypes.get(found.dtype, 0) + 1
+        report.images[found.split] += 1
+        report.targets[found.split] += found.targets
         for fault, words in found.faults:
             report.add(fault, words, (found.id,))
-    for fault, words in _few_targets(findings):
-        report.add(fault, words)
-    _report_equal(findings, report)
-    _report_nearly_equal(findings, report)
-    for words in _describe_habit([offset for found in findings for offset in found.offsets]):
-        report.add("masks beside their targets", words)
-    for words, ids in _describe_borders(findings):
-        report.add("borders darkened by a filter", words, ids)
-    for words, ids in _describe_depths(dataset, findings):
-        report.add("mixed depths", words, ids)
-    for words, ids in _describe_polarity(findings):
-        report.add("black-hot frames", words, ids)
+    read = [found for found in findings if found.pixels]
+    report.shapes.update(found.size for found in read)
+    report.dtypes.update(found.dtype for found in read)
+    for case in chain(
+        _few_targets(findings),
+        _equal(read),
+        _nearly_equal(read),
+        _habit(read),
+        _dark_borders(read),
+        _mixed_depths(read, dataset),
+        _polarity(read),
+    ):
+        report.add(*case)
     for fault, members in report.ids.items():
         report.splits[fault] = dict(Counter(home[id_] for id_ in members if id_ in home))
     return report
 
 
-def _few_targets(findings: Iterable[PairFindings]) -> Iterator[tuple[str, str]]:
+def _few_targets(findings: Sequence[PairFindings]) -> Iterator[Case]:
     training = [found for found in findings if found.split == "train"]
     marked = sum(found.targets > 0 for found in training)
     words = f"{marked:,} of {len(training):,} training images"
     if training and not marked:
-        yield "no target in training", words
+        yield "no target in training", words, ()
     elif marked < FEW_TARGETS * len(training):
-        yield "few images with a target", words
+        yield "few images with a target", words, ()
 
 
 def _look_at_unlisted(dataset: Dataset, id_: str) -> tuple[str, str]:
     """An image that no list names may be there by chance, or be a mask in the wrong folder."""
     file = dataset.images[id_]
-    path = file.path
-    try:
-        colour = decode_image(file.read(), path)
-    except FrameError:
-        return "image in no split", path.name
-    for fault, words in _image_faults(colour, to_luma(colour), path.name):
-        if fault == "mask among the images":
-            return fault, words
-    return "image in no split", path.name
+    name = file.path.name
+    with suppress(FrameError):
+        colour = decode_image(file.read(), file.path)
+        for fault, words in _image_faults(colour, to_luma(colour), name):
+            if fault == "mask among the images":
+                return fault, words
+    return "image in no split", name
 
 
-def _report_equal(findings: Iterable[PairFindings], report: Report) -> None:
+def _equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
     seen: dict[bytes, PairFindings] = {}
     for found in findings:
-        if found.pixels is None:
-            continue
         first = seen.setdefault(found.pixels, found)
         if first is not found:
-            fault = "equal images in one split"
-            if first.split != found.split:
-                fault = "equal image in train and test"
+            apart = first.split != found.split
+            fault = "equal image in train and test" if apart else "equal images in one split"
             words = f"{first.id} ({first.split}) and {found.id} ({found.split})"
-            report.add(fault, words, (_less_held_out(first, found).id,))
+            yield fault, words, [_less_held_out(first, found).id]
 
 
-def _report_nearly_equal(findings: Iterable[PairFindings], report: Report) -> None:
+def _nearly_equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
     seen: dict[tuple[bytes, str], PairFindings] = {}
     for found in findings:
-        if found.pixels is not None and found.look is not None and found.scene is not None:
-            seen.setdefault((found.pixels, found.split), found)
+        seen.setdefault((found.pixels, found.split), found)
     alone = list(seen.values())
-    looks = [found.look for found in alone if found.look is not None]
-    scenes = [found.scene for found in alone if found.scene is not None]
     told: set[tuple[str, str]] = set()
-    for first, second, likeness in nearly_equal(looks, scenes):
+    pairs = nearly_equal([found.look for found in alone], [found.scene for found in alone])
+    for first, second, likeness in pairs:
         one, other = alone[first], alone[second]
-        if one.pixels == other.pixels:
-            continue
-        fault = "nearly equal images in one split"
-        if one.split != other.split:
-            fault = "nearly equal images in two splits"
         goes = _less_held_out(one, other)
+        where = "one split" if one.split == other.split else "two splits"
+        fault = f"nearly equal images in {where}"
         # A scene of n frames is n - 1 too many, not n (n - 1) / 2 pairs.
-        if (fault, goes.id) not in told:
+        if one.pixels != other.pixels and (fault, goes.id) not in told:
             told.add((fault, goes.id))
             stays = one if goes is other else other
             words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}), {likeness:.3f}"
-            report.add(fault, words, (goes.id,))
+            yield fault, words, [goes.id]
 
 
 def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
     """Which of two equal images can go: never a test image before others."""
-    order = ("test", "val", "train")
-    return first if order.index(first.split) > order.index(second.split) else second
+    return min(second, first, key=lambda found: SPLITS.index(found.split))
 
 
-def _describe_borders(
-    findings: Sequence[PairFindings],
-) -> Iterator[tuple[str, list[str]]]:
+def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
     """Say on which sides of how many images the outermost row or column is darkened."""
-    looked = [found for found in findings if found.borders]
-    dark: Counter[str] = Counter()
-    shares = []
-    for found in looked:
-        for side, share in zip(SIDES, found.borders, strict=True):
-            if share is not None:
-                dark[side] += 1
-                shares.append(share)
-    most = max(dark.values(), default=0)
-    if most >= max(_FEWEST_DARK, _DARK_SHARE * len(looked)):
-        sides = ", ".join(f"{side} {dark[side] / len(looked):.0%}" for side in SIDES)
-        words = f"{sides} of images, to {np.median(shares):.2f} of what is inside"
+    shares = np.array([found.borders for found in findings], float).reshape(-1, len(SIDES))
+    dark = ~np.isnan(shares)
+    counts = dark.sum(axis=0)
+    # A filter darkens the borders of all images that went through it.
+    if counts.max() >= max(3, 0.1 * len(dark)):
+        sides = ", ".join(
+            f"{side} {count / len(dark):.0%}" for side, count in zip(SIDES, counts, strict=True)
+        )
+        words = f"{sides} of images, to {np.nanmedian(shares):.2f} of what is inside"
         yield (
+            "borders darkened by a filter",
             words,
-            [found.id for found in looked if any(share is not None for share in found.borders)],
+            [findings[at].id for at in dark.any(1).nonzero()[0]],
         )
 
 
-def _describe_habit(offsets: Sequence[tuple[float, float]]) -> Iterator[str]:
+def border_shares(frame: Frame) -> tuple[float | None, ...]:
+    """Share of brightness that a filter has left in the outermost row or column of each side.
+
+    A blur of an image whose surroundings count as 0 DN leaves half of the brightness, or more, in
+    the outermost row and column. A detector that has never seen one takes the step for targets, or
+    the targets there for the step.
+
+    In the order of `SIDES`: the median over the side, None where it was not darkened.
+    """
+    found: list[float | None] = [None] * len(SIDES)
+    # The row so far inside is compared with; a share of what is nearly black means nothing.
+    inside, least_bright, fewest = 5, 20, 10
+    if min(frame.shape) <= 2 * inside:
+        return tuple(found)
+    for quarter in range(len(SIDES)):
+        outer, inner = np.rot90(frame, quarter)[[0, inside]]
+        bright = inner > least_bright
+        if np.count_nonzero(bright) >= fewest:
+            shares = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
+            # A filter darkens all of a row alike; what a scene does is not the same along it.
+            if 0.35 <= shares[1] <= 0.8 and shares[2] - shares[0] <= 0.15:
+                found[quarter] = shares[1]
+    return tuple(found)
+
+
+def _habit(findings: Sequence[PairFindings]) -> Iterator[Case]:
     """Say along which axis masks are to one side of their targets more often than to the other."""
-    if len(offsets) < _FEWEST:
+    offsets = np.concatenate([np.empty((0, 2)), *(found.offsets for found in findings)])
+    if len(offsets) < 30:
         return
-    for axis, (before, after) in enumerate((("top", "bottom"), ("left", "right"))):
-        values = np.array(offsets)[:, axis]
-        shares = {before: (values < -0.25).mean(), after: (values > 0.25).mean()}
-        most = max(shares, key=lambda side: shares[side])
-        least = after if most == before else before
-        if shares[most] - shares[least] > _HABIT:
-            yield (
-                f"a quarter of a pixel or more to the {most} of {shares[most]:.0%}, "
-                f"to the {least} of {shares[least]:.0%}"
-            )
+    for values, sides in zip(offsets.T, (("top", "bottom"), ("left", "right")), strict=True):
+        shares = (values < -0.25).mean(), (values > 0.25).mean()
+        (low, least), (high, most) = sorted(zip(shares, sides, strict=True))
+        # Masks that are drawn by hand are off to all sides alike.
+        if high - low > 0.2:
+            words = f"a quarter of a pixel or more to the {most} of {high:.0%}, "
+            yield "masks beside their targets", f"{words}to the {least} of {low:.0%}", ()
 
 
-def _describe_depths(
-    dataset: Dataset, findings: Iterable[PairFindings]
-) -> Iterator[tuple[str, list[str]]]:
+def _mixed_depths(findings: Sequence[PairFindings], dataset: Dataset) -> Iterator[Case]:
     """Name the groups of images that differ in depth, and where each is; ids of the smaller."""
-    frames = [(found, found.levels) for found in findings if found.levels is not None]
-    groups = group_by_depth([levels for _, levels in frames])
+    groups = group_by_depth([found.levels for found in findings])
     if len(groups) < 2:
         return
-    members = [[frames[at][0] for at in group.members] for group in groups]
+    members = [[findings[at] for at in places] for places, _ in groups]
+    files = [[dataset.image_file(found.id).path for found in own] for own in members]
     splits = [{found.split for found in own} for own in members]
-    folders = [{_folder(dataset, found.id) for found in own} for own in members]
-    several_types = len({group.bits for group in groups}) > 1
+    folders = [{os.path.relpath(path.parent, dataset.root) for path in own} for own in files]
+    # What no two groups share.
+    telling = [by for by in (splits, folders) if sum(map(len, by)) == len(set().union(*by))]
     parts = []
-    for number, group in enumerate(groups):
-        words = f"{len(group.members):,}"
-        if several_types:
-            words += f" of {group.bits} bits"
-        words += f", {group.low:,} to {group.high:,} DN"
-        if group.step > 1:
-            words += f" in steps of {group.step}"
-        places = [
-            ", ".join(sorted(kinds[number]))
-            for kinds in (splits, folders)
-            if _apart(kinds) and len(kinds[number]) <= 2
-        ]
+    for number, ((_, levels), own) in enumerate(zip(groups, files, strict=True)):
+        words = f"{len(own):,}"
+        if len({levels.bits for _, levels in groups}) > 1:
+            words += f" of {levels.bits} bits"
+        words += f", {levels.low:,} to {levels.high:,} DN"
+        if levels.step > 1:
+            words += f" in steps of {levels.step}"
+        places = [", ".join(sorted(by[number])) for by in telling if len(by[number]) <= 2]
         if places:
             words += f", in {' and '.join(places)}"
-        files = [dataset.image_file(found.id).path.name for found in members[number]]
-        parts.append(f"{words}: {', '.join(files[:2])}{', …' if len(files) > 2 else ''}")
-    yield "; ".join(parts), [found.id for own in members[:-1] for found in own]
+        names = ", ".join(path.name for path in own[:2])
+        parts.append(f"{words}: {names}{', …' if len(own) > 2 else ''}")
+    yield "mixed depths", "; ".join(parts), [found.id for own in members[:-1] for found in own]
 
 
-def _folder(dataset: Dataset, id_: str) -> str:
-    folder = dataset.image_file(id_).path.parent
-    return folder.relative_to(dataset.root).as_posix() if dataset.root in folder.parents else ""
+def _polarity(findings: Sequence[PairFindings]) -> Iterator[Case]:
+    """Say how many targets are darker than their surroundings, where most of at least ten are.
 
-
-def _apart(kinds: Sequence[set[str]]) -> bool:
-    """Whether no two groups share a split, or a folder."""
-    return sum(map(len, kinds)) == len(set().union(*kinds))
-
-
-def _describe_polarity(findings: Iterable[PairFindings]) -> Iterator[tuple[str, list[str]]]:
-    """Say how many targets are darker than their surroundings, where most are."""
-    seen = [(found.id, darker) for found in findings for darker in found.darker]
-    dark = [id_ for id_, darker in seen if darker]
-    if len(seen) >= _FEWEST_TARGETS and len(dark) > _DARKER_SHARE * len(seen):
-        share = f"{len(dark) / len(seen):.0%}"
-        words = f"{share} of {len(seen):,} training targets are darker than their surroundings"
-        yield words, list(dict.fromkeys(dark))
+    On NUDT-SIRST and NUAA-SIRST the share is under 1%.
+    """
+    count = sum(len(found.darker) for found in findings)
+    dark = [found.id for found in findings for darker in found.darker if darker]
+    if count >= 10 and len(dark) > count / 2:
+        share = f"{len(dark) / count:.0%} of {count:,} training targets"
+        yield "black-hot frames", f"{share} are darker than their surroundings", dark
 
 
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
+    file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
     try:
-        image_file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
-        image_data = image_file.read()
-        colour = decode_image(image_data, image_file.path)
+        data = file.read()
+        colour = decode_image(data, file.path)
         image = to_luma(colour)
-        tag = _read_orientation(image_data, image_file.path)
+        tag = _read_orientation(data, file.path)
         data = mask_file.read()
         mask_tag = _read_orientation(data, mask_file.path)
-        values, kept = None, mask_file.kept(data)
-        if kept is None:
-            values = mask_file.convention.values(data, mask_file.path)
-            kept = mask_file.convention.mask_of(values, mask_file.path)
-        mask = kept
-    except MaskError as error:
-        return PairFindings(id_, split, (("mask that is not understood", str(error)),))
-    except FrameError as error:
-        return PairFindings(id_, split, (("unreadable file", str(error)),))
-    faults = [(fault, words) for fault, words in _image_faults(colour, image, image_file.path.name)]
-    for path, own in ((image_file.path, tag), (mask_file.path, mask_tag)):
+        values = mask_file.convention.values(data, mask_file.path)
+        mask = mask_file.convention.mask_of(values, mask_file.path)
+    except (MaskError, FrameError) as error:
+        unclear = isinstance(error, MaskError)
+        fault = "mask that is not understood" if unclear else "unreadable file"
+        return PairFindings(id_, split, [(fault, str(error))])
+    name = mask_file.path.name
+    faults = list(_image_faults(colour, image, file.path.name))
+    for path, own in ((file.path, tag), (mask_file.path, mask_tag)):
         if own != 1:
             faults.append(("turned by its EXIF tag", f"{path.name}, orientation {own}"))
     unturned = tag != 1 and _fits_unturned(image, mask, tag)
     if unturned:
-        faults.append(("mask of the unturned frame", f"{mask_file.path.name}, orientation {tag}"))
+        faults.append(("mask of the unturned frame", f"{name}, orientation {tag}"))
     elif mask.shape != image.shape:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
-        faults.append(("mask of another size", f"{mask_file.path.name}, {sizes}"))
-    if values is not None:
-        jpeg = data.startswith(b"\xff\xd8")
-        faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
-    faults += _mask_faults(mask, mask_file.path.name)
+        faults.append(("mask of another size", f"{name}, {sizes}"))
+    jpeg = data.startswith(b"\xff\xd8")
+    faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
     targets = find_targets(mask)
-    offsets: list[tuple[float, float]] = []
-    darker: list[bool] = []
+    of_mask = list(_mask_faults(mask, targets, name))
+    offsets, darker = np.empty((0, 2)), []
     if split == "train" and mask.shape == image.shape and not unturned:
-        _, labels = label_targets(mask)
-        offsets = [(row, col) for row, col in offsets_of(image, targets, labels).tolist()]
-        if not any(fault == "full mask" for fault, _ in faults):
+        offsets = measure_offsets(image, mask)
+        if not any(fault == "full mask" for fault, _ in of_mask):
             darker = [signal.darker for signal in measure_signals(image, mask)]
     return PairFindings(
         id_,
         split,
-        tuple(faults),
+        faults + of_mask,
         len(targets),
-        (image.shape[0], image.shape[1]),
+        "{}x{}".format(*image.shape),
         str(image.dtype),
         hashlib.sha256(f"{image.dtype} {image.shape}".encode() + image.tobytes()).digest(),
-        tuple(offsets),
         difference_hash(image),
         scene_signature(image).astype(np.float16),
-        border_shares(image),
         measure_levels(image),
-        tuple(darker),
+        border_shares(image),
+        offsets,
+        darker,
     )
 
 
@@ -491,7 +459,7 @@ def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
         np.median(np.nan_to_num([signal.contrast for signal in measure_signals(frame, mask)]))
         for frame in (stored, image)
     )
-    return bool(as_stored > _BETTER_FIT * turned)
+    return bool(as_stored > 2 * turned)
 
 
 def _read_orientation(data: bytes, path: Path) -> int:
@@ -518,12 +486,14 @@ def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str,
     if low == 0 and high in (1, np.iinfo(image.dtype).max) and sum(ends) == image.size:
         yield "mask among the images", f"{name}, nothing but {low} and {high}"
         return
-    for value, count, inward in ((low, ends[0], 1), (high, ends[1], -1)):
-        if count <= _CLIPPED_SHARE * image.size:
-            continue
-        first, last = sorted((value + inward, value + 3 * inward))
-        near = np.count_nonzero((image >= max(first, 0)) & (image <= last)) / 3
-        if count > _SPIKE * near:
+    # A sensor's or a converter's limit is a spike in the histogram: 5% of all pixels, and three
+    # times as many as at the three values next to it.
+    for value, count, first, last in (
+        (low, ends[0], low + 1, low + 3),
+        (high, ends[1], max(high - 3, 0), high - 1),
+    ):
+        near = np.count_nonzero((image >= first) & (image <= last)) / 3
+        if count > max(0.05 * image.size, 3 * near):
             yield "clipped image", f"{name}, {count / image.size:.0%} at {value} DN"
 
 
@@ -546,7 +516,8 @@ def _value_faults(
         more = ", …" if len(levels) > 4 else ""
         yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
         return
-    near = cv2.dilate(mask.view(np.uint8), np.ones((2 * _FADE + 1,) * 2, np.uint8))
+    # Blurred masks fade within three pixels; what is not 0 beyond is a JPEG's ringing.
+    near = cv2.dilate(mask.view(np.uint8), np.ones((7, 7), np.uint8))
     ringing = bool(values[near == 0].any()) and len(levels) > 2 and mask.any()
     words = f"{path.name}, {len(levels)} values"
     yield "lossy mask" if jpeg or ringing else "grey mask", words
@@ -554,13 +525,13 @@ def _value_faults(
         yield "faint label", f"{path.name}, {look.faint_blobs} spots"
 
 
-def _mask_faults(mask: Mask, name: str) -> Iterator[tuple[str, str]]:
+def _mask_faults(mask: Mask, targets: Sequence[Target], name: str) -> Iterator[tuple[str, str]]:
     covered = np.count_nonzero(mask)
     if covered == 0:
         yield "mask without target", name
     elif covered > FULL_SHARE * mask.size:
         yield "full mask", f"{name}, {covered / mask.size:.0%}"
     else:
-        area = max(target.area for target in find_targets(mask))
+        area = max(target.area for target in targets)
         if area > max(_LARGE_SHARE * mask.size, min(_LARGE_AREA, _LARGEST_SHARE * mask.size)):
             yield "target larger than small", f"{name}, {area} pixels"

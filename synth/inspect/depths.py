@@ -7,9 +7,10 @@ depth, or frames that a program scaled, stand apart from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synth.frames import Frame
 
@@ -18,34 +19,18 @@ from synth.frames import Frame
 _APART = ((255, 1023), (4095, 16383))
 
 # A program that stretches frames to 16 bits uses the whole range, beside frames of up to 14 bits.
-_WHOLE, _FOURTEEN = (0, 65535), 16383
-
-# Scenes of one camera fill what is between; of frames of two depths, at most so many are there for
-# one of the smaller group.
-_BETWEEN = 0.1
-
-# Pixels above a frame's top, which may be defects of the sensor or marks of a program.
-_ABOVE = 0.001
+_WHOLE, _FOURTEEN = 65535, 16383
 
 # All DN are multiples of so many, or of more, where a program scaled a frame; tested on so many
 # different DN, of so many pixels.
 _COARSE, _FEWEST_VALUES, _PIXELS = 4, 16, 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
-    """The DN of a frame.
+class Levels(NamedTuple):
+    """The DN of a frame: bits of its type, lowest and highest value, top and step.
 
-    Attributes
-    ----------
-    bits : int
-        8 or 16, of the frame's type.
-    low, high : int
-        Lowest and highest value, DN.
-    top : int
-        The value that a thousandth of the pixels is above, DN.
-    step : int
-        Greatest common divisor of the differences of its values, DN; 0 where they are too few.
+    A thousandth of the pixels is above the top: defects, or marks of a program. The step is the
+    greatest common divisor of the differences of the values; 0 where they are too few.
     """
 
     bits: int
@@ -55,100 +40,58 @@ class Levels:
     step: int
 
 
-@dataclass(frozen=True, slots=True)
-class DepthGroup:
-    """Frames of one depth: their places in the sequence, bits of the type, range and step in DN."""
-
-    members: tuple[int, ...]
-    bits: int
-    low: int
-    high: int
-    step: int
-
-
 def measure_levels(image: Frame) -> Levels:
-    """Measure the levels of a frame.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> measure_levels(16 * np.arange(2000, dtype=np.uint16).reshape(40, 50))
-    Levels(bits=16, low=0, high=31984, top=31952, step=16)
-    """
+    """Measure the levels of a frame."""
     low, high = int(image.min()), int(image.max())
     if image.dtype == np.uint8:
         return Levels(8, low, high, high, 1)
     values = image.reshape(-1)
-    at = values.size - 1 - int(_ABOVE * values.size)
-    top = int(np.partition(values, at)[at])
+    at = values.size - 1 - int(0.001 * values.size)
     found = np.unique(values[:: max(1, values.size // _PIXELS)])
     step = int(np.gcd.reduce(np.diff(found))) if found.size >= _FEWEST_VALUES else 0
-    return Levels(16, low, high, top, step)
+    return Levels(16, low, high, int(np.partition(values, at)[at]), step)
 
 
-def group_by_depth(frames: Sequence[Levels]) -> list[DepthGroup]:
-    """Part the frames of a set by their depths.
+def group_by_depth(frames: Sequence[Levels]) -> list[tuple[list[int], Levels]]:
+    """Part the frames of a set by their depths: one group for a sound set, none for an empty one.
 
     Types part them, and within 16-bit files ranges that stand apart, or steps: frames whose values
     are all multiples of 4 DN or more beside frames whose values are not, or frames stretched to all
-    of 16 bits beside frames of up to 14.
-
-    Parameters
-    ----------
-    frames : sequence of Levels
-        Frames of one value have no range, and are left out.
-
-    Returns
-    -------
-    list of DepthGroup
-        One group for a sound set, none for an empty one; the smallest group first.
+    of 16 bits beside frames of up to 14. Frames of one value have no range, and are left out.
+    Returns the places of each group's frames, and what their levels come to, the smallest first.
 
     Examples
     --------
     >>> deep = Levels(16, 6000, 12000, 11000, 1)
     >>> scaled = Levels(16, 0, 65535, 65535, 257)
-    >>> [group.members for group in group_by_depth([deep, scaled, deep])]
-    [(1,), (0, 2)]
+    >>> [members for members, _ in group_by_depth([deep, scaled, deep])]
+    [[1], [0, 2]]
     """
-    varied = [at for at, levels in enumerate(frames) if levels.low < levels.high]
-    shallow = [at for at in varied if frames[at].bits == 8]
-    deep = [at for at in varied if frames[at].bits == 16]
-    parts = [part for part in (shallow, *_part_deep(frames, deep)) if part]
-    groups = [_describe([frames[at] for at in part], part) for part in parts]
-    return sorted(groups, key=lambda group: len(group.members))
+    table = np.array(frames, np.int64).reshape(-1, len(Levels._fields))
+    varied = table[:, 1] < table[:, 2]
+    deep = varied & (table[:, 0] == 16)
+    odd = np.zeros(len(table), bool)
+    odd[deep] = _find_odd(table[deep])
+    groups = []
+    for own in (varied & ~deep, odd, deep & ~odd):
+        if own.any():
+            bits, low, high, top, step = table[own].T
+            levels = (bits[0], low.min(), high.max(), top.max(), np.gcd.reduce(step))
+            groups.append((np.flatnonzero(own).tolist(), Levels(*map(int, levels))))
+    return sorted(groups, key=lambda group: len(group[0]))
 
 
-def _part_deep(frames: Sequence[Levels], deep: list[int]) -> list[list[int]]:
+def _find_odd(table: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which of some 16-bit frames are of another depth than the rest; none where all are alike."""
+    _, low, high, top, step = table.T
     for below, above in _APART:
-        small = [at for at in deep if frames[at].high <= below]
-        large = [at for at in deep if frames[at].top > above]
-        between = len(deep) - len(small) - len(large)
-        if small and large and between <= _BETWEEN * min(len(small), len(large)):
-            return [small, [at for at in deep if frames[at].high > below]]
-    whole = [
-        at
-        for at in deep
-        if (frames[at].low, frames[at].high) == _WHOLE and frames[at].top > _FOURTEEN
-    ]
-    rest = [at for at in deep if frames[at].high <= _FOURTEEN]
-    if whole and rest and len(whole) + len(rest) == len(deep):
-        return [whole, rest]
-    coarse = [at for at in deep if frames[at].step >= _COARSE]
-    fine = [at for at in deep if 0 < frames[at].step < _COARSE]
-    if coarse and fine:
-        return [coarse, [at for at in deep if frames[at].step < _COARSE]]
-    return [deep]
-
-
-def _describe(levels: Sequence[Levels], members: Sequence[int]) -> DepthGroup:
-    return DepthGroup(
-        tuple(members),
-        levels[0].bits,
-        min(own.low for own in levels),
-        max(own.high for own in levels),
-        int(np.gcd.reduce([own.step for own in levels])),
-    )
+        small, large = high <= below, top > above
+        # Scenes of one camera fill what is between.
+        few = min(small.sum(), large.sum())
+        if few and len(table) - small.sum() - large.sum() <= 0.1 * few:
+            return small
+    whole = (low == 0) & (high == _WHOLE) & (top > _FOURTEEN)
+    if whole.any() and not whole.all() and (high[~whole] <= _FOURTEEN).all():
+        return whole
+    coarse = step >= _COARSE
+    return coarse & ((step > 0) & ~coarse).any()

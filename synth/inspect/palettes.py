@@ -7,9 +7,8 @@ So smooth blocks of 2 x 2 pixels are compared, by their means.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -90,42 +89,16 @@ _COARSE, _LIKELY = 4, 4
 _FALL = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Palette:
-    """A palette.
-
-    Attributes
-    ----------
-    name : str
-    luma : str
-        What luma does as the temperature rises: ``rises``, ``falls``, or ``turns``.
-    """
+class Palette(NamedTuple):
+    """A palette, and what luma does as the temperature rises: ``rises``, ``falls``, ``turns``."""
 
     name: str
-    luma: Literal["rises", "falls", "turns"]
+    luma: str
 
 
-class _Curves(NamedTuple):
-    """All palettes of 256 colours: what they are, BGR (n, 256, 3), length from the cold end."""
-
-    palettes: tuple[Palette, ...]
-    colours: NDArray[np.float32]
-    length: NDArray[np.float32]
-
-
+@cache
 def palette_colours() -> dict[str, NDArray[np.uint8]]:
-    """All palettes that `find_palette` knows, by name.
-
-    Returns
-    -------
-    dict of str to (256, 3) ndarray of uint8
-        BGR, cold to hot.
-
-    Examples
-    --------
-    >>> palette_colours()["jet"][[0, 255]].tolist()
-    [[128, 0, 0], [0, 0, 128]]
-    """
+    """All palettes that `find_palette` knows, by name: (256, 3) ndarrays in BGR, cold to hot."""
     ramp = np.arange(256, dtype=np.uint8)[:, None]
     found: dict[str, NDArray[np.uint8]] = {}
     for name in _OPENCV:
@@ -141,17 +114,7 @@ def palette_colours() -> dict[str, NDArray[np.uint8]]:
     return found
 
 
-@cache
-def _curves() -> _Curves:
-    known = palette_colours()
-    colours = np.stack(list(known.values())).astype(np.float32)
-    steps = np.linalg.norm(np.diff(colours, axis=1), axis=2)
-    length = np.pad(np.cumsum(steps, axis=1), ((0, 0), (1, 0)))
-    palettes = tuple(Palette(name, _course(own)) for name, own in known.items())
-    return _Curves(palettes, colours, length.astype(np.float32))
-
-
-def _course(colours: NDArray[np.uint8]) -> Literal["rises", "falls", "turns"]:
+def _course(colours: NDArray[np.uint8]) -> str:
     luma = to_luma(colours[None])[0].astype(int)
     if (np.maximum.accumulate(luma) - luma).max() <= _FALL:
         return "rises"
@@ -170,15 +133,6 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     -------
     Palette or None
         None for photographs, tinted grey images, and images that show too little of a palette.
-
-    Examples
-    --------
-    >>> import cv2, numpy as np
-    >>> frame = np.add.outer(np.arange(100), np.arange(120)).astype(np.uint8)
-    >>> find_palette(cv2.applyColorMap(frame, cv2.COLORMAP_JET))
-    Palette(name='jet', luma='turns')
-    >>> find_palette(np.dstack([frame] * 3)) is None
-    True
     """
     blocks, noise = _take_blocks(image)
     if not len(blocks):
@@ -190,23 +144,26 @@ def find_palette(image: NDArray[np.uint8] | NDArray[np.uint16]) -> Palette | Non
     seen = coloured | ((blocks.max(axis=1) >= _BLACK) & (blocks.min(axis=1) <= _WHITE))
     smooth = (noise <= np.quantile(noise[coloured], _SMOOTH))[seen]
     blocks, coloured = blocks[seen], coloured[seen]
-    curves = _curves()
-    rough, _ = _compare(blocks[smooth], curves.colours[:, ::_COARSE])
+    known = palette_colours()
+    colours = np.stack(list(known.values())).astype(np.float32)
+    rough, _ = _compare(blocks[smooth], colours[:, ::_COARSE])
     likely = np.argsort(_cost(rough))[:_LIKELY]
-    distance, place = _compare(blocks, curves.colours[likely])
+    distance, place = _compare(blocks, colours[likely])
     first = int(_cost(distance[smooth]).argmin())
-    best, near = likely[first], distance[:, first] < _NEAR
-    away = distance[smooth, first]
-    shown = curves.length[best][place[near & coloured, first]]
+    name, near, away = (
+        list(known)[likely[first]],
+        distance[:, first] < _NEAR,
+        distance[smooth, first],
+    )
+    steps = np.linalg.norm(np.diff(colours[likely[first]], axis=0), axis=1)
+    shown = np.append(0, np.cumsum(steps))[place[near & coloured, first]]
     if near.mean() < _LEAST or not shown.size:
         return None
     span = float(np.subtract(*np.quantile(shown, (0.97, 0.03))))
     share = near[smooth].mean()
     exact = span >= _SHORT and (away < _EXACT).mean() >= _EXACT_SHARE
-    close = np.median(away) <= _MEDIAN and any(
-        span >= length and share >= least for length, least in _SHARES
-    )
-    return curves.palettes[best] if exact or close else None
+    close = np.median(away) <= _MEDIAN and any(span >= s and share >= of for s, of in _SHARES)
+    return Palette(name, _course(known[name])) if exact or close else None
 
 
 def _compare(

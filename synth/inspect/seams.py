@@ -24,73 +24,46 @@ _DEPTH = 3
 # What grey values are at least taken to differ by: rounding.
 _LEAST = 0.3
 
-_FOLDS, _PENALTY = 5, 1.0
+_FOLDS, _PENALTY, _FEWEST = 5, 1.0, 10
 
 
 def describe_border(image: Frame, box: Box) -> Floats | None:
     """Describe the band of pixels around the border of a box.
 
-    Along each side of the box, steps from pixel to pixel across the border are held against those
+    Along each side of the box, steps from pixel to pixel across the border are compared with those
     just outside and just inside of it, and so are second differences; along the border, steps
-    outside are held against those inside. All are ratios, so that contrast does not matter.
+    outside with those inside. All are ratios, so that contrast does not matter.
 
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    box : tuple of int
-        Half-open (top, left, bottom, right).
-
-    Returns
-    -------
-    (k,) ndarray of float64 or None
-        None where less than two sides of the box have room for the band.
+    Returns the features of the most and the least conspicuous side and the mean of all, or None
+    where less than two sides of the box have room for the band.
     """
     top, left, bottom, right = box
-    height, width = image.shape
     if bottom - top < 2 * _DEPTH or right - left < 2 * _DEPTH:
         return None
-    values = image.astype(np.float64)
-    sides = []
-    for room, band in (
-        (top >= _DEPTH, lambda: values[top - _DEPTH : top + _DEPTH, left:right]),
-        (
-            bottom + _DEPTH <= height,
-            lambda: values[bottom - _DEPTH : bottom + _DEPTH, left:right][::-1],
-        ),
-        (left >= _DEPTH, lambda: values[top:bottom, left - _DEPTH : left + _DEPTH].T),
-        (
-            right + _DEPTH <= width,
-            lambda: values[top:bottom, right - _DEPTH : right + _DEPTH].T[::-1],
-        ),
-    ):
-        if room:
-            sides.append(_describe_side(band()))
+    around = np.pad(image.astype(np.float64), _DEPTH, constant_values=np.nan)
+    around = around[top : bottom + 2 * _DEPTH, left : right + 2 * _DEPTH]
+    inner = slice(_DEPTH, -_DEPTH)
+    bands = (
+        around[: 2 * _DEPTH, inner],
+        around[: -2 * _DEPTH - 1 : -1, inner],
+        around[inner, : 2 * _DEPTH].T,
+        around[inner, : -2 * _DEPTH - 1 : -1].T,
+    )
+    sides = [_describe_side(band) for band in bands if not np.isnan(band).any()]
     if len(sides) < 2:
         return None
     found = np.sort(np.stack(sides), axis=0)
-    # The most and the least conspicuous side, and all of them together.
     return np.concatenate([found[-1], found[0], found.mean(0)])
 
 
 def probe_seams(
-    images: Sequence[Frame],
-    boxes: Sequence[Box],
-    labels: ArrayLike,
-    groups: ArrayLike,
+    images: Sequence[Frame], boxes: Sequence[Box], labels: ArrayLike, groups: ArrayLike
 ) -> float:
-    """Train the probe to tell two kinds of boxes apart by their borders, and judge it.
+    """Train the probe to tell two kinds of boxes apart by their borders, and evaluate it.
 
     A logistic regression with quadratic penalty over standardised features, five folds; the boxes
-    of a group are in one fold.
-
-    Parameters
-    ----------
-    images : sequence of (H, W) ndarray
-        The image of each box.
-    boxes : sequence of tuple
-    labels : (n,) array-like of bool
-    groups : (n,) array-like
-        What each box comes from, a source image.
+    of a group are in one fold. For each box there are its image, its kind (bool), and what it comes
+    from, a source image.
 
     Returns
     -------
@@ -104,22 +77,24 @@ def probe_seams(
         There are fewer than ten boxes of a kind, or fewer than five groups.
     """
     found = [describe_border(image, box) for image, box in zip(images, boxes, strict=True)]
-    usable = np.array([features is not None for features in found])
+    usable = np.array([row is not None for row in found])
     features = np.array([row for row in found if row is not None])
     truth = np.asarray(labels, bool)[usable]
-    group = np.unique(np.asarray(groups)[usable], return_inverse=True)[1]
-    if min(truth.sum(), (~truth).sum()) < 10 or group.max(initial=-1) + 1 < _FOLDS:
+    names, group = np.unique(np.asarray(groups)[usable], return_inverse=True)
+    positive, negative = int(truth.sum()), int((~truth).sum())
+    if min(positive, negative) < _FEWEST or len(names) < _FOLDS:
         raise ValueError(
-            f"{int(truth.sum())} and {int((~truth).sum())} boxes of {group.max(initial=-1) + 1} "
-            "images are too few to probe"
+            f"{positive} and {negative} boxes of {len(names)} images are too few to probe"
         )
-    order = np.random.default_rng(0).permutation(group.max() + 1)
-    fold = order[group] % _FOLDS
+    fold = np.random.default_rng(0).permutation(len(names))[group] % _FOLDS
     score = np.zeros(len(truth))
     for held in range(_FOLDS):
         known = fold != held
-        score[~known] = _rank(_classify(features[known], truth[known], features[~known]))
-    return _area(score, truth)
+        odds = _classify(features[known], truth[known], features[~known])
+        # Ranks from 0 to 1, so that folds can be put together.
+        score[~known] = scipy.stats.rankdata(odds) / (len(odds) + 1)
+    above = scipy.stats.mannwhitneyu(score[truth], score[~truth]).statistic
+    return float(above / (positive * negative))
 
 
 def _describe_side(band: Floats) -> Floats:
@@ -140,16 +115,16 @@ def _describe_side(band: Floats) -> Floats:
             _ratio(across**2, beside**2) / 2,
             _ratio(inner, outer),
             _ratio(inner**2, outer**2) / 2,
-            np.log((across.max() + _LEAST) / (beside.max() + _LEAST)),
-            np.log((abs(steps[middle].mean()) + _LEAST) / (beside.mean() + _LEAST)),
+            _ratio(across.max(), beside.max()),
+            _ratio(abs(steps[middle].mean()), beside),
             _ratio(along[middle], along[middle + 1]),
             _ratio(along[0], along[-1]),
         ]
     )
 
 
-def _ratio(one: Floats, other: Floats) -> float:
-    return float(np.log((one.mean() + _LEAST) / (other.mean() + _LEAST)))
+def _ratio(one: Floats | float, other: Floats | float) -> float:
+    return float(np.log((np.mean(one) + _LEAST) / (np.mean(other) + _LEAST)))
 
 
 def _classify(known: Floats, truth: NDArray[np.bool_], unknown: Floats) -> Floats:
@@ -173,14 +148,3 @@ def _classify(known: Floats, truth: NDArray[np.bool_], unknown: Floats) -> Float
 
     found = scipy.optimize.minimize(loss, np.zeros(design.shape[1]), jac=True, method="L-BFGS-B")
     return np.asarray(expand(unknown) @ found.x)
-
-
-def _rank(values: Floats) -> Floats:
-    """Ranks from 0 to 1, so that folds can be put together."""
-    return np.asarray(scipy.stats.rankdata(values) / (len(values) + 1))
-
-
-def _area(score: Floats, truth: NDArray[np.bool_]) -> float:
-    positive, negative = int(truth.sum()), int((~truth).sum())
-    above = scipy.stats.rankdata(score)[truth].sum() - positive * (positive + 1) / 2
-    return float(above / (positive * negative))

@@ -2,17 +2,22 @@
 
 Neighbouring frames of a sequence are nearly equal. With one of them in training and the next in
 testing, a score says how well a detector remembers, not how well it finds. So what is divided is
-groups of ids: by name where names tell sequences apart, else by likeness.
+groups of ids: by name where names tell sequences apart, else by likeness, the correlation of the
+coarse structure of two scenes.
+
+Frames that are nearly equal have to be alike by a perceptual hash too: the difference hash has a
+bit for whether a frame grows brighter from one of 16 x 16 cells to the next (N. Krawetz, "Kind of
+like that", 2013). Smooth frames can have the same signs by chance, and the correlation alone would
+take two skies over the same horizon for one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,46 +26,45 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from synth.disk.files import missing_parents, remove_empty, replace_file
 from synth.disk.split_names import SPLITS
-from synth.errors import DatasetError, RecipeError
+from synth.errors import DatasetError, RecipeError, StoreError
 from synth.frames import Frame, natural_key
 from synth.seeds import generator
-
-Grouping = Literal["pattern", "name", "likeness", "none"]
 
 LIKENESS = 0.7
 """Correlation of two signatures above which their frames are taken for one scene. Neighbours in a
 sequence of a fixed camera came to 0.93 and more; of the 427 images of NUAA-SIRST, mostly single
 frames, 16 are joined to another, of the 1,327 of NUDT-SIRST, which reuses backgrounds, 259."""
 
+NEARLY = 0.95
+"""Correlation of two signatures from which on their frames are nearly equal. Of NUDT-SIRST 77 pairs
+of images come to it, of NUAA-SIRST none."""
+
 OVERLAP = 0.6
 """Correlation above which frames are taken to show parts of one scene. Of 60 frames of four cameras
 (SIRST version 2) those of two cameras came to at most 0.56 at any shift, panned views of one scene
 to 0.6 to 0.98."""
 
-_SIDE = 32
+_SIDE, _CELLS = 32, 16
+# Of 256 bits. Of the 77 pairs above 76 differ in at most 25; the other, in 136, shows two skies.
+_BITS_APART = 64
+# Rows of a table, and pairs of them, that are compared at a time.
+_ROWS, _PAIRS = 1024, 4096
 
 # Side of a view in pixels, the part of it that must overlap, and pairs that are computed together.
 _VIEW, _LEAST_OVERLAP, _AT_A_TIME = 80, 0.25, 32
 _DIGITS = re.compile(r"[0-9]+$")
-# Rows of the table of correlations that are in memory at a time.
-_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Groups:
-    """Ids that must stay together.
+class Groups(NamedTuple):
+    """Ids that must stay together, by what they have in common, all in natural order.
 
-    Attributes
-    ----------
-    by : {"pattern", "name", "likeness", "none"}
-        The first group of a regular expression, the id without its trailing digits, what the
-        frames show, or every id a group of its own.
-    members : mapping of str to tuple of str
-        Ids by what they have in common (by likeness, the first of them), all in natural order.
+    `by` is ``pattern`` for the first group of a regular expression, ``name`` for the id without its
+    trailing digits, ``likeness`` for what the frames show, ``none`` for every id a group.
     """
 
-    by: Grouping
+    by: str
     members: Mapping[str, tuple[str, ...]]
 
 
@@ -70,19 +74,16 @@ def names_tell(ids: Iterable[str]) -> bool:
     return 1 < len(set(names)) < len(names)
 
 
-def group_by_name(ids: Iterable[str], pattern: str | re.Pattern[str] | None = None) -> Groups:
+def group_alone(ids: Iterable[str]) -> Groups:
+    """Make every id a group of its own."""
+    return _group("none", ids, str)
+
+
+def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     """Group ids by the sequence that their names tell.
 
-    Parameters
-    ----------
-    ids : iterable of str
-    pattern : str or Pattern, optional
-        Regular expression that is found in every id; ids are together whose first group is equal.
-        Without one, ids are together that are equal without their trailing digits.
-
-    Returns
-    -------
-    Groups
+    Ids are together in which the first group of a regular expression is equal, or without one,
+    which are equal without their trailing digits.
 
     Raises
     ------
@@ -94,10 +95,27 @@ def group_by_name(ids: Iterable[str], pattern: str | re.Pattern[str] | None = No
     >>> group_by_name(["a_1", "a_2", "b_1"]).members
     {'a_': ('a_1', 'a_2'), 'b_': ('b_1',)}
     """
-    ordered = sorted(ids, key=_in_order)
-    if pattern is not None:
-        return Groups("pattern", _collect(ordered, _pattern_keys(ordered, pattern)))
-    return Groups("name", _collect(ordered, [_DIGITS.sub("", id_) for id_ in ordered]))
+    if pattern is None:
+        return _group("name", ids, lambda id_: _DIGITS.sub("", id_))
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise RecipeError(f"{pattern!r} is not a regular expression ({error})") from None
+    if not compiled.groups:
+        raise RecipeError(
+            f"the pattern {pattern!r} has no group; put what names the sequence in parentheses"
+        )
+
+    def name(id_: str) -> str:
+        found = compiled.search(id_)
+        if found is None or found.group(1) is None:
+            raise RecipeError(
+                f"the pattern {pattern!r} finds nothing in the id {id_!r}; every id must belong "
+                "to a sequence"
+            )
+        return found.group(1)
+
+    return _group("pattern", ids, name)
 
 
 def group_by_likeness(
@@ -105,34 +123,30 @@ def group_by_likeness(
 ) -> Groups:
     """Group ids whose frames show one scene, directly or through frames between them.
 
-    A slow sequence is one group: its first and last frame may differ, but neighbours do not.
-    Frames without any structure, as of an empty sky, are like nothing: only names tell those apart.
-
-    Parameters
-    ----------
-    signatures : mapping of str to ndarray
-        By id, from `scene_signature`.
-    above : float
-        Two frames are together when their signatures correlate by more.
-
-    Returns
-    -------
-    Groups
+    Two frames are together when their signatures, see `scene_signature`, correlate by more than
+    `above`. A slow sequence is one group: its first and last frame may differ, but neighbours do
+    not. Frames without any structure, as of an empty sky, are like nothing: only names tell those
+    apart.
     """
     ordered = sorted(signatures, key=_in_order)
-    table = np.stack([signatures[id_] for id_ in ordered])
-    rows, cols = [], []
-    for start in range(0, len(table), _ROWS):
-        row, col = np.nonzero(table[start : start + _ROWS] @ table.T > above)
-        rows.append(row + start)
-        cols.append(col)
-    row, col = np.concatenate(rows), np.concatenate(cols)
-    pairs = coo_array((np.ones(len(row), bool), (row, col)), shape=(len(table),) * 2)
-    _, labels = connected_components(pairs, directed=False)
-    firsts: dict[int, str] = {}
-    for id_, label in zip(ordered, labels.tolist(), strict=True):
-        firsts.setdefault(label, id_)
-    return Groups("likeness", _collect(ordered, [firsts[label] for label in labels.tolist()]))
+    pairs = list(pairs_above(np.stack([signatures[id_] for id_ in ordered]), above))
+    row, col = np.concatenate([np.empty((2, 0), np.intp), *pairs], axis=1)
+    table = coo_array((np.ones(len(row), bool), (row, col)), shape=(len(ordered),) * 2)
+    label = dict(zip(ordered, connected_components(table, directed=False)[1], strict=True))
+    groups = _group("likeness", ordered, lambda id_: str(label[id_]))
+    return Groups(groups.by, {own[0]: own for own in groups.members.values()})
+
+
+def _group(by: str, ids: Iterable[str], key: Callable[[str], str]) -> Groups:
+    together: dict[str, list[str]] = {}
+    for id_ in sorted(ids, key=_in_order):
+        together.setdefault(key(id_), []).append(id_)
+    return Groups(by, {key: tuple(members) for key, members in together.items()})
+
+
+def _in_order(id_: str) -> tuple[object, ...]:
+    # Two ids can be equal as numbers: 1 and 01.
+    return natural_key(id_), id_
 
 
 def scene_signature(frame: Frame) -> NDArray[np.float32]:
@@ -141,10 +155,6 @@ def scene_signature(frame: Frame) -> NDArray[np.float32]:
     The frame, clipped to its 1st to 99th percentile, is averaged onto 32 x 32 cells; what changes
     more slowly than over some four of them is taken away, since two skies that grow bright towards
     the horizon are alike in nothing else. Offset, gain, size and small targets hardly count.
-
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
 
     Returns
     -------
@@ -164,75 +174,83 @@ def scene_signature(frame: Frame) -> NDArray[np.float32]:
     return (values / length).astype(np.float32)
 
 
-def find_overlaps(frames: Iterable[Frame], above: float = OVERLAP) -> list[tuple[int, int]]:
+def difference_hash(frame: Frame) -> NDArray[np.bool_]:
+    """Tell where a frame grows brighter from a cell to the next: (256,) ndarray of bool."""
+    cells = cv2.resize(frame.astype(np.float32), (_CELLS + 1, _CELLS), interpolation=cv2.INTER_AREA)
+    return (np.diff(cells, axis=1) > 0).ravel()
+
+
+def pairs_above(
+    table: NDArray[np.float32], least: float
+) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Pairs of rows, the lower one first, whose product is above `least`, some at a time."""
+    for start in range(0, len(table), _ROWS):
+        rows, cols = np.nonzero(table[start : start + _ROWS] @ table.T > least)
+        rows += start
+        rows, cols = rows[rows < cols], cols[rows < cols]
+        for at in range(0, len(rows), _PAIRS):
+            yield rows[at : at + _PAIRS], cols[at : at + _PAIRS]
+
+
+def nearly_equal(
+    hashes: Sequence[NDArray[np.bool_]], signatures: Sequence[NDArray[np.floating]]
+) -> Iterator[tuple[int, int, float]]:
+    """Find the pairs of frames that are nearly equal, by `difference_hash` and `scene_signature`.
+
+    Yields the places of a pair, the lower one first, and the correlation, at least `NEARLY`.
+    """
+    if not hashes:
+        return
+    # The product of two rows of ±1 is the number of bits less twice those that differ.
+    signs = np.where(np.stack(hashes), np.float32(1), np.float32(-1))
+    table = np.stack(signatures)
+    for rows, cols in pairs_above(signs, signs.shape[1] - 2 * _BITS_APART - 1):
+        likeness = np.einsum("ij,ij->i", table[rows], table[cols], dtype=np.float64)
+        near = likeness >= NEARLY
+        pairs = (part[near].tolist() for part in (rows, cols, likeness))
+        yield from zip(*pairs, strict=True)
+
+
+def find_overlaps(frames: Iterable[Frame]) -> list[tuple[int, int]]:
     """Find pairs of frames that show parts of one scene, as a camera that pans takes them.
 
-    Parameters
-    ----------
-    frames : iterable of (H, W) ndarray of uint8 or uint16
-    above : float
-        Two frames are a pair when they correlate by more at some shift at which a quarter of the
-        smaller one overlaps.
-
-    Returns
-    -------
-    list of (int, int)
-        Numbers of the frames, the smaller one first. The time grows with the square of the number
-        of frames: a second for 40.
+    They correlate by more than `OVERLAP` at some shift at which a quarter of the smaller one
+    overlaps. Returns their numbers, the smaller one first. The time grows with the square of the
+    number of frames: a second for 40.
     """
     frames = list(frames)
     if len(frames) < 2:
         return []
     # One scale for all, so that a part of a frame is like the whole.
     factor = min(1.0, _VIEW / max(max(frame.shape) for frame in frames))
-    views = [_fine_structure(frame, factor) for frame in frames]
-    size = [2 * max(view.shape[axis] for view in views) for axis in (0, 1)]
-    size = [scipy.fft.next_fast_len(length, real=True) for length in size]
-    areas = np.array([view.size for view in views])
-    # Of each view and of its square, and of where it is.
-    values, squares, inside = (
-        np.stack([scipy.fft.rfft2(part(view), size) for view in views]).astype(np.complex64)
-        for part in (np.asarray, np.square, np.ones_like)
-    )
+    shapes = [[max(1, round(length * factor)) for length in frame.shape] for frame in frames]
+    views = np.zeros((len(frames), *np.max(shapes, axis=0)), np.float32)
+    inside = np.zeros_like(views)
+    for number, (frame, (height, width)) in enumerate(zip(frames, shapes, strict=True)):
+        small = cv2.resize(frame.astype(np.float32), (width, height), interpolation=cv2.INTER_AREA)
+        fine = small - cv2.GaussianBlur(small, (0, 0), 3, borderType=cv2.BORDER_REFLECT)
+        spread = float(fine.std())
+        views[number, :height, :width] = fine / spread if spread > 1e-3 else 0
+        inside[number, :height, :width] = 1
+    size = [scipy.fft.next_fast_len(2 * length, real=True) for length in views.shape[1:]]
+    spectra = [scipy.fft.rfft2(part, size) for part in (views, views**2, inside)]
+    areas = inside.sum((1, 2))
     pairs = []
     for second in range(1, len(views)):
-        ours = [part[second].conj() for part in (values, squares, inside)]
         for first in range(0, second, _AT_A_TIME):
             few = slice(first, min(first + _AT_A_TIME, second))
-            theirs = values[few], squares[few], inside[few]
             both, one, other, one_square, other_square, count = (
-                scipy.fft.irfft2(product, size)
-                for product in (
-                    theirs[0] * ours[0],
-                    theirs[0] * ours[2],
-                    theirs[2] * ours[0],
-                    theirs[1] * ours[2],
-                    theirs[2] * ours[1],
-                    theirs[2] * ours[2],
-                )
+                scipy.fft.irfft2(spectra[theirs][few] * spectra[ours][second].conj(), size)
+                for theirs, ours in ((0, 0), (0, 2), (2, 0), (1, 2), (2, 1), (2, 2))
             )
             count = np.maximum(count, 1)
             spread = (one_square - one**2 / count) * (other_square - other**2 / count)
             found = (both - one * other / count) / np.sqrt(np.maximum(spread, 1e-6))
             least = _LEAST_OVERLAP * np.minimum(areas[few], areas[second])
             found[count < least[:, None, None]] = 0
-            alike = np.flatnonzero(found.max((1, 2)) > above) + first
-            pairs += [(int(number), second) for number in alike]
+            alike = np.flatnonzero(found.max((1, 2)) > OVERLAP) + first
+            pairs += [(number, second) for number in alike.tolist()]
     return pairs
-
-
-def _fine_structure(frame: Frame, factor: float) -> NDArray[np.float32]:
-    """A frame made smaller by a factor, without its slow changes, variance 1, or all 0."""
-    shape = [max(1, round(length * factor)) for length in frame.shape]
-    small = cv2.resize(frame.astype(np.float32), shape[::-1], interpolation=cv2.INTER_AREA)
-    fine = small - cv2.GaussianBlur(small, (0, 0), 3, borderType=cv2.BORDER_REFLECT)
-    spread = float(fine.std())
-    return np.asarray(fine / spread if spread > 1e-3 else np.zeros_like(fine), np.float32)
-
-
-def group_alone(ids: Iterable[str]) -> Groups:
-    """Make every id a group of its own."""
-    return Groups("none", {id_: (id_,) for id_ in sorted(ids, key=_in_order)})
 
 
 def split_groups(
@@ -242,15 +260,7 @@ def split_groups(
 
     Groups are gone through in a random order; each goes to the test split where that brings its
     number of ids nearer to the share that was asked for, then likewise to the validation split,
-    and else to training.
-
-    Parameters
-    ----------
-    groups : Groups
-    test, val : float
-        Shares of the ids, 0 to 1, together less than 1; the nearest that whole groups allow, and
-        at least one group where a share is not 0.
-    seed : int
+    and else to training. A share that is not 0 is at least one group.
 
     Returns
     -------
@@ -261,30 +271,33 @@ def split_groups(
     ------
     RecipeError
         There are fewer groups than splits.
-    ValueError
-        The shares are not as above.
     """
-    if min(test, val) < 0 or test + val >= 1:
-        raise ValueError(f"shares of {test} and {val} leave nothing for training")
-    wanted = {name: share for name, share in (("test", test), ("val", val)) if share}
-    if len(groups.members) < len(wanted) + 1:
+    members = groups.members
+    shares = {name: share for name, share in (("test", test), ("val", val)) if share}
+    if len(members) < len(shares) + 1:
         raise RecipeError(
-            f"has {len(groups.members)} group(s) of images for {len(wanted) + 1} splits; group "
-            "them by another rule, or ask for fewer splits"
+            f"has {len(members)} group(s) of images for {len(shares) + 1} splits; group them by "
+            "another rule, or ask for fewer splits"
         )
-    order = sorted(groups.members)
+    order = sorted(members)
     generator(seed, "split").shuffle(order)
-    total = sum(map(len, groups.members.values()))
+    total = sum(map(len, members.values()))
     taken: dict[str, list[str]] = {}
-    for place, (name, share) in enumerate(wanted.items()):
-        # Each later split needs a group too.
-        taken[name] = _take(groups.members, order, share * total, keep=len(wanted) - place)
+    for place, (name, share) in enumerate(shares.items()):
+        own: list[str] = []
+        count, wanted = 0, share * total
+        for key in order:
+            more = count + len(members[key])
+            # Each later split needs a group too.
+            left = len(order) - len(own) > len(shares) - place
+            if left and abs(more - wanted) < abs(count - wanted):
+                own.append(key)
+                count = more
+        taken[name] = own or [min(order, key=lambda key: len(members[key]))]
         order = [key for key in order if key not in set(taken[name])]
     taken["train"] = order
     return {
-        name: tuple(
-            sorted((id_ for key in taken[name] for id_ in groups.members[key]), key=_in_order)
-        )
+        name: tuple(sorted((id_ for key in taken[name] for id_ in members[key]), key=_in_order))
         for name in SPLITS
         if name in taken
     }
@@ -298,8 +311,8 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]
     DatasetError
         One of the files is there already; none is written then. What a run of the same lists left
         that was killed is no hindrance.
-    OSError
-        They cannot be written; its `filename` is `folder`, and none is there.
+    StoreError
+        They cannot be written, and none is there.
     """
     files = {
         folder / f"{name}.txt": "".join(f"{id_}\n" for id_ in ids).encode()
@@ -309,65 +322,15 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]
     left = len(there) < len(files) and all(file.read_bytes() == files[file] for file in there)
     if there and not left:
         raise DatasetError(there[0], "is there already; choose another --out, or remove it")
-    partial = {file: file.with_name(f".{file.name}.partial") for file in files}
+    made = missing_parents(folder / "lists")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for file, data in files.items():
-            partial[file].write_bytes(data)
         # Training last: without it a set has nothing to train on, and no test image is among it.
         for file in reversed(files):
-            partial[file].replace(file)
-    except OSError as error:
+            replace_file(file, files[file])
+    except StoreError:
         with suppress(OSError):
-            for file in (*partial.values(), *files):
+            for file in files:
                 file.unlink(missing_ok=True)
-        raise OSError(error.errno, error.strerror, str(folder)) from None
+        remove_empty(made)
+        raise
     return list(files)
-
-
-def _take(
-    members: Mapping[str, Sequence[str]], order: Sequence[str], wanted: float, keep: int
-) -> list[str]:
-    """Choose groups, in order, whose ids come nearest to a number; leave `keep` groups."""
-    taken: list[str] = []
-    count = 0
-    for key in order:
-        size = len(members[key])
-        if len(order) - len(taken) > keep and abs(count + size - wanted) < abs(count - wanted):
-            taken.append(key)
-            count += size
-    return taken or [min(order, key=lambda key: len(members[key]))]
-
-
-def _pattern_keys(ids: Sequence[str], pattern: str | re.Pattern[str]) -> list[str]:
-    try:
-        compiled = re.compile(pattern)
-    except re.error as error:
-        raise RecipeError(f"{pattern!r} is not a regular expression ({error})") from None
-    if not compiled.groups:
-        raise RecipeError(
-            f"the pattern {compiled.pattern!r} has no group; put what names the sequence in "
-            "parentheses"
-        )
-    keys = []
-    for id_ in ids:
-        found = compiled.search(id_)
-        if found is None or found.group(1) is None:
-            raise RecipeError(
-                f"the pattern {compiled.pattern!r} finds nothing in the id {id_!r}; every id must "
-                "belong to a sequence"
-            )
-        keys.append(found.group(1))
-    return keys
-
-
-def _collect(ids: Sequence[str], keys: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    together: dict[str, list[str]] = {}
-    for id_, key in zip(ids, keys, strict=True):
-        together.setdefault(key, []).append(id_)
-    return {key: tuple(members) for key, members in together.items()}
-
-
-def _in_order(id_: str) -> tuple[object, ...]:
-    # Two ids can be equal as numbers: 1 and 01.
-    return natural_key(id_), id_

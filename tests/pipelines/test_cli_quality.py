@@ -30,7 +30,7 @@ from pipelines.quality import (
 )
 from synth.dataset import open_dataset
 from synth.frames import read_frame
-from synth.inspect.niqe import load_niqe
+from synth.inspect.quality import load_niqe
 from synth.targets import Signal, find_targets, local_scr
 
 Synth = Callable[..., Outcome]

@@ -18,14 +18,17 @@ from numpy.typing import NDArray
 from synth.disk.png import encode_png
 from synth.errors import NoiseError, QualityError
 from synth.frames import Frame, Mask, decode_frame, frame_shape, to_luma
-from synth.inspect.borders import border_shares
-from synth.inspect.likeness import difference_hash
-from synth.inspect.mscn import normalise, to_own_range
-from synth.inspect.niqe import patch_features
-from synth.inspect.piqe import piqe
-from synth.inspect.quality import entropy, local_contrast
+from synth.inspect.check import border_shares
+from synth.inspect.quality import (
+    entropy,
+    local_contrast,
+    normalise,
+    patch_features,
+    piqe,
+    to_own_range,
+)
 from synth.inspect.seams import describe_border
-from synth.inspect.splits import scene_signature
+from synth.inspect.splits import difference_hash, scene_signature
 from synth.masks import STANDARD
 from synth.noise.bank import make_bank
 from synth.noise.blocks import find_noise_blocks, second_differences
@@ -153,7 +156,7 @@ MEASURING: dict[str, Callable[[Frame, Mask], object]] = {
     "offsets": measure_offsets,
     "borders": lambda f, m: [share for share in border_shares(f) if share is not None],
     "entropy": lambda f, m: entropy(f),
-    "contrast": lambda f, m: local_contrast(f) if min(f.shape) >= 9 else local_contrast(f, 1),
+    "contrast": lambda f, m: local_contrast(f) if min(f.shape) >= 9 else 0.0,
     "own range": lambda f, m: to_own_range(f),
     "mscn": lambda f, m: [*normalise(to_own_range(f))],
     "piqe": lambda f, m: piqe(f),

@@ -19,7 +19,7 @@ from synth.disk.npz import MOST_UNPACKED, read_npz
 from synth.disk.png import encode_png
 from synth.errors import FrameError, NoiseError, QualityError
 from synth.frames import decode_frame, frame_shape, read_frame
-from synth.inspect.niqe import load_niqe
+from synth.inspect.quality import load_niqe
 from synth.noise.bank import load_bank, make_bank
 from synth.noise.cameras import load_noise
 

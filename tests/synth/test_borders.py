@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synth.inspect.borders import SIDES, border_shares
+from synth.inspect.check import SIDES, border_shares
 
 
 def frame(seed: int, shape: tuple[int, int] = (40, 50)) -> np.ndarray:

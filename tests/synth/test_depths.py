@@ -69,10 +69,10 @@ def test_a_mixed_set_is_parted_as_it_was_mixed(seed: int, kind: str) -> None:
             frame = shallow.astype(np.uint16) * 257 if at in one else deep
         levels.append(measure_levels(frame))
     groups = group_by_depth(levels)
-    assert [set(group.members) for group in groups] == [one, other]
-    for group in groups:
-        assert group.low == min(levels[at].low for at in group.members)
-        assert group.high == max(levels[at].high for at in group.members)
+    assert [set(members) for members, _ in groups] == [one, other]
+    for members, of_all in groups:
+        assert of_all.low == min(levels[at].low for at in members)
+        assert of_all.high == max(levels[at].high for at in members)
 
 
 def test_a_defective_pixel_makes_no_second_group() -> None:
@@ -86,7 +86,7 @@ def test_a_defective_pixel_makes_no_second_group() -> None:
 def test_frames_of_one_value_are_in_no_group() -> None:
     deep = Levels(16, 6000, 12000, 11000, 1)
     dark = Levels(16, 100, 100, 100, 0)
-    assert [group.members for group in group_by_depth([deep, dark, deep])] == [(0, 2)]
+    assert [members for members, _ in group_by_depth([deep, dark, deep])] == [[0, 2]]
     assert group_by_depth([dark]) == []
     assert group_by_depth([]) == []
 
@@ -98,4 +98,4 @@ def test_frames_stretched_to_16_bits_are_parted_from_those_of_14() -> None:
         scaled = frames[at] - frames[at].min().astype(float)
         frames[at] = np.rint(scaled / scaled.max() * 65535).astype(np.uint16)
     groups = group_by_depth([measure_levels(frame) for frame in frames])
-    assert [group.members for group in groups] == [(1, 4, 6), (0, 2, 3, 5, 7)]
+    assert [members for members, _ in groups] == [[1, 4, 6], [0, 2, 3, 5, 7]]

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synth.frames import Frame
-from synth.inspect.likeness import NEARLY, difference_hash, nearly_equal
-from synth.inspect.splits import scene_signature
+from synth.inspect.splits import NEARLY, difference_hash, nearly_equal, scene_signature
 
 
 def scene(seed: int, shape: tuple[int, int] = (96, 128)) -> np.ndarray:
@@ -82,5 +81,5 @@ def test_pairs_come_once_across_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     frames = [as_frame(scene(seed)) for seed in range(5)]
     whole = found(frames + frames[::-1])
     assert set(whole) == {(number, 9 - number) for number in range(5)}
-    monkeypatch.setattr("synth.inspect.likeness._ROWS", 3)
+    monkeypatch.setattr("synth.inspect.splits._ROWS", 3)
     assert found(frames + frames[::-1]) == whole

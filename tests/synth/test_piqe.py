@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from synth.inspect.piqe import piqe
+from synth.inspect.quality import piqe
 
 Frame = NDArray[np.integer[Any]]
 

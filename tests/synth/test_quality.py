@@ -46,8 +46,8 @@ def test_a_constant_frame_has_no_information() -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_local_contrast_is_the_mean_deviation_of_all_windows(dtype: type) -> None:
     frame = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (17, 21)).astype(dtype)
-    windows = [frame[row : row + 5, col : col + 5].std() for row in range(13) for col in range(17)]
-    assert local_contrast(frame, 5) == pytest.approx(np.mean(windows))
+    windows = [frame[row : row + 9, col : col + 9].std() for row in range(9) for col in range(13)]
+    assert local_contrast(frame) == pytest.approx(np.mean(windows))
 
 
 def test_local_contrast_of_a_constant_frame_is_nothing_and_of_a_tiny_one_undefined() -> None:
@@ -73,24 +73,27 @@ def test_twice_the_contrast_is_an_scr_gain_of_two(border: bool) -> None:
     image, mask = scene(5, 1, border)
     before = measure_signals(image, mask)[0]
     brighter = image + np.rint(before.contrast * mask).astype(np.uint16)
-    gain = compare_signals(before, measure_signals(brighter, mask)[0])
-    assert gain.scr_gain == pytest.approx(2, rel=1e-3)
-    assert gain.suppression == pytest.approx(1)
+    gain, suppression = compare_signals(before, measure_signals(brighter, mask)[0])
+    assert gain == pytest.approx(2, rel=1e-3)
+    assert suppression == pytest.approx(1)
 
 
 def test_twice_the_noise_halves_the_suppression_factor() -> None:
     quiet, mask = scene(5, 1)
     loud, _ = scene(5, 2)
-    gain = compare_signals(measure_signals(quiet, mask)[0], measure_signals(loud, mask)[0])
-    assert gain.suppression == pytest.approx(0.5, rel=0.02)
+    _, suppression = compare_signals(
+        measure_signals(quiet, mask)[0], measure_signals(loud, mask)[0]
+    )
+    assert suppression == pytest.approx(0.5, rel=0.02)
 
 
 @pytest.mark.parametrize("lift", [1, 3])
 def test_gain_and_offset_of_a_frame_leave_the_scr(lift: int) -> None:
     image, mask = scene(5, 1)
-    gain = compare_signals(measure_signals(image, mask)[0], measure_signals(image * lift, mask)[0])
-    assert gain.scr_gain == pytest.approx(1)
-    assert gain.suppression == pytest.approx(1 / lift)
+    signals = [measure_signals(frame, mask)[0] for frame in (image, image * lift)]
+    gain, suppression = compare_signals(*signals)
+    assert gain == pytest.approx(1)
+    assert suppression == pytest.approx(1 / lift)
 
 
 @pytest.mark.parametrize(
@@ -106,5 +109,4 @@ def test_gain_and_offset_of_a_frame_leave_the_scr(lift: int) -> None:
 def test_gains_over_nothing_are_infinite_or_undefined(
     before: Signal, after: Signal, scr_gain: float, suppression: float
 ) -> None:
-    gain = compare_signals(before, after)
-    np.testing.assert_equal(tuple(gain), (scr_gain, suppression))
+    np.testing.assert_equal(compare_signals(before, after), (scr_gain, suppression))
