@@ -18,12 +18,7 @@ The mean square of a component C, per degree of freedom and in units of the part
     Σ σ_D² / Π(n_a: a in D, not in C), over the D that contain C, ``tvh`` left out,
     + σ² Π(q_a: a in C) Π(s_a / n_a: a not in C).
 
-An estimate is the mean square of a component less what finer components leave in it. In units of
-σ² and of Π q over its own axes, ``tvh`` still leaves
-
-    s_a / n_a                                    where axis a is missing,
-    -(q_a s_b + s_a q_b - s_a s_b) / (n_a n_b)   where a and b are, after their two finer components
-                                                 are taken off; q is about 1 on long axes.
+An estimate is the sum of mean squares that expects the variance of its component alone.
 
 Standard errors. For normal noise a mean square over f degrees of freedom has the variance
 2 E² / f if it is white. In one with the share L of ``tvh`` noise it is 2 (E² + L² (Π d_a - 1)) / f,
@@ -36,11 +31,10 @@ anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +43,7 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.bank import npz_bytes
+from synth.noise.records import Column, from_arrays, to_arrays
 
 COMPONENTS = ("tvh", "vh", "tv", "th", "t", "v", "h")
 """Time t, row v, column h: ``tvh`` differs from pixel to pixel and frame to frame, ``v`` is a
@@ -70,14 +65,18 @@ _STEP = 1e-4
 # deviations of what chance explains, or that ever strays so many σ.
 _ODD_NOISE, _ODD_VALUE = 6.0, 8.0
 
-# What a model file holds beside σ and errors: dimensions and kind of each array.
-_PLAIN = {
-    "mean": (0, "f"),
-    "kurtosis": (0, "f"),
-    "correlation": (2, "f"),
-    "bad": (2, "b"),
-    "frames": (0, "i"),
-    "depth": (0, "i"),
+# The axes that each component has.
+_HAS = np.array([[axis in name for axis in "tvh"] for name in COMPONENTS])
+
+_COLUMNS = {
+    "sigma": Column(keys=COMPONENTS),
+    "error": Column(keys=COMPONENTS),
+    "mean": Column(),
+    "kurtosis": Column(),
+    "correlation": Column((3, LAGS + 1), -1 - 1e-6, 1 + 1e-6),
+    "bad": Column("HW", kind="b"),
+    "frames": Column(kind="i"),
+    "depth": Column(kind="i"),
 }
 
 
@@ -115,31 +114,7 @@ class NoiseComponents:
 
     def to_bytes(self) -> bytes:
         """The components as an ``.npz`` file; the same bytes for the same components."""
-        columns = {
-            name: np.array([getattr(self, name)[component] for component in COMPONENTS])
-            for name in ("sigma", "error")
-        }
-        return npz_bytes(columns | {name: getattr(self, name) for name in _PLAIN})
-
-
-class Variances(NamedTuple):
-    """What `estimate_variances` finds.
-
-    Attributes
-    ----------
-    variance, error : dict of str to float
-        Variance of each of `COMPONENTS` and its standard error, DN². Variances are unbiased, and so
-        may be below 0 by chance.
-    kurtosis : float
-        Excess kurtosis of the ``tvh`` noise.
-    correlation : (3, LAGS + 1) ndarray of float64
-        Autocorrelation of the ``tvh`` noise along time, rows and columns.
-    """
-
-    variance: dict[str, float]
-    error: dict[str, float]
-    kurtosis: float
-    correlation: Floats
+        return npz_bytes(to_arrays(self, _COLUMNS))
 
 
 def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
@@ -179,33 +154,28 @@ def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
             f"a sequence of shape {shape}: at least 4 frames of at least 16x16 pixels are needed"
         )
     bad = find_bad_pixels(sequence)
-    values = fill_pixels(sequence, bad)
-    found = estimate_variances(values, bad)
-    sigma, error = {}, {}
-    for name in COMPONENTS:
-        variance, wide = found.variance[name], found.error[name]
-        sigma[name] = float(np.sqrt(max(variance, 0.0)))
-        error[name] = wide / (2 * sigma[name]) if variance > wide else float(np.sqrt(wide))
+    values = _fill(sequence, bad)
+    variance, error, kurtosis, correlation = estimate_variances(values, bad)
+    sigma, error = to_sigma(variance, error)
     return NoiseComponents(
-        sigma=sigma,
-        error=error,
+        sigma=dict(zip(COMPONENTS, sigma.tolist(), strict=True)),
+        error=dict(zip(COMPONENTS, error.tolist(), strict=True)),
         mean=float(values.mean()),
-        kurtosis=found.kurtosis,
-        correlation=found.correlation,
+        kurtosis=kurtosis,
+        correlation=correlation,
         bad=bad,
         frames=len(sequence),
         depth=8 * sequence.dtype.itemsize,
     )
 
 
-def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
-    """Estimate the variances of the seven components without bias, and their standard errors.
+def estimate_variances(
+    values: Floats, bad: NDArray[np.bool_]
+) -> tuple[Floats, Floats, float, Floats]:
+    """Estimate the variances of the components without bias, by the module's formulas.
 
-    Variances are mean squares over their degrees of freedom, less what finer components leave in
-    the means of coarser ones, which for ``tvh`` noise that correlates is more than for white noise,
-    and less the twelfth of a squared DN that rounding adds to ``tvh`` (W. Sheppard, 1898). The
-    module's docstring has the formulas. Standard errors are those of normal components, but that of
-    ``tvh`` depends on its own kurtosis.
+    The twelfth of a squared DN that rounding adds to ``tvh`` is taken off (W. Sheppard, 1898).
+    Standard errors are those of normal components, but that of ``tvh`` depends on its kurtosis.
 
     Parameters
     ----------
@@ -216,51 +186,50 @@ def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
 
     Returns
     -------
-    Variances
+    variance, error : (7,) ndarray of float64
+        Of `COMPONENTS`, DN². A variance may be below 0 by chance.
+    kurtosis, correlation
+        See `NoiseComponents`.
     """
     parts = _split(values)
-    correlation = _correlate(parts["tvh"])
-    axes = {
-        axis: _Axis.of(row, length)
-        for axis, row, length in zip("tvh", correlation, values.shape, strict=True)
-    }
-    square, freedom = {}, {}
-    for name, part in parts.items():
-        freedom[name] = float(np.prod([axes[axis].length - 1 for axis in name]))
-        if name in ("tvh", "vh"):
-            part = part[:, ~bad]
-            freedom[name] *= float(1 - bad.mean())
-        square[name] = float((part**2).sum()) / freedom[name]
-    fourth = float((parts["tvh"][:, ~bad] ** 4).mean())
-    second = float((parts["tvh"][:, ~bad] ** 2).mean())
+    correlation = _correlate(parts[0])
+    length = np.array(values.shape, np.float64)
+    spread, overlap, doubt = np.transpose(list(map(_measure_spread, correlation, values.shape)))
+    freedom = np.where(_HAS, length - 1, 1).prod(1)
+    # Only these differ from pixel to pixel.
+    parts[:2] = (part[:, ~bad] for part in parts[:2])
+    freedom[:2] *= 1 - bad.mean()
+    square = np.array([(part**2).sum() for part in parts]) / freedom
+    second, fourth = (float((parts[0] ** power).mean()) for power in (2, 4))
     kurtosis = fourth / second**2 - 3 if second > 0 else 0.0
 
     # The variance of each mean square. It is divided by f + 2, not f, for the square of a mean
     # square is too great by so much.
-    leak = _leaks(axes)
-    doubt = {}
-    for name in COMPONENTS:
-        share = square["tvh"] * leak[name] / leak["tvh"]
-        fewer = float(np.prod([axes[axis].overlap for axis in name])) - 1
-        doubt[name] = 2 * square[name] ** 2 / (freedom[name] + 2)
-        doubt[name] += 2 * share**2 * fewer / freedom[name]
-    doubt["tvh"] *= max(1 + kurtosis / 2, 0.1)
+    leak, weight = _weigh(spread, length)
+    share = square[0] * leak / leak[0]
+    fewer = np.where(_HAS, overlap, 1).prod(1) - 1
+    wide = 2 * square**2 / (freedom + 2) + 2 * share**2 * fewer / freedom
+    wide[0] *= max(1 + kurtosis / 2, 0.1)
 
-    variance, error = {}, {}
-    for name in COMPONENTS:
-        weight = _weights(name, axes)
-        variance[name] = sum(share * square[other] for other, share in weight.items())
-        total = sum(share**2 * doubt[other] for other, share in weight.items())
-        for axis in "tvh":
-            moved = axes | {axis: replace(axes[axis], spread=axes[axis].spread + _STEP)}
-            slope = (_weights(name, moved)["tvh"] - weight["tvh"]) / _STEP
-            width = axes[axis].doubt
-            for other in "tvh".replace(axis, ""):
-                width *= axes[other].overlap / (axes[other].length - 1)
-            total += (slope * square["tvh"]) ** 2 * width
-        error[name] = float(np.sqrt(total))
-    variance["tvh"] -= _ROUNDING
-    return Variances(variance, error, kurtosis, correlation)
+    # What ``tvh`` leaves is taken off last, from the sum of the others.
+    variance = np.roll(weight * square, -1, 1).sum(1)
+    variance[0] -= _ROUNDING
+    total = np.roll(weight**2 * wide, -1, 1).sum(1)
+    for axis, step in enumerate(_STEP * np.eye(3)):
+        slope = (_weigh(spread + step, length)[1] - weight)[:, 0] / _STEP
+        others = np.delete(overlap / (length - 1), axis)
+        total += (slope * square[0]) ** 2 * np.prod([doubt[axis], *others])
+    return variance, np.sqrt(total), kurtosis, correlation
+
+
+def to_sigma(variance: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """Standard deviations and their errors of variances that may be below 0 by chance.
+
+    Where the variance is not above its error, the error is the σ that would stand out.
+    """
+    sigma = np.sqrt(np.maximum(variance, 0))
+    wide = np.where(variance > error, error / np.maximum(2 * sigma, 1e-30), np.sqrt(error))
+    return sigma, wide
 
 
 def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
@@ -295,38 +264,19 @@ def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
 
 
 def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseComponents:
-    """Make of the arrays that `NoiseComponents.to_bytes` has written what they were.
-
-    Raises
-    ------
-    NoiseError
-        They are not of that kind; the message names `path`.
-    """
-    what = "a noise model; make one with `synth noise-model FRAMES --sequence --out MODEL.npz`"
-    wanted = {"sigma": (1, "f"), "error": (1, "f")} | _PLAIN
-    sound = found.keys() >= wanted.keys() and all(
-        (found[name].ndim, found[name].dtype.kind) == of for name, of in wanted.items()
-    )
+    """Make components of the arrays of a file; a `NoiseError` names it if they are others."""
+    fields = from_arrays(found, _COLUMNS)
     if (
-        not sound
-        or not found["sigma"].shape == found["error"].shape == (len(COMPONENTS),)
-        or found["correlation"].shape != (3, LAGS + 1)
-        or found["depth"] not in (8, 16)
-        or not all(np.isfinite(found[name]).all() for name in wanted)
-        or found["sigma"].min() < 0
-        or np.abs(found["correlation"]).max() > 1 + 1e-6
+        fields is None
+        or fields["depth"] not in (8, 16)
+        or not np.isfinite([*fields["sigma"].values(), *fields["error"].values()]).all()
+        or min(fields["sigma"].values()) < 0
     ):
-        raise NoiseError(f"{path}: is not {what}")
-    return NoiseComponents(
-        sigma=dict(zip(COMPONENTS, found["sigma"].tolist(), strict=True)),
-        error=dict(zip(COMPONENTS, found["error"].tolist(), strict=True)),
-        mean=float(found["mean"]),
-        kurtosis=float(found["kurtosis"]),
-        correlation=found["correlation"],
-        bad=found["bad"],
-        frames=int(found["frames"]),
-        depth=int(found["depth"]),
-    )
+        raise NoiseError(
+            f"{path}: is not a noise model; make one with "
+            "`synth noise-model FRAMES --sequence --out MODEL.npz`"
+        )
+    return NoiseComponents(**fields)
 
 
 def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -361,23 +311,8 @@ def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
     return np.asarray((np.abs(away) > _ODD_NOISE * scale) | strays)
 
 
-def fill_pixels(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats:
-    """Replace pixels by the mean of their good neighbours, frame by frame.
-
-    Parameters
-    ----------
-    sequence : (T, H, W) ndarray of uint8 or uint16
-    bad : (H, W) ndarray of bool
-
-    Returns
-    -------
-    (T, H, W) ndarray of float64
-
-    Raises
-    ------
-    NoiseError
-        All pixels are bad.
-    """
+def _fill(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats:
+    """Replace pixels by the mean of their good neighbours, frame by frame."""
     if bad.all():
         raise NoiseError("no pixel has noise like its neighbours; is this one sequence?")
     values = sequence.astype(np.float64)
@@ -434,78 +369,45 @@ def generate_sequence(
     return made
 
 
-def _split(values: Floats) -> dict[str, Floats]:
+def _split(values: Floats) -> list[Floats]:
     """The deviations that belong to each component, with axes of length 1 where it has none."""
     parts: dict[str, Floats] = {}
     rest = values - values.mean()
+    # Means over an axis of what is left are 0, so finer ones need no more than to come later.
     for name in ("t", "v", "h", "tv", "th", "vh"):
         over = tuple(number for number, axis in enumerate("tvh") if axis not in name)
         parts[name] = rest.mean(over, keepdims=True)
-        # Means over an axis of what is left are 0, so the order does not matter.
         rest = rest - parts[name]
-    parts["tvh"] = rest
-    return parts
+    return [rest, *(parts[name] for name in COMPONENTS[1:])]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Effect of the correlation of ``tvh`` noise along one axis on means and variances.
-
-    In the terms of the module's docstring `spread` is s, `kept` q and `overlap` d. `doubt` is the
-    variance of `spread` as measured from one line of values.
-    """
-
-    length: int
-    spread: float
-    overlap: float
-    doubt: float
-
-    @property
-    def kept(self) -> float:
-        return (self.length - self.spread) / (self.length - 1)
-
-    @classmethod
-    def of(cls, correlation: Floats, length: int) -> _Axis:
-        """Make it of the autocorrelation at lags 0 to `LAGS` and the number of values."""
-        lags = np.arange(len(correlation))
-        fade = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
-        sums = correlation @ _sums_of_lags(length)
-        spread = max(float(sums.mean()), 0.0)
-        squares = length * float(fade @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
-        wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
-        spectrum = wave @ np.where(lags == 0, 1.0, 2 * correlation)
-        # Only lags that were measured have an error.
-        window = wave @ np.where(lags <= _most_lag(length), fade, 0.0)
-        return cls(
-            length=length,
-            spread=spread,
-            overlap=max((length - 1) * squares / (length - spread) ** 2, 1.0),
-            doubt=2 * float(((window - spread) ** 2 * spectrum**2).mean()) / length,
-        )
+def _measure_spread(correlation: Floats, length: int) -> tuple[float, float, float]:
+    """s and d of the module's formulas for an axis, and the variance of s from a line of values."""
+    lags = np.arange(len(correlation))
+    fade = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
+    sums = correlation @ _sums_of_lags(length)
+    spread = max(float(sums.mean()), 0.0)
+    squares = length * float(fade @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
+    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
+    spectrum = wave @ np.where(lags == 0, 1.0, 2 * correlation)
+    # Only lags that were measured have an error.
+    window = wave @ np.where(lags <= _most_lag(length), fade, 0.0)
+    return (
+        spread,
+        max((length - 1) * squares / (length - spread) ** 2, 1.0),
+        2 * float(((window - spread) ** 2 * spectrum**2).mean()) / length,
+    )
 
 
-def _leaks(axes: Mapping[str, _Axis]) -> dict[str, float]:
-    """Share of the variance of ``tvh`` noise in the mean square of each component."""
-    return {
-        name: math.prod(
-            one.kept if axis in name else one.spread / one.length for axis, one in axes.items()
-        )
-        for name in COMPONENTS
-    }
-
-
-def _weights(name: str, axes: Mapping[str, _Axis]) -> dict[str, float]:
-    """The weights with which mean squares add up to an unbiased estimate of a variance."""
-    leak = _leaks(axes)
-    if name == "tvh":
-        return {"tvh": 1 / leak["tvh"]}
-    weight = {
-        other: float(np.prod([-1 / axes[axis].length for axis in other if axis not in name]))
-        for other in COMPONENTS[1:]
-        if set(name) <= set(other)
-    }
-    weight["tvh"] = -sum(share * leak[other] for other, share in weight.items()) / leak["tvh"]
-    return weight
+def _weigh(spread: Floats, length: Floats) -> tuple[Floats, Floats]:
+    """Shares of ``tvh`` noise in the mean squares, and the weights of these in every estimate."""
+    leak = np.where(_HAS, (length - spread) / (length - 1), spread / length).prod(1)
+    missing = _HAS & ~_HAS[:, None]
+    weight = np.where(missing, -1 / length, 1).prod(2) * (_HAS >= _HAS[:, None]).all(2)
+    weight[:, 0] = 0
+    weight[:, 0] = -(weight * leak).sum(1) / leak[0]
+    weight[0, 0] = 1 / leak[0]
+    return leak, weight
 
 
 def _most_lag(length: int) -> int:
