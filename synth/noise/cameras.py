@@ -20,7 +20,6 @@ from synth.noise.model import (
     NoiseModel,
     correlation_length,
     fit_model,
-    model_arrays,
     model_from,
     normal_quantiles,
     rounded,
@@ -76,7 +75,7 @@ class CameraNoise:
         return {
             f"{number}/{name}": array
             for number, model in enumerate(self.models)
-            for name, array in model_arrays(model).items()
+            for name, array in model.arrays().items()
         }
 
     def to_bytes(self) -> bytes:
@@ -211,8 +210,6 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
             columns=np.full(side, float(column[0] > 0)),
             rows=np.full(side, float(row[0] > 0)),
             quantiles=normal_quantiles()[None],
-            dead=0.0,
-            blinking=0.0,
             summary={name: value for name, (value, _) in numbers.items()},
             error={name: error for name, (_, error) in numbers.items()},
             depth=levels[0].depth,

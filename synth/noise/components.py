@@ -403,7 +403,7 @@ def _weigh(spread: Floats, length: Floats) -> tuple[Floats, Floats]:
     """Shares of ``tvh`` noise in the mean squares, and the weights of these in every estimate."""
     leak = np.where(_HAS, (length - spread) / (length - 1), spread / length).prod(1)
     missing = _HAS & ~_HAS[:, None]
-    weight = np.where(missing, -1 / length, 1).prod(2) * (_HAS >= _HAS[:, None]).all(2)
+    weight = np.where(missing, -1 / length, 1).prod(2) * (_HAS[:, None] <= _HAS).all(2)
     weight[:, 0] = 0
     weight[:, 0] = -(weight * leak).sum(1) / leak[0]
     weight[0, 0] = 1 / leak[0]

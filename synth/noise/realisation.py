@@ -17,7 +17,7 @@ import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from synth.noise.model import LEAST_PATCHES, NoiseModel, model_arrays
+from synth.noise.model import LEAST_PATCHES, NoiseModel
 from synth.seeds import generator
 
 Values = NDArray[np.float32]
@@ -100,7 +100,7 @@ class NoiseGenerator:
         self.model = model
         # A name that equal models have and different ones do not.
         digest = hashlib.sha256()
-        for array in model_arrays(model).values():
+        for array in model.arrays().values():
             digest.update(array.tobytes())
         self._camera = digest.hexdigest()
         self._gains: dict[tuple[int, int, int], Values] = {}
