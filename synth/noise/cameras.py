@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,9 +29,6 @@ from synth.noise.residual import generate_frame
 
 _WHAT = "noise; make some with `synth noise-sample` or `synth noise-model`"
 
-# Of components, beside their names.
-_PARTS = ("sigma", "error")
-
 
 class CameraNoise:
     """Noise models of one depth; an index counts the frames of all of them.
@@ -54,7 +51,7 @@ class CameraNoise:
             )
         self.models = tuple(models)
         self._start = np.cumsum([0, *map(len, self.models)])
-        self._generators: dict[int, NoiseGenerator] = {}
+        self._generators = [NoiseGenerator(model) for model in self.models]
 
     def __len__(self) -> int:
         return int(self._start[-1])
@@ -66,8 +63,6 @@ class CameraNoise:
     def generator(self, index: int) -> tuple[NoiseGenerator, int]:
         """The generator of a frame's camera, and the frame's number there."""
         camera = int(np.searchsorted(self._start, index, side="right")) - 1
-        if camera not in self._generators:
-            self._generators[camera] = NoiseGenerator(self.models[camera])
         return self._generators[camera], index - int(self._start[camera])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -90,13 +85,7 @@ def pack_noise(*parts: NoiseBank | CameraNoise) -> bytes:
 
 def load_parts(path: Path) -> tuple[NoiseBank | None, CameraNoise | None]:
     """Read what `pack_noise` has written; errors as `load_noise`."""
-    found = read_npz(path, _WHAT)
-    models = {name: array for name, array in found.items() if "/" in name}
-    patches = {name: array for name, array in found.items() if "/" not in name}
-    return (
-        bank_from(patches, path) if patches else None,
-        _cameras_from(models, path) if models or not patches else None,
-    )
+    return _parts_from(read_npz(path, _WHAT), path)
 
 
 def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
@@ -110,6 +99,7 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     Returns
     -------
     NoiseBank or NoiseComponents or CameraNoise
+        Of a build with a bank and models, the bank.
 
     Raises
     ------
@@ -118,22 +108,26 @@ def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     """
     path = Path(path)
     found = read_npz(path, _WHAT)
-    if "patches" in found:
-        return bank_from({name: found[name] for name in found if "/" not in name}, path)
     if "correlation" in found:
         return components_from(found, path)
-    return _cameras_from(found, path)
+    bank, cameras = _parts_from(found, path)
+    return cast(NoiseBank | CameraNoise, bank or cameras)
 
 
-def _cameras_from(found: Mapping[str, NDArray[Any]], path: Path) -> CameraNoise:
+def _parts_from(
+    found: Mapping[str, NDArray[Any]], path: Path
+) -> tuple[NoiseBank | None, CameraNoise | None]:
+    patches: dict[str, NDArray[Any]] = {}
     models: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in found.items():
-        number, _, name = key.partition("/")
-        models.setdefault(number, {})[name] = array
+        number, slash, name = key.partition("/")
+        part = models.setdefault(number, {}) if slash else patches
+        part[name or key] = array
     numbers = [str(number) for number in range(len(models))]
-    if not models or models.keys() != set(numbers):
+    if models.keys() != set(numbers) or not (models or "patches" in patches):
         raise NoiseError(f"{path}: is not {_WHAT}")
-    return CameraNoise([model_from(models[number], path) for number in numbers])
+    cameras = [model_from(models[number], path) for number in numbers]
+    return bank_from(patches, path) if patches else None, CameraNoise(cameras) if cameras else None
 
 
 def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise:
@@ -184,34 +178,33 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
     side = 4 * LAGS
     wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(side), np.arange(1, LAGS + 1)))
     correlation = np.mean([one.correlation for one in levels], axis=0)
-    down, along = ((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:])
-    spectrum = np.outer(down, along)
-
-    def overall(name: str) -> tuple[float, float]:
-        sigma, error = (np.array([getattr(one, key)[name] for one in levels]) for key in _PARTS)
-        return float(np.sqrt((sigma**2).mean())), float(np.sqrt((error**2).mean() / len(levels)))
-
-    gain = measure_gain(levels) if len(levels) > 1 else (0.0, 0.0)
-    lengths = [(correlation_length(row), 0.0) for row in (correlation[2], correlation[1])]
-    pixels, column, row = (overall(name) for name in ("tvh", "th", "tv"))
-    numbers = dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True))
+    spectrum = np.outer(*((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:]))
+    names = ("tvh", "th", "tv")
+    sigma, error = (
+        np.array([[numbers[name] for name in names] for numbers in table])
+        for table in ([one.sigma for one in levels], [one.error for one in levels])
+    )
+    pixels, column, row = np.sqrt((sigma**2).mean(0))
+    gain, doubt = measure_gain(levels) if len(levels) > 1 else (0.0, 0.0)
+    lengths = [correlation_length(correlation[axis]) for axis in (2, 1)]
+    wide = np.sqrt((error**2).mean(0) / len(levels))
     mean = np.array([max(one.mean, 0.0) for one in levels])
     apart = np.concatenate([[True], np.diff(mean) > 1e-6])
     return rounded(
         NoiseModel(
             level=mean[apart],
-            sigma=np.array([one.sigma["tvh"] for one in levels])[apart],
+            sigma=sigma[apart, 0],
             frame_factor=np.ones(len(levels)),
-            frame_column=np.array([one.sigma["th"] for one in levels]),
-            frame_row=np.array([one.sigma["tv"] for one in levels]),
+            frame_column=sigma[:, 1],
+            frame_row=sigma[:, 2],
             frame_levels=mean[:, None],
             frame_kind=np.zeros(len(levels), np.int64),
             spectrum=(spectrum / spectrum.mean())[None],
-            columns=np.full(side, float(column[0] > 0)),
-            rows=np.full(side, float(row[0] > 0)),
+            columns=np.full(side, float(column > 0)),
+            rows=np.full(side, float(row > 0)),
             quantiles=normal_quantiles()[None],
-            summary={name: value for name, (value, _) in numbers.items()},
-            error={name: error for name, (_, error) in numbers.items()},
+            summary=dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True)),
+            error=dict(zip(SUMMARY, (*wide, doubt, 0.0, 0.0), strict=True)),
             depth=levels[0].depth,
         )
     )

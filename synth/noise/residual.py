@@ -8,7 +8,7 @@ has the sensor's noise, and not the sum of the sensor's and its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -75,7 +75,7 @@ def measure_own_noise(image: Frame) -> OwnNoise:
     parts = np.array_split(order, count)
     level = np.array([float(mean[part].mean()) for part in parts])
 
-    def low_quantile(variance: NDArray[np.floating]) -> float:
+    def low_quantile(variance: NDArray[Any]) -> float:
         place = _SMOOTHEST * (len(variance) - 1)
         # As numpy's quantile, in a tenth of its time.
         return float(np.interp(place, np.arange(len(variance)), np.sort(variance)))
