@@ -61,11 +61,9 @@ class NoiseModel:
 
     Attributes
     ----------
-    level : (K,) ndarray of float64
-        Intensities, DN, rising.
-    sigma : (K,) ndarray of float64
-        Standard deviation of the pixels' noise there, DN; between them it is linear, beyond them
-        constant.
+    level, sigma : (K,) ndarray of float64
+        Intensities, rising, and the standard deviation of the pixels' noise there, DN; between
+        them it is linear, beyond them constant.
     frame_factor : (F,) ndarray of float64
         Standard deviation of each frame's noise relative to `sigma`: cameras change their gain.
     frame_column, frame_row : (F,) ndarray of float64
@@ -80,17 +78,16 @@ class NoiseModel:
         Power spectra of the patterns of columns and of rows, mean 1, or 0 where there is none.
     quantiles : (G, 257) ndarray of float64
         Of the pixels' noise at equal steps of probability, from 1/514 on, scaled to variance 1.
+    summary, error : mapping of str to float
+        `SUMMARY` and its standard errors, by leaving out frames; of patterns see `to_sigma`.
+    depth : int
+        Bits of the frames' type, 8 or 16.
     dead, blinking : float
         Shares of pixels that do not show the scene: always the same ones, which read as dark as
         any pixel of the image, and others in every image, which read as bright as any.
-    summary, error : mapping of str to float
-        `SUMMARY` and its standard errors, by leaving out frames. Where the estimated variance of a
-        pattern is not above 0, its σ is 0, and the error is the σ that would stand out.
-    depth : int
-        Bits of the frames' type, 8 or 16.
     patches : (P, n, n) ndarray of float32
-        Residuals of the pixels' noise, variance 1, for cameras whose noise no spectrum describes.
-        Empty where noise is drawn from the spectra.
+        Residuals of the pixels' noise, variance 1, for cameras whose noise no spectrum describes;
+        empty where noise is drawn from the spectra.
     patch_kind : (P,) ndarray of int64
         Kind of each patch's frame.
 
@@ -179,16 +176,6 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     ------
     NoiseError
         There are fewer than 8 blocks, or fewer than 64 to keep.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from synth.noise.blocks import find_noise_blocks
-    >>> rng = np.random.default_rng(0)
-    >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
-    >>> model = fit_model(find_noise_blocks((frame, None) for frame in frames))
-    >>> round(model.summary["sigma"], 1), model.depth
-    (3.0, 8)
     """
     if len(blocks) < 8:
         raise NoiseError(
@@ -198,7 +185,7 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     if keep_patches and len(blocks) < LEAST_PATCHES:
         raise NoiseError(
             f"only {len(blocks)} blocks of noise were found, and {LEAST_PATCHES} patches are "
-            "needed; give more frames, or draw the noise from its spectrum (source: spectrum)"
+            "needed; give more frames, or draw the noise from its spectrum"
         )
     row, column = blocks.residual.mean(2), blocks.residual.mean(1)
     pixels = blocks.residual - column[:, None, :] - row[:, :, None]
@@ -208,9 +195,21 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     level, sigma, factor = _fit_levels(blocks, variance)
     expected = np.interp(blocks.mean, level, sigma) * factor[blocks.frame]
     frames = [np.flatnonzero(blocks.frame == number) for number in range(len(factor))]
-    parts = _Spectra.of(frames, pixels, np.stack([column, row]), variance, expected**2)
+
+    def average(values: Floats) -> Floats:
+        return np.stack([values[own].mean(0) for own in frames])
+
+    power = _put_back(np.abs(np.fft.fft2(pixels)) ** 2 / blocks.side**2) - _ROUNDING
+    rounding = _ROUNDING * _kept_of_lines(blocks.side).sum(1)
+    near = (power[:, 1] + power[:, -1], power[:, :, 1] + power[:, :, -1])
+    parts = _Spectra(
+        power=average(power / expected[:, None, None] ** 2),
+        lines=np.stack([average(np.abs(np.fft.fft(w)) ** 2) for w in (column, row)]) - rounding,
+        near=np.stack([average(one / 2) for one in near]),
+        variance=average(variance),
+    )
     whole = parts.pool(np.ones(len(factor)))
-    columns, rows = parts.patterns(whole)
+    patterns = parts.patterns(whole)
     summary, error = _summarise(blocks, variance, parts)
     kind = _group(parts.power, len(factor))
     spectra, quantiles = [], []
@@ -219,30 +218,32 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
         own = kind[blocks.frame] == number
         spectra.append(spectrum / spectrum.mean())
         quantiles.append(_quantiles(pixels[own] / expected[own, None, None]))
+    columns, rows = map(_shape, patterns)
+    frame_column, frame_row = map(_frame_patterns, patterns.mean(2))
     nine = (np.arange(9) + 0.5) / 9
     return rounded(
         NoiseModel(
             level=level,
             sigma=sigma * np.sqrt(float(whole.mean())),
             frame_factor=factor,
-            frame_column=_frame_patterns(columns.mean(1)),
-            frame_row=_frame_patterns(rows.mean(1)),
+            frame_column=frame_column,
+            frame_row=frame_row,
             frame_levels=np.stack([np.quantile(blocks.mean[own], nine) for own in frames]),
             frame_kind=kind,
             spectrum=np.stack(spectra),
-            columns=_shape(columns),
-            rows=_shape(rows),
+            columns=columns,
+            rows=rows,
             quantiles=np.stack(quantiles),
             summary=summary,
             error=error,
             depth=blocks.depth,
-            **(_keep_patches(blocks, expected, (columns, rows), kind) if keep_patches else {}),
+            **(_keep_patches(blocks, expected, patterns, kind) if keep_patches else {}),
         )
     )
 
 
 def _keep_patches(
-    blocks: NoiseBlocks, expected: Floats, patterns: tuple[Floats, Floats], kind: NDArray[np.int64]
+    blocks: NoiseBlocks, expected: Floats, patterns: Floats, kind: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Residuals without the patterns of columns and rows, which are drawn for whole outputs."""
     few = min(len(blocks), _MOST_PATCHES)
@@ -285,26 +286,7 @@ def make_physical_model(
     normal, and so are the patterns, but for the drift of the read-out from row to row, whose
     spectrum is 1/f.
 
-    Parameters
-    ----------
-    sigma : float
-        DN.
-    netd : float
-        Noise-equivalent temperature difference, K.
-    responsivity : float
-        DN per K.
-    gain : float
-        DN² per DN: the DN that one photoelectron makes.
-    column, row, drift : float
-        Standard deviations of the patterns of columns and rows, and of the drift, DN.
-    dead, blinking : float
-        Shares of pixels; see `NoiseModel`.
-    depth : int
-        Bits of the frames' type, 8 or 16.
-
-    Returns
-    -------
-    NoiseModel
+    The parameters are those of the step `synth.steps.physical.Physical`, in DN, K and DN per K.
 
     Examples
     --------
@@ -465,62 +447,32 @@ class _Spectra:
     near: Floats
     variance: Floats
 
-    @classmethod
-    def of(
-        cls,
-        frames: list[NDArray[np.intp]],
-        pixels: Floats,
-        lines: Floats,
-        variance: Floats,
-        expected: Floats,
-    ) -> _Spectra:
-        """Average over the blocks of each frame."""
-        side = pixels.shape[-1]
-        power = _put_back(np.abs(np.fft.fft2(pixels)) ** 2 / side**2) - _ROUNDING
-        along = np.abs(np.fft.fft(lines)) ** 2 - _ROUNDING * _kept_of_lines(side).sum(1)
-        near = np.stack([power[:, 1] + power[:, -1], power[:, :, 1] + power[:, :, -1]]) / 2
-
-        def average(values: Floats) -> Floats:
-            return np.stack([values[own].mean(0) for own in frames])
-
-        return cls(
-            average(power / expected[:, None, None]),
-            np.stack([average(one) for one in along]),
-            np.stack([average(one) for one in near]),
-            average(variance),
-        )
-
     def pool(self, weight: Floats) -> Floats:
         """The spectrum of the pixels' noise over weighted frames, (n, n)."""
         power = np.tensordot(weight / weight.sum(), self.power, 1)
         power = np.maximum(power, 0.02 * max(float(power[1:, 1:].mean()), 1e-12))
         # A spectrum of real values is the same at opposite frequencies.
         power = (power + np.roll(power[::-1, ::-1], 1, (0, 1))) / 2
-        power[0, 1:] = _continue(power[1, 1:], power[2, 1:], power[-1, 1:], power[-2, 1:])
-        power[1:, 0] = _continue(power[1:, 1], power[1:, 2], power[1:, -1], power[1:, -2])
-        power[0, 0] = np.sqrt(
-            _continue(power[0, 1], power[0, 2], power[0, -1], power[0, -2])
-            * _continue(power[1, 0], power[2, 0], power[-1, 0], power[-2, 0])
-        )
+        power[0, 1:], power[1:, 0] = _continue(power[:, 1:]), _continue(power.T[:, 1:])
+        power[0, 0] = np.sqrt(_continue(power[0]) * _continue(power[:, 0]))
         return np.asarray(power)
 
-    def patterns(self, power: Floats) -> tuple[Floats, Floats]:
-        """Every frame's spectra of the patterns of columns and of rows, (F, n), DN².
+    def patterns(self, power: Floats) -> Floats:
+        """Every frame's spectra of the patterns of columns and of rows, (2, F, n), DN².
 
         They are what the axes have beyond the pixels' noise, and so may be below 0 by chance. From
         beside an axis to the axis, a frame's noise rises as that of all frames.
         """
         kept = _kept_of_lines(len(power))
-        found = []
-        for lines, near, pooled in zip(self.lines, self.near, (power, power.T), strict=True):
-            beside = pooled[1] + pooled[-1]
-            noise = near * 2 * pooled[0] / beside
-            # The subtracted means leave nothing at frequency 0 to start from.
-            noise[:, 0] = (near[:, 1] + near[:, -1]) * 2 * pooled[0, 0] / (beside[1] + beside[-1])
-            pattern = (lines - noise @ kept.T) / np.maximum(kept.sum(1), 0.05) / len(power)
-            pattern[:, 0] = (pattern[:, 1] + pattern[:, 2]) / 2
-            found.append(pattern)
-        return found[0], found[1]
+        pooled = np.stack([power, power.T])[:, None]
+        beside = pooled[:, :, 1] + pooled[:, :, -1]
+        noise = self.near * 2 * pooled[:, :, 0] / beside
+        # The subtracted means leave nothing at frequency 0 to start from.
+        near, beside = (one[..., 1] + one[..., -1] for one in (self.near, beside))
+        noise[..., 0] = near * 2 * pooled[:, :, 0, 0] / beside
+        found = (self.lines - noise @ kept.T) / np.maximum(kept.sum(1), 0.05) / len(power)
+        found[..., 0] = (found[..., 1] + found[..., 2]) / 2
+        return np.asarray(found)
 
 
 def _frame_patterns(variance: Floats) -> Floats:
@@ -555,11 +507,10 @@ def _shape(lines: Floats) -> Floats:
     return np.asarray(line / line.mean() if line.any() else line)
 
 
-def _continue(near: Any, far: Any, near_other: Any, far_other: Any) -> Any:
-    """Continue an even spectrum to an axis: in logarithms a parabola through both sides."""
-    first = (np.log(near) + np.log(near_other)) / 2
-    second = (np.log(far) + np.log(far_other)) / 2
-    return np.exp(first + np.clip((first - second) / 3, -0.35, 0.35))
+def _continue(power: Floats) -> Floats:
+    """Continue an even spectrum to frequency 0: in logarithms a parabola through both sides."""
+    near, far = ((np.log(power[at]) + np.log(power[-at])) / 2 for at in (1, 2))
+    return np.asarray(np.exp(near + np.clip((near - far) / 3, -0.35, 0.35)))
 
 
 def _summarise(
@@ -570,16 +521,15 @@ def _summarise(
 
     def numbers(weight: Floats) -> Floats:
         power = parts.pool(weight)
-        columns, rows = (weight @ lines.mean(1) for lines in parts.patterns(power))
-        total = weight.sum()
+        share = weight / weight.sum()
+        chosen = weight[blocks.frame] > 0
         correlation = np.fft.ifft2(power).real / power.mean()
         fade = 1 - np.arange(len(power) // 2) / len(power)
         return np.array(
             [
-                np.sqrt(weight @ parts.variance / total * power.mean()),
-                columns / total,
-                rows / total,
-                _gain(blocks.mean, variance, weight[blocks.frame]) * power.mean(),
+                np.sqrt(share @ parts.variance * power.mean()),
+                *parts.patterns(power).mean(2) @ share,
+                _gain(blocks.mean[chosen], variance[chosen]) * power.mean(),
                 correlation_length(correlation[0, : len(fade)] / fade),
                 correlation_length(correlation[: len(fade), 0] / fade),
             ]
@@ -603,22 +553,12 @@ def _summarise(
 
 
 def correlation_length(correlation: Floats) -> float:
-    """Distance at which an autocorrelation has fallen to 1/e.
+    """Distance in pixels at which an autocorrelation, at lags 0, 1, 2, …, has fallen to 1/e.
 
     Between lags its logarithm is linear in the squared distance, as that of noise that a Gaussian
     has blurred, so that for such noise the length is right below one pixel too: it is twice the
-    Gaussian's σ.
-
-    Parameters
-    ----------
-    correlation : (k,) ndarray of float64
-        At lags 0, 1, 2, …; 1 at lag 0.
-
-    Returns
-    -------
-    float
-        Pixels; 0 where it is below half a pixel, neighbours correlate by less than 0.02 then; the
-        last lag where it stays above 1/e.
+    Gaussian's σ. It is 0 where it is below half a pixel, neighbours correlate by less than 0.02
+    then, and the last lag where the autocorrelation stays above 1/e.
     """
     if correlation[1] <= np.exp(-4):
         return 0.0
@@ -632,22 +572,15 @@ def correlation_length(correlation: Floats) -> float:
     return float(np.sqrt(square))
 
 
-def _gain(mean: Floats, variance: Floats, weight: Floats) -> float:
+def _gain(mean: Floats, variance: Floats) -> float:
     """Slope of variance over intensity, blocks weighted by what their variances tell."""
-    chosen = weight > 0
-    x, y = mean[chosen], variance[chosen]
-    span = x.max() - x.min()
-    if span <= 0:
+    if np.ptp(mean) == 0:
         return 0.0
-    fitted = np.full(len(y), y.mean())
-    slope = 0.0
+    line = np.array([0.0, variance.mean()])
     for _ in range(4):
-        share = weight[chosen] / np.maximum(fitted, 0.05 * y.mean()) ** 2
-        share = share / share.sum()
-        centre = share @ x
-        slope = float(share @ ((x - centre) * y) / max(share @ (x - centre) ** 2, 1e-12))
-        fitted = share @ y + slope * (x - centre)
-    return slope
+        wide = np.maximum(np.polyval(line, mean), 0.05 * variance.mean())
+        line = np.polyfit(mean, variance, 1, w=1 / wide)
+    return float(line[0])
 
 
 def _quantiles(values: Floats) -> Floats:
