@@ -54,10 +54,8 @@ class NoiseBlocks:
         DN less the quadratic trend of the block.
     mean : (N,) ndarray of float64
         DN.
-    frame : (N,) ndarray of int64
-        Number of the frame that each is from, rising from 0 without gaps.
-    col, row : (N,) ndarray of int64
-        First column and row in that frame.
+    frame, row, col : (N,) ndarray of int64
+        The frame that each is from, numbered from 0 without gaps, and the first pixel there.
     depth : int
         Bits of the frames' type, 8 or 16.
     """
@@ -172,10 +170,7 @@ def find_noise_patches(
 def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
     """Take the patches of a bank as blocks, as they were chosen when it was sampled.
 
-    Raises
-    ------
-    NoiseError
-        The patches are of less than 16 pixels a side.
+    Fewer than 16 pixels a side are a `NoiseError`.
     """
     if bank.side < 16:
         raise NoiseError(
@@ -194,17 +189,7 @@ def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
 
 
 def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squares of second differences in both directions: for white noise, its variance.
-
-    Parameters
-    ----------
-    values : (H, W) ndarray of float32
-
-    Returns
-    -------
-    (H, W) ndarray of float32
-        Borders by reflection.
-    """
+    """Squares of second differences in both directions, (H, W): for white noise, its variance."""
     found = cv2.filter2D(values, -1, _SECOND_DIFFERENCE, borderType=cv2.BORDER_REFLECT_101)
     found = np.square(found, out=found)
     return np.asarray(np.divide(found, np.float32(_SECOND_DIFFERENCE_POWER), out=found))

@@ -14,7 +14,13 @@ from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank, bank_from, npz_bytes
 from synth.noise.blocks import bank_blocks
-from synth.noise.components import LAGS, NoiseComponents, components_from, measure_gain
+from synth.noise.components import (
+    LAGS,
+    NoiseComponents,
+    components_from,
+    measure_gain,
+    spectrum_of,
+)
 from synth.noise.model import (
     SUMMARY,
     NoiseModel,
@@ -31,17 +37,9 @@ _WHAT = "noise; make some with `synth noise-sample` or `synth noise-model`"
 
 
 class CameraNoise:
-    """Noise models of one depth; an index counts the frames of all of them.
+    """Noise models of cameras, one or more; an index counts the frames of all of them.
 
-    Parameters
-    ----------
-    models : sequence of NoiseModel
-        One a camera, at least one.
-
-    Raises
-    ------
-    NoiseError
-        The models differ in depth.
+    Models of different depth are a `NoiseError`.
     """
 
     def __init__(self, models: Sequence[NoiseModel]) -> None:
@@ -91,20 +89,9 @@ def load_parts(path: Path) -> tuple[NoiseBank | None, CameraNoise | None]:
 def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     """Read noise of any kind; nothing in the file is executed (no pickle).
 
-    Parameters
-    ----------
-    path : Path or str
-        What ``synth noise-sample`` or ``synth noise-model`` has written, or a build.
-
-    Returns
-    -------
-    NoiseBank or NoiseComponents or CameraNoise
-        Of a build with a bank and models, the bank.
-
-    Raises
-    ------
-    NoiseError
-        The file is absent, damaged, or none of these.
+    It is what ``synth noise-sample`` or ``synth noise-model`` has written, or a build; of a build
+    with a bank and models it is the bank. A file that is absent, damaged, or none of these is a
+    `NoiseError`.
     """
     path = Path(path)
     found = read_npz(path, _WHAT)
@@ -133,16 +120,7 @@ def _parts_from(
 def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise:
     """Read noise of any kind as models: a bank is fitted, a sequence's noise is taken over.
 
-    Parameters
-    ----------
-    path : Path or str
-    keep_patches : bool
-        For a bank, see `synth.noise.model.fit_model`.
-
-    Raises
-    ------
-    NoiseError
-        As `load_noise`, or the bank is too small to be fitted.
+    Errors are those of `load_noise` and `fit_model`, which may keep a bank's patches.
     """
     found = load_noise(path)
     if isinstance(found, CameraNoise):
@@ -161,24 +139,15 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
 
     Its pixels' noise is ``tvh`` at each sequence's mean intensity, normal, and as correlated along
     rows and along columns as measured; its patterns are ``th`` and ``tv``, which are white. What
-    stays, ``vh``, ``v`` and ``h``, is left out, as it may be scene.
-
-    Parameters
-    ----------
-    *levels : NoiseComponents
-        One sequence, or several at several levels of light.
-
-    Returns
-    -------
-    NoiseModel
+    stays, ``vh``, ``v`` and ``h``, is left out, as it may be scene. Several sequences are at
+    several levels of light.
     """
     levels = tuple(sorted(levels, key=lambda one: one.mean))
     if len({one.depth for one in levels}) != 1:
         raise NoiseError("sequences of 8 and of 16 bits are not of one camera")
     side = 4 * LAGS
-    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(side), np.arange(1, LAGS + 1)))
     correlation = np.mean([one.correlation for one in levels], axis=0)
-    spectrum = np.outer(*((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:]))
+    spectrum = np.outer(*(spectrum_of(line, side).clip(1e-3) for line in correlation[1:]))
     names = ("tvh", "th", "tv")
     sigma, error = (
         np.array([[numbers[name] for name in names] for numbers in table])
@@ -213,21 +182,7 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
 def generate_frames(
     cameras: CameraNoise, shape: tuple[int, int], count: int, seed: int = 0
 ) -> Iterator[Frame]:
-    """Make frames of noise alone, those of every camera's every frame in turn.
-
-    Parameters
-    ----------
-    cameras : CameraNoise
-    shape : tuple of int
-        (H, W).
-    count : int
-    seed : int
-
-    Yields
-    ------
-    (H, W) ndarray of uint8 or uint16
-        DN.
-    """
+    """Make frames (H, W) of noise alone, those of every camera's every frame in turn."""
     for number in range(count):
         noise, frame = cameras.generator(number % len(cameras))
         own = realisation_seed(seed, "frames", number)

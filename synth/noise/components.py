@@ -21,12 +21,11 @@ The mean square of a component C, per degree of freedom and in units of the part
 An estimate is the sum of mean squares that expects the variance of its component alone.
 
 Standard errors. For normal noise a mean square over f degrees of freedom has the variance
-2 E² / f if it is white. In one with the share L of ``tvh`` noise it is 2 (E² + L² (Π d_a - 1)) / f,
-with d_a = (n_a - 1) tr(Q_a R_a Q_a R_a) / tr(Q_a R_a)² over the axes that it has, by which
-correlation lowers the degrees of freedom. Mean squares of different components are independent, as
-far as a Toeplitz matrix is a circulant one. The sampling error of s_a is that of an estimated
-spectrum at frequency 0 (M. S. Bartlett, JRSS Supplement 8, 1946). Where neighbours are strongly
-anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
+2 (E² + L² (Π d_a - 1)) / f, with L its share of ``tvh`` noise, by which correlation lowers the
+degrees of freedom: d_a = (n_a - 1) tr(Q_a R_a Q_a R_a) / tr(Q_a R_a)² over the axes that it has.
+Mean squares of different components are taken to be independent. The sampling error of s_a is that
+of an estimated spectrum at frequency 0 (M. S. Bartlett, JRSS Supplement 8, 1946). Where neighbours
+are strongly anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
 """
 
 from __future__ import annotations
@@ -87,8 +86,7 @@ class NoiseComponents:
     Attributes
     ----------
     sigma, error : mapping of str to float
-        Standard deviation of each of `COMPONENTS` and its standard error, DN. Where the estimated
-        variance is not above 0, σ is 0 and the error is the σ that would stand out of it.
+        Standard deviation of each of `COMPONENTS` and its standard error, DN; see `to_sigma`.
     mean : float
         DN.
     kurtosis : float
@@ -97,10 +95,8 @@ class NoiseComponents:
         Autocorrelation of the ``tvh`` noise at lags 0 to `LAGS` along time, rows and columns.
     bad : (H, W) ndarray of bool
         Pixels that were left out.
-    frames : int
-        Their number.
-    depth : int
-        Bits of their type, 8 or 16.
+    frames, depth : int
+        Number of frames, and bits of their type, 8 or 16.
     """
 
     sigma: Mapping[str, float]
@@ -120,20 +116,14 @@ class NoiseComponents:
 def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
     """Measure the seven components of a sequence's noise.
 
-    Bad pixels are found first and replaced by their neighbours' mean. Variances and their errors
-    are those of `estimate_variances`.
-
-    A scene that has structure has it in ``v``, ``h`` and ``vh``: from one scene alone nobody can
-    tell these from a fixed pattern of the sensor.
+    Bad pixels are found first and replaced by their neighbours' mean. A scene that has structure
+    has it in ``v``, ``h`` and ``vh``: one scene alone does not tell these from a fixed pattern of
+    the sensor.
 
     Parameters
     ----------
     sequence : (T, H, W) ndarray of uint8 or uint16
         Frames of one scene by a fixed camera, DN.
-
-    Returns
-    -------
-    NoiseComponents
 
     Raises
     ------
@@ -177,19 +167,8 @@ def estimate_variances(
     The twelfth of a squared DN that rounding adds to ``tvh`` is taken off (W. Sheppard, 1898).
     Standard errors are those of normal components, but that of ``tvh`` depends on its kurtosis.
 
-    Parameters
-    ----------
-    values : (T, H, W) ndarray of float64
-        Rounded DN, bad pixels filled.
-    bad : (H, W) ndarray of bool
-        Pixels that were filled.
-
-    Returns
-    -------
-    variance, error : (7,) ndarray of float64
-        Of `COMPONENTS`, DN². A variance may be below 0 by chance.
-    kurtosis, correlation
-        See `NoiseComponents`.
+    `values` are DN, (T, H, W), whose `bad` pixels, (H, W), were filled. Returned are variances and
+    errors of `COMPONENTS`, (7,), DN², below 0 by chance, and kurtosis and correlation of ``tvh``.
     """
     parts = _split(values)
     correlation = _correlate(parts[0])
@@ -235,20 +214,8 @@ def to_sigma(variance: Floats, error: Floats) -> tuple[Floats, Floats]:
 def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
     """Measure how temporal noise grows with intensity: the photon transfer curve.
 
-    Parameters
-    ----------
-    sequences : sequence of NoiseComponents
-        Of one camera before flat fields of several intensities.
-
-    Returns
-    -------
-    gain, error : float
-        Slope of σ_tvh² over the mean, DN² per DN, and its standard error.
-
-    Raises
-    ------
-    NoiseError
-        There are fewer than two intensities.
+    The sequences are of one camera before flat fields. Returned are the slope of σ_tvh² over the
+    mean, DN² per DN, and its standard error; fewer than two intensities are a `NoiseError`.
     """
     mean = np.array([one.mean for one in sequences])
     if len(mean) < 2 or np.ptp(mean) <= 0:
@@ -284,15 +251,7 @@ def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
 
     What whole frames, rows or columns do in a frame is taken off by medians. Then a pixel is bad
     whose variance over time is far from the median of its surroundings, dead ones among them, or
-    that strays far from its own median in any frame, as blinking ones do.
-
-    Parameters
-    ----------
-    sequence : (T, H, W) ndarray of uint8 or uint16
-
-    Returns
-    -------
-    (H, W) ndarray of bool
+    that strays far from its own median in any frame, as blinking ones do. (T, H, W) give (H, W).
     """
     values = sequence.astype(np.float64)
     for axes in (0, (1, 2), 2, 1):
@@ -328,26 +287,13 @@ def _fill(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats:
 
 
 def generate_sequence(
-    components: NoiseComponents,
-    shape: tuple[int, int, int],
-    rng: np.random.Generator,
+    components: NoiseComponents, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> Frame:
     """Make a sequence of pure noise that has the components of another one.
 
     All components are normal. The ``tvh`` noise correlates along rows and columns as measured, and
-    is independent from frame to frame.
-
-    Parameters
-    ----------
-    components : NoiseComponents
-    shape : tuple of int
-        (T, H, W).
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (T, H, W) ndarray of uint8 or uint16
-        DN around the mean, rounded, and clipped at the range of the type that was measured.
+    is independent from frame to frame. The shape is (T, H, W), the result DN around the mean,
+    rounded, and clipped at the range of the type that was measured.
     """
     frames, height, width = shape
     dtype = np.uint8 if components.depth == 8 else np.uint16
@@ -384,19 +330,23 @@ def _split(values: Floats) -> list[Floats]:
 def _measure_spread(correlation: Floats, length: int) -> tuple[float, float, float]:
     """s and d of the module's formulas for an axis, and the variance of s from a line of values."""
     lags = np.arange(len(correlation))
-    fade = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
+    fade = np.maximum(1 - lags / length, 0)
     sums = correlation @ _sums_of_lags(length)
     spread = max(float(sums.mean()), 0.0)
-    squares = length * float(fade @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
-    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
-    spectrum = wave @ np.where(lags == 0, 1.0, 2 * correlation)
+    both = np.where(lags == 0, 1, 2) * fade
+    squares = length * float(both @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
     # Only lags that were measured have an error.
-    window = wave @ np.where(lags <= _most_lag(length), fade, 0.0)
-    return (
-        spread,
-        max((length - 1) * squares / (length - spread) ** 2, 1.0),
-        2 * float(((window - spread) ** 2 * spectrum**2).mean()) / length,
-    )
+    window = spectrum_of(np.where(lags <= min(LAGS, length // 4), fade, 0.0), _GRID)
+    away = (window - spread) ** 2 * spectrum_of(correlation, _GRID) ** 2
+    overlap = max((length - 1) * squares / (length - spread) ** 2, 1.0)
+    return spread, overlap, 2 * float(away.mean()) / length
+
+
+def spectrum_of(correlation: Floats, size: int) -> Floats:
+    """The power spectrum, (size,), of an autocorrelation at lags 0, 1, 2, …"""
+    lags = np.arange(len(correlation))
+    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(size), lags))
+    return np.asarray(wave @ (np.where(lags == 0, 1, 2) * correlation))
 
 
 def _weigh(spread: Floats, length: Floats) -> tuple[Floats, Floats]:
@@ -408,11 +358,6 @@ def _weigh(spread: Floats, length: Floats) -> tuple[Floats, Floats]:
     weight[:, 0] = -(weight * leak).sum(1) / leak[0]
     weight[0, 0] = 1 / leak[0]
     return leak, weight
-
-
-def _most_lag(length: int) -> int:
-    """The greatest lag at which correlation along an axis of that length is measured."""
-    return min(LAGS, length // 4)
 
 
 def _sums_of_lags(length: int) -> Floats:
@@ -428,7 +373,7 @@ def _correlate(residual: Floats) -> Floats:
     found = np.zeros((3, LAGS + 1))
     found[:, 0] = 1
     for axis, length in enumerate(residual.shape):
-        lags = np.arange(_most_lag(length) + 1)
+        lags = np.arange(min(LAGS, length // 4) + 1)
         moved = np.moveaxis(residual, axis, 0)
         seen = np.array([(moved[lag:] * moved[: length - lag]).mean() for lag in lags])
         if seen[0] == 0:
@@ -449,12 +394,9 @@ def _kernel(correlation: Floats) -> Floats:
     It is the one of least phase, from the cepstrum, for that of a correlation that ends at some lag
     ends there too (A. Oppenheim and R. Schafer, Discrete-Time Signal Processing, 1989, chapter 12).
     """
-    lags = np.arange(1, len(correlation))
-    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
-    spectrum = 1 + 2 * wave @ correlation[1:]
     # Correlation that was measured, or cut off at a lag, may have a spectrum below 0.
-    cepstrum = np.fft.ifft(np.log(spectrum.clip(1e-3)) / 2).real
+    cepstrum = np.fft.ifft(np.log(spectrum_of(correlation, _GRID).clip(1e-3)) / 2).real
     cepstrum[1 : _GRID // 2] *= 2
     cepstrum[_GRID // 2 + 1 :] = 0
-    kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(lags) + 1]
+    kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(correlation) - 1]
     return np.asarray(kernel / np.sqrt(kernel @ kernel))

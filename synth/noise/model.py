@@ -574,7 +574,8 @@ def correlation_length(correlation: Floats) -> float:
 
 def _gain(mean: Floats, variance: Floats) -> float:
     """Slope of variance over intensity, blocks weighted by what their variances tell."""
-    if np.ptp(mean) == 0:
+    mean = mean - mean.mean()
+    if np.ptp(mean) < 1e-6:
         return 0.0
     line = np.array([0.0, variance.mean()])
     for _ in range(4):

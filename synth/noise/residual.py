@@ -7,7 +7,6 @@ has the sensor's noise, and not the sum of the sensor's and its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
 import cv2
@@ -36,17 +35,11 @@ class Transferred(NamedTuple):
     noisier: float
 
 
-@dataclass(frozen=True, slots=True)
-class OwnNoise:
-    """An image's own noise where least of its scene shows, at up to four intensities.
+class OwnNoise(NamedTuple):
+    """An image's own noise where least of its scene shows, at up to four levels of intensity, DN.
 
-    Attributes
-    ----------
-    level : (k,) ndarray of float64
-        Intensities, DN, rising.
-    fine, whole : (k,) ndarray of float64
-        Standard deviations, DN: of second differences, scaled to those of white noise, and over
-        quadratic trends of blocks of 16x16 pixels.
+    It is seen as two standard deviations: `fine`, of second differences, scaled to those of white
+    noise, and `whole`, over quadratic trends of blocks of 16x16 pixels.
     """
 
     level: NDArray[np.float64]

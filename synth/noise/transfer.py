@@ -111,20 +111,10 @@ def _tie(
 
 
 def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Resize a patch bilinearly, pixel centres at half integers, edges repeated.
+    """Resize a patch bilinearly to (H, W), pixel centres at half integers, edges repeated.
 
     Where it shrinks, the triangle filter is widened by the factor (antialiasing), as Pillow and
-    torchvision do.
-
-    Parameters
-    ----------
-    patch : (h, w) ndarray of float32 or float64
-    shape : tuple of int
-        (H, W) of the result.
-
-    Returns
-    -------
-    (H, W) ndarray of the patch's dtype
+    torchvision do. The type, float32 or float64, stays.
     """
     height, width = shape
     if patch.shape == (height, width):
