@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, cast
+from typing import cast
 
 import cv2
 import numpy as np
@@ -53,10 +54,8 @@ class NoiseBlocks:
         DN less the quadratic trend of the block.
     mean : (N,) ndarray of float64
         DN.
-    frame : (N,) ndarray of int64
-        Number of the frame that each is from, rising from 0 without gaps.
-    col, row : (N,) ndarray of int64
-        First column and row in that frame.
+    frame, row, col : (N,) ndarray of int64
+        The frame that each is from, numbered from 0 without gaps, and the first pixel there.
     depth : int
         Bits of the frames' type, 8 or 16.
     """
@@ -88,7 +87,26 @@ class NoiseBlocks:
         )
 
 
-def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE) -> NoiseBlocks:
+def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]]) -> NoiseBlocks:
+    """Find the patches of `find_noise_patches`, of `SIDE` pixels, and take their trends off.
+
+    Parameters and errors are the same.
+    """
+    found = find_noise_patches(frames)
+    patches = [one for *_, one in found]
+    return NoiseBlocks(
+        np.concatenate([_detrend(_flat(one)).reshape(one.shape) for one in patches]),
+        np.concatenate([_flat(one).mean(1) for one in patches]),
+        np.repeat(np.arange(len(found)), [len(one) for one in patches]),
+        np.concatenate([row for _, row, _, _ in found]),
+        np.concatenate([col for _, _, col, _ in found]),
+        8 * patches[0].itemsize,
+    )
+
+
+def find_noise_patches(
+    frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE
+) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
     """Find blocks whose residual over a local trend is noise.
 
     A block is kept when (1) hardly any of its pixels is clipped, (2) its residual over a quadratic
@@ -109,36 +127,6 @@ def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]], side: int = S
 
     Returns
     -------
-    NoiseBlocks
-
-    Raises
-    ------
-    NoiseError
-        No block is noise, or the frames differ in depth.
-    """
-    windows, depth = _choose_windows(frames, side)
-    return NoiseBlocks(
-        np.concatenate([part.cut(chosen, side) for _, part, chosen in windows]),
-        np.concatenate([part.mean[chosen] for _, part, chosen in windows]),
-        np.repeat(np.arange(len(windows)), [len(chosen) for _, _, chosen in windows]),
-        np.concatenate([part.row[chosen] for _, part, chosen in windows]),
-        np.concatenate([part.col[chosen] for _, part, chosen in windows]),
-        depth,
-    )
-
-
-def find_noise_patches(
-    frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE
-) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
-    """Find the blocks of `find_noise_blocks`, and cut them out as they are.
-
-    Parameters
-    ----------
-    frames, side
-        See `find_noise_blocks`.
-
-    Returns
-    -------
     list of (number, row, col, patches)
         Of every frame that has any: its number from 0, the blocks' first rows and columns, and
         their pixels, (N, side, side) of the frame's dtype.
@@ -148,82 +136,60 @@ def find_noise_patches(
     NoiseError
         No block is noise, or the frames differ in depth.
     """
-    return [
-        (number, part.row[chosen], part.col[chosen], part.pixels(chosen, side))
-        for number, part, chosen in _choose_windows(frames, side)[0]
-    ]
-
-
-def _choose_windows(
-    frames: Iterable[tuple[Frame, Mask | None]], side: int
-) -> tuple[list[tuple[int, _Candidates, NDArray[np.intp]]], int]:
-    """Frames with noise: number, candidates, and which of them hold noise; and the depth."""
-    parts: list[tuple[_Candidates, int]] = []
-    depth = None
+    seen: list[tuple[int, Frame, int, Floats, float]] = []
+    depths = set()
     for number, (frame, mask) in enumerate(frames):
-        if depth is not None and depth != 8 * frame.dtype.itemsize:
+        depths.add(frame.dtype)
+        if len(depths) > 1:
             raise NoiseError("frames of 8 and of 16 bits have no noise in common; take one depth")
-        depth = 8 * frame.dtype.itemsize
         if min(frame.shape) >= side:
-            parts.append((_measure(frame, mask, side), number))
-    least = [
-        float(np.quantile(part.texture[part.even], _LEAST)) if part.even.any() else np.inf
-        for part, _ in parts
-    ]
-    if depth is None or not np.isfinite(least).any():
+            # Side by side where there are enough of them, else overlapping by half.
+            apart = (frame.shape[0] // side) * (frame.shape[1] // side)
+            step = side if apart >= _MOST_BLOCKS else side // 2
+            texture = _measure_texture(frame, mask, side, step)
+            known = texture[np.isfinite(texture)]
+            if len(known):
+                seen.append((number, frame, step, texture, float(np.quantile(known, _LEAST))))
+    if not seen:
         raise NoiseError(
             f"no {side}x{side} block of these frames is noise alone: everything is textured, "
             "clipped, or smaller than a block"
         )
-    most = _MOST_FRAME_TEXTURE * float(np.quantile(np.array(least)[np.isfinite(least)], _LEAST))
+    most = _MOST_FRAME_TEXTURE * float(np.quantile([least for *_, least in seen], _LEAST))
     found = []
-    for (part, number), own in zip(parts, least, strict=True):
-        limit = min(own * _MOST_TEXTURE, most)
-        chosen = np.flatnonzero(part.even & (part.texture <= limit))
-        if len(chosen) > _MOST_BLOCKS:
-            chosen = chosen[np.linspace(0, len(chosen) - 1, _MOST_BLOCKS).astype(np.intp)]
-        if len(chosen):
-            found.append((number, part, chosen))
-    return found, depth
+    for number, frame, step, texture, least in seen:
+        chosen = np.flatnonzero(texture <= min(least * _MOST_TEXTURE, most))
+        few = min(len(chosen), _MOST_BLOCKS)
+        chosen = chosen[np.linspace(0, len(chosen) - 1, few).astype(np.intp)]
+        if few:
+            row, col = (step * at for at in np.unravel_index(chosen, texture.shape))
+            found.append((number, row, col, _windows(frame, side)[row, col]))
+    return found
 
 
 def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
     """Take the patches of a bank as blocks, as they were chosen when it was sampled.
 
-    Raises
-    ------
-    NoiseError
-        The patches are of less than 16 pixels a side.
+    Fewer than 16 pixels a side are a `NoiseError`.
     """
     if bank.side < 16:
         raise NoiseError(
             f"noise patches of side {bank.side} are too small to tell what their noise is; take "
             "patches of 16 pixels or more"
         )
-    values = bank.patches.reshape(len(bank), -1).astype(np.float64)
     names = np.char.add(np.char.add(bank.kind.astype(str), "/"), bank.frame)
     return NoiseBlocks(
-        _detrend(values, bank.side).reshape(bank.patches.shape),
+        _detrend(_flat(bank.patches)).reshape(bank.patches.shape),
         bank.mean,
         np.unique(names, return_inverse=True)[1],
         bank.row.astype(np.int64),
         bank.col.astype(np.int64),
-        8 * bank.patches.dtype.itemsize,
+        8 * bank.patches.itemsize,
     )
 
 
 def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Squares of second differences in both directions: for white noise, its variance.
-
-    Parameters
-    ----------
-    values : (H, W) ndarray of float32
-
-    Returns
-    -------
-    (H, W) ndarray of float32
-        Borders by reflection.
-    """
+    """Squares of second differences in both directions, (H, W): for white noise, its variance."""
     found = cv2.filter2D(values, -1, _SECOND_DIFFERENCE, borderType=cv2.BORDER_REFLECT_101)
     found = np.square(found, out=found)
     return np.asarray(np.divide(found, np.float32(_SECOND_DIFFERENCE_POWER), out=found))
@@ -244,87 +210,55 @@ def trend_basis(side: int) -> Floats:
     return np.asarray(np.linalg.qr(powers)[0])
 
 
-@dataclass(frozen=True)
-class _Candidates:
-    """All blocks of a frame: where they are, and whether they may be noise."""
-
-    values: Frame
-    row: NDArray[np.int64]
-    col: NDArray[np.int64]
-    mean: Floats
-    even: NDArray[np.bool_]
-    texture: Floats
-
-    def pixels(self, chosen: NDArray[np.intp], side: int) -> Frame:
-        """Some of them as they are in the frame."""
-        blocks = np.lib.stride_tricks.sliding_window_view(self.values, (side, side))
-        return cast(Frame, blocks[self.row[chosen], self.col[chosen]])
-
-    def cut(self, chosen: NDArray[np.intp], side: int) -> Floats:
-        """Residuals of some of them."""
-        flat = self.pixels(chosen, side).reshape(-1, side * side)
-        return _detrend(flat.astype(np.float64), side).reshape(-1, side, side)
+def _windows(frame: Frame, side: int) -> Frame:
+    """(rows, cols, side, side) view of the blocks at every position."""
+    return cast(Frame, np.lib.stride_tricks.sliding_window_view(frame, (side, side)))
 
 
-def _measure(frame: Frame, mask: Mask | None, side: int) -> _Candidates:
-    # Side by side where there are enough of them, else overlapping by half.
-    apart = (frame.shape[0] // side) * (frame.shape[1] // side)
-    step = side if apart >= _MOST_BLOCKS else side // 2
-    windows = np.lib.stride_tricks.sliding_window_view
-    values = frame.astype(np.float32)
-    grid = windows(frame, (side, side))[::step, ::step]
-    shape = grid.shape[:2]
-    flat = np.array(grid, np.float64).reshape(-1, side * side)
-    residual = _detrend(flat, side)
-    # Over its trend, which has its mean, a block has a mean of 0.
-    square = residual**2
-    variance = square.mean(1)
-    inside = second_differences(values)[1:-1, 1:-1]
-    fine_variance = _block_sums(inside, side - 2, step) / (side - 2) ** 2
-    part = side // _PARTS
-    spread = _unevenness(residual, square, (side, part))
-    top = np.iinfo(frame.dtype).max
-    ends = ((frame == 0) | (frame == top)).view(np.uint8)
-    clipped = _block_sums(ends, side, step) / side**2
-    even = (
-        (clipped <= _MOST_CLIPPED)
-        & (spread <= _MOST_SPREAD)
-        & (variance > _LEAST_SIGMA**2)
-        & (fine_variance > _LEAST_SIGMA**2)
-    )
-    if mask is not None and mask.any():
-        even &= _block_sums(mask.view(np.uint8), side, step) == 0
-    row, col = (axis.ravel() * step for axis in np.indices(shape))
-    return _Candidates(
-        frame, row, col, flat.mean(1), even, variance / np.maximum(fine_variance, 1e-12)
-    )
+def _flat(blocks: Frame) -> Floats:
+    return blocks.reshape(-1, blocks.shape[-1] ** 2).astype(np.float64)
 
 
-def _block_sums(values: NDArray[Any], side: int, step: int) -> Floats:
-    """Sums over the blocks that begin every `step` pixels, in raster order."""
-    sums = cv2.integral(values, sdepth=cv2.CV_64F)
-    ends = sums[side::step, side::step]
-    rows, cols = ends.shape
-    tops, lefts = slice(0, (rows - 1) * step + 1, step), slice(0, (cols - 1) * step + 1, step)
-    inside = ends - sums[tops, side::step] - sums[side::step, lefts] + sums[tops, lefts]
-    return np.asarray(inside.ravel(), np.float64)
-
-
-def _unevenness(residual: Floats, square: Floats, sides: tuple[int, int]) -> Floats:
-    """Standard deviation over mean of the variances of each block's parts."""
-    side, part = sides
-
-    def means(values: Floats) -> Floats:
-        inner = values.reshape(-1, side, side)[:, : part * _PARTS, : part * _PARTS]
-        lines = inner.reshape(-1, part) @ np.ones(part)
-        return lines.reshape(-1, _PARTS, part, _PARTS).sum(2).reshape(-1, _PARTS**2) / part**2
-
-    inner = means(square) - means(residual) ** 2
-    return np.asarray(inner.std(1) / np.maximum(inner.mean(1), 1e-12))
-
-
-def _detrend(flat: Floats, side: int) -> Floats:
+def _detrend(flat: Floats) -> Floats:
     """Take quadratic trends off blocks, (N, side²)."""
-    basis = trend_basis(side)
+    basis = trend_basis(math.isqrt(flat.shape[1]))
     trend = (flat @ basis) @ basis.T
     return np.asarray(np.subtract(flat, trend, out=trend))
+
+
+def _measure_texture(frame: Frame, mask: Mask | None, side: int, step: int) -> Floats:
+    """τ of the blocks that begin every `step` pixels, (rows, cols); inf where one is no noise."""
+    grid = _windows(frame, side)[::step, ::step]
+    residual = _detrend(_flat(grid))
+    # Over its trend, which has its mean, a block has a mean of 0.
+    square = residual**2
+    variance = square.mean(1).reshape(grid.shape[:2])
+    parts = square @ _part_means(side) - (residual @ _part_means(side)) ** 2
+    spread = (parts.std(1) / np.maximum(parts.mean(1), 1e-12)).reshape(variance.shape)
+    inside = second_differences(frame.astype(np.float32))[1:-1, 1:-1]
+    fine = _block_sums(inside, side - 2, step) / (side - 2) ** 2
+    ends = (frame == 0) | (frame == np.iinfo(frame.dtype).max)
+    noise = (
+        (_block_sums(ends.view(np.uint8), side, step) / side**2 <= _MOST_CLIPPED)
+        & (spread <= _MOST_SPREAD)
+        & (np.minimum(variance, fine) > _LEAST_SIGMA**2)
+    )
+    if mask is not None:
+        noise &= _block_sums(mask.view(np.uint8), side, step) == 0
+    return np.where(noise, variance / np.maximum(fine, 1e-12), np.inf)
+
+
+def _block_sums(values: NDArray[np.float32] | NDArray[np.uint8], side: int, step: int) -> Floats:
+    """Sums over the blocks that begin every `step` pixels, (rows, cols)."""
+    sums = cv2.integral(values, sdepth=cv2.CV_64F)
+    rows = sums[side:] - sums[:-side]
+    return np.asarray((rows[:, side:] - rows[:, :-side])[::step, ::step])
+
+
+@lru_cache(maxsize=16)
+def _part_means(side: int) -> Floats:
+    """Means over the parts of a block, as a matrix (side², `_PARTS`²)."""
+    part = side // _PARTS
+    line = np.zeros((side, _PARTS))
+    line[: part * _PARTS] = np.kron(np.eye(_PARTS), np.ones((part, 1)) / part)
+    return np.asarray(np.kron(line, line), np.float64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,18 @@ from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.bank import NoiseBank, bank_from, npz_bytes
 from synth.noise.blocks import bank_blocks
-from synth.noise.components import LAGS, NoiseComponents, components_from, measure_gain
+from synth.noise.components import (
+    LAGS,
+    NoiseComponents,
+    components_from,
+    measure_gain,
+    spectrum_of,
+)
 from synth.noise.model import (
     SUMMARY,
     NoiseModel,
     correlation_length,
     fit_model,
-    model_arrays,
     model_from,
     normal_quantiles,
     rounded,
@@ -30,22 +35,11 @@ from synth.noise.residual import generate_frame
 
 _WHAT = "noise; make some with `synth noise-sample` or `synth noise-model`"
 
-# Of components, beside their names.
-_PARTS = ("sigma", "error")
-
 
 class CameraNoise:
-    """Noise models of one depth; an index counts the frames of all of them.
+    """Noise models of cameras, one or more; an index counts the frames of all of them.
 
-    Parameters
-    ----------
-    models : sequence of NoiseModel
-        One a camera, at least one.
-
-    Raises
-    ------
-    NoiseError
-        The models differ in depth.
+    Models of different depth are a `NoiseError`.
     """
 
     def __init__(self, models: Sequence[NoiseModel]) -> None:
@@ -55,7 +49,7 @@ class CameraNoise:
             )
         self.models = tuple(models)
         self._start = np.cumsum([0, *map(len, self.models)])
-        self._generators: dict[int, NoiseGenerator] = {}
+        self._generators = [NoiseGenerator(model) for model in self.models]
 
     def __len__(self) -> int:
         return int(self._start[-1])
@@ -67,8 +61,6 @@ class CameraNoise:
     def generator(self, index: int) -> tuple[NoiseGenerator, int]:
         """The generator of a frame's camera, and the frame's number there."""
         camera = int(np.searchsorted(self._start, index, side="right")) - 1
-        if camera not in self._generators:
-            self._generators[camera] = NoiseGenerator(self.models[camera])
         return self._generators[camera], index - int(self._start[camera])
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -76,7 +68,7 @@ class CameraNoise:
         return {
             f"{number}/{name}": array
             for number, model in enumerate(self.models)
-            for name, array in model_arrays(model).items()
+            for name, array in model.arrays().items()
         }
 
     def to_bytes(self) -> bytes:
@@ -91,65 +83,44 @@ def pack_noise(*parts: NoiseBank | CameraNoise) -> bytes:
 
 def load_parts(path: Path) -> tuple[NoiseBank | None, CameraNoise | None]:
     """Read what `pack_noise` has written; errors as `load_noise`."""
-    found = read_npz(path, _WHAT)
-    models = {name: array for name, array in found.items() if "/" in name}
-    patches = {name: array for name, array in found.items() if "/" not in name}
-    return (
-        bank_from(patches, path) if patches else None,
-        _cameras_from(models, path) if models or not patches else None,
-    )
+    return _parts_from(read_npz(path, _WHAT), path)
 
 
 def load_noise(path: Path | str) -> NoiseBank | NoiseComponents | CameraNoise:
     """Read noise of any kind; nothing in the file is executed (no pickle).
 
-    Parameters
-    ----------
-    path : Path or str
-        What ``synth noise-sample`` or ``synth noise-model`` has written, or a build.
-
-    Returns
-    -------
-    NoiseBank or NoiseComponents or CameraNoise
-
-    Raises
-    ------
-    NoiseError
-        The file is absent, damaged, or none of these.
+    It is what ``synth noise-sample`` or ``synth noise-model`` has written, or a build; of a build
+    with a bank and models it is the bank. A file that is absent, damaged, or none of these is a
+    `NoiseError`.
     """
     path = Path(path)
     found = read_npz(path, _WHAT)
-    if "patches" in found:
-        return bank_from({name: found[name] for name in found if "/" not in name}, path)
     if "correlation" in found:
         return components_from(found, path)
-    return _cameras_from(found, path)
+    bank, cameras = _parts_from(found, path)
+    return cast(NoiseBank | CameraNoise, bank or cameras)
 
 
-def _cameras_from(found: Mapping[str, NDArray[Any]], path: Path) -> CameraNoise:
+def _parts_from(
+    found: Mapping[str, NDArray[Any]], path: Path
+) -> tuple[NoiseBank | None, CameraNoise | None]:
+    patches: dict[str, NDArray[Any]] = {}
     models: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in found.items():
-        number, _, name = key.partition("/")
-        models.setdefault(number, {})[name] = array
+        number, slash, name = key.partition("/")
+        part = models.setdefault(number, {}) if slash else patches
+        part[name or key] = array
     numbers = [str(number) for number in range(len(models))]
-    if not models or models.keys() != set(numbers):
+    if models.keys() != set(numbers) or not (models or "patches" in patches):
         raise NoiseError(f"{path}: is not {_WHAT}")
-    return CameraNoise([model_from(models[number], path) for number in numbers])
+    cameras = [model_from(models[number], path) for number in numbers]
+    return bank_from(patches, path) if patches else None, CameraNoise(cameras) if cameras else None
 
 
 def load_cameras(path: Path | str, *, keep_patches: bool = False) -> CameraNoise:
     """Read noise of any kind as models: a bank is fitted, a sequence's noise is taken over.
 
-    Parameters
-    ----------
-    path : Path or str
-    keep_patches : bool
-        For a bank, see `synth.noise.model.fit_model`.
-
-    Raises
-    ------
-    NoiseError
-        As `load_noise`, or the bank is too small to be fitted.
+    Errors are those of `load_noise` and `fit_model`, which may keep a bank's patches.
     """
     found = load_noise(path)
     if isinstance(found, CameraNoise):
@@ -168,53 +139,41 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
 
     Its pixels' noise is ``tvh`` at each sequence's mean intensity, normal, and as correlated along
     rows and along columns as measured; its patterns are ``th`` and ``tv``, which are white. What
-    stays, ``vh``, ``v`` and ``h``, is left out, as it may be scene.
-
-    Parameters
-    ----------
-    *levels : NoiseComponents
-        One sequence, or several at several levels of light.
-
-    Returns
-    -------
-    NoiseModel
+    stays, ``vh``, ``v`` and ``h``, is left out, as it may be scene. Several sequences are at
+    several levels of light.
     """
     levels = tuple(sorted(levels, key=lambda one: one.mean))
     if len({one.depth for one in levels}) != 1:
         raise NoiseError("sequences of 8 and of 16 bits are not of one camera")
     side = 4 * LAGS
-    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(side), np.arange(1, LAGS + 1)))
     correlation = np.mean([one.correlation for one in levels], axis=0)
-    down, along = ((1 + 2 * wave @ row[1:]).clip(1e-3) for row in correlation[1:])
-    spectrum = np.outer(down, along)
-
-    def overall(name: str) -> tuple[float, float]:
-        sigma, error = (np.array([getattr(one, key)[name] for one in levels]) for key in _PARTS)
-        return float(np.sqrt((sigma**2).mean())), float(np.sqrt((error**2).mean() / len(levels)))
-
-    gain = measure_gain(levels) if len(levels) > 1 else (0.0, 0.0)
-    lengths = [(correlation_length(row), 0.0) for row in (correlation[2], correlation[1])]
-    pixels, column, row = (overall(name) for name in ("tvh", "th", "tv"))
-    numbers = dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True))
+    spectrum = np.outer(*(spectrum_of(line, side).clip(1e-3) for line in correlation[1:]))
+    names = ("tvh", "th", "tv")
+    sigma, error = (
+        np.array([[numbers[name] for name in names] for numbers in table])
+        for table in ([one.sigma for one in levels], [one.error for one in levels])
+    )
+    pixels, column, row = np.sqrt((sigma**2).mean(0))
+    gain, doubt = measure_gain(levels) if len(levels) > 1 else (0.0, 0.0)
+    lengths = [correlation_length(correlation[axis]) for axis in (2, 1)]
+    wide = np.sqrt((error**2).mean(0) / len(levels))
     mean = np.array([max(one.mean, 0.0) for one in levels])
     apart = np.concatenate([[True], np.diff(mean) > 1e-6])
     return rounded(
         NoiseModel(
             level=mean[apart],
-            sigma=np.array([one.sigma["tvh"] for one in levels])[apart],
+            sigma=sigma[apart, 0],
             frame_factor=np.ones(len(levels)),
-            frame_column=np.array([one.sigma["th"] for one in levels]),
-            frame_row=np.array([one.sigma["tv"] for one in levels]),
+            frame_column=sigma[:, 1],
+            frame_row=sigma[:, 2],
             frame_levels=mean[:, None],
             frame_kind=np.zeros(len(levels), np.int64),
             spectrum=(spectrum / spectrum.mean())[None],
-            columns=np.full(side, float(column[0] > 0)),
-            rows=np.full(side, float(row[0] > 0)),
+            columns=np.full(side, float(column > 0)),
+            rows=np.full(side, float(row > 0)),
             quantiles=normal_quantiles()[None],
-            dead=0.0,
-            blinking=0.0,
-            summary={name: value for name, (value, _) in numbers.items()},
-            error={name: error for name, (_, error) in numbers.items()},
+            summary=dict(zip(SUMMARY, (pixels, column, row, gain, *lengths), strict=True)),
+            error=dict(zip(SUMMARY, (*wide, doubt, 0.0, 0.0), strict=True)),
             depth=levels[0].depth,
         )
     )
@@ -223,21 +182,7 @@ def sequence_model(*levels: NoiseComponents) -> NoiseModel:
 def generate_frames(
     cameras: CameraNoise, shape: tuple[int, int], count: int, seed: int = 0
 ) -> Iterator[Frame]:
-    """Make frames of noise alone, those of every camera's every frame in turn.
-
-    Parameters
-    ----------
-    cameras : CameraNoise
-    shape : tuple of int
-        (H, W).
-    count : int
-    seed : int
-
-    Yields
-    ------
-    (H, W) ndarray of uint8 or uint16
-        DN.
-    """
+    """Make frames (H, W) of noise alone, those of every camera's every frame in turn."""
     for number in range(count):
         noise, frame = cameras.generator(number % len(cameras))
         own = realisation_seed(seed, "frames", number)

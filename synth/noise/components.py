@@ -18,29 +18,22 @@ The mean square of a component C, per degree of freedom and in units of the part
     Σ σ_D² / Π(n_a: a in D, not in C), over the D that contain C, ``tvh`` left out,
     + σ² Π(q_a: a in C) Π(s_a / n_a: a not in C).
 
-An estimate is the mean square of a component less what finer components leave in it. In units of
-σ² and of Π q over its own axes, ``tvh`` still leaves
-
-    s_a / n_a                                    where axis a is missing,
-    -(q_a s_b + s_a q_b - s_a s_b) / (n_a n_b)   where a and b are, after their two finer components
-                                                 are taken off; q is about 1 on long axes.
+An estimate is the sum of mean squares that expects the variance of its component alone.
 
 Standard errors. For normal noise a mean square over f degrees of freedom has the variance
-2 E² / f if it is white. In one with the share L of ``tvh`` noise it is 2 (E² + L² (Π d_a - 1)) / f,
-with d_a = (n_a - 1) tr(Q_a R_a Q_a R_a) / tr(Q_a R_a)² over the axes that it has, by which
-correlation lowers the degrees of freedom. Mean squares of different components are independent, as
-far as a Toeplitz matrix is a circulant one. The sampling error of s_a is that of an estimated
-spectrum at frequency 0 (M. S. Bartlett, JRSS Supplement 8, 1946). Where neighbours are strongly
-anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
+2 (E² + L² (Π d_a - 1)) / f, with L its share of ``tvh`` noise, by which correlation lowers the
+degrees of freedom: d_a = (n_a - 1) tr(Q_a R_a Q_a R_a) / tr(Q_a R_a)² over the axes that it has.
+Mean squares of different components are taken to be independent. The sampling error of s_a is that
+of an estimated spectrum at frequency 0 (M. S. Bartlett, JRSS Supplement 8, 1946). Where neighbours
+are strongly anticorrelated (-0.5), the errors of tv, th and t come out up to 40% too small.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -49,6 +42,7 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame
 from synth.noise.bank import npz_bytes
+from synth.noise.records import Column, from_arrays, to_arrays
 
 COMPONENTS = ("tvh", "vh", "tv", "th", "t", "v", "h")
 """Time t, row v, column h: ``tvh`` differs from pixel to pixel and frame to frame, ``v`` is a
@@ -70,14 +64,18 @@ _STEP = 1e-4
 # deviations of what chance explains, or that ever strays so many σ.
 _ODD_NOISE, _ODD_VALUE = 6.0, 8.0
 
-# What a model file holds beside σ and errors: dimensions and kind of each array.
-_PLAIN = {
-    "mean": (0, "f"),
-    "kurtosis": (0, "f"),
-    "correlation": (2, "f"),
-    "bad": (2, "b"),
-    "frames": (0, "i"),
-    "depth": (0, "i"),
+# The axes that each component has.
+_HAS = np.array([[axis in name for axis in "tvh"] for name in COMPONENTS])
+
+_COLUMNS = {
+    "sigma": Column(keys=COMPONENTS),
+    "error": Column(keys=COMPONENTS),
+    "mean": Column(),
+    "kurtosis": Column(),
+    "correlation": Column((3, LAGS + 1), -1 - 1e-6, 1 + 1e-6),
+    "bad": Column("HW", kind="b"),
+    "frames": Column(kind="i"),
+    "depth": Column(kind="i"),
 }
 
 
@@ -88,8 +86,7 @@ class NoiseComponents:
     Attributes
     ----------
     sigma, error : mapping of str to float
-        Standard deviation of each of `COMPONENTS` and its standard error, DN. Where the estimated
-        variance is not above 0, σ is 0 and the error is the σ that would stand out of it.
+        Standard deviation of each of `COMPONENTS` and its standard error, DN; see `to_sigma`.
     mean : float
         DN.
     kurtosis : float
@@ -98,10 +95,8 @@ class NoiseComponents:
         Autocorrelation of the ``tvh`` noise at lags 0 to `LAGS` along time, rows and columns.
     bad : (H, W) ndarray of bool
         Pixels that were left out.
-    frames : int
-        Their number.
-    depth : int
-        Bits of their type, 8 or 16.
+    frames, depth : int
+        Number of frames, and bits of their type, 8 or 16.
     """
 
     sigma: Mapping[str, float]
@@ -115,50 +110,20 @@ class NoiseComponents:
 
     def to_bytes(self) -> bytes:
         """The components as an ``.npz`` file; the same bytes for the same components."""
-        columns = {
-            name: np.array([getattr(self, name)[component] for component in COMPONENTS])
-            for name in ("sigma", "error")
-        }
-        return npz_bytes(columns | {name: getattr(self, name) for name in _PLAIN})
-
-
-class Variances(NamedTuple):
-    """What `estimate_variances` finds.
-
-    Attributes
-    ----------
-    variance, error : dict of str to float
-        Variance of each of `COMPONENTS` and its standard error, DN². Variances are unbiased, and so
-        may be below 0 by chance.
-    kurtosis : float
-        Excess kurtosis of the ``tvh`` noise.
-    correlation : (3, LAGS + 1) ndarray of float64
-        Autocorrelation of the ``tvh`` noise along time, rows and columns.
-    """
-
-    variance: dict[str, float]
-    error: dict[str, float]
-    kurtosis: float
-    correlation: Floats
+        return npz_bytes(to_arrays(self, _COLUMNS))
 
 
 def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
     """Measure the seven components of a sequence's noise.
 
-    Bad pixels are found first and replaced by their neighbours' mean. Variances and their errors
-    are those of `estimate_variances`.
-
-    A scene that has structure has it in ``v``, ``h`` and ``vh``: from one scene alone nobody can
-    tell these from a fixed pattern of the sensor.
+    Bad pixels are found first and replaced by their neighbours' mean. A scene that has structure
+    has it in ``v``, ``h`` and ``vh``: one scene alone does not tell these from a fixed pattern of
+    the sensor.
 
     Parameters
     ----------
     sequence : (T, H, W) ndarray of uint8 or uint16
         Frames of one scene by a fixed camera, DN.
-
-    Returns
-    -------
-    NoiseComponents
 
     Raises
     ------
@@ -179,107 +144,78 @@ def measure_components(sequence: NDArray[np.integer]) -> NoiseComponents:
             f"a sequence of shape {shape}: at least 4 frames of at least 16x16 pixels are needed"
         )
     bad = find_bad_pixels(sequence)
-    values = fill_pixels(sequence, bad)
-    found = estimate_variances(values, bad)
-    sigma, error = {}, {}
-    for name in COMPONENTS:
-        variance, wide = found.variance[name], found.error[name]
-        sigma[name] = float(np.sqrt(max(variance, 0.0)))
-        error[name] = wide / (2 * sigma[name]) if variance > wide else float(np.sqrt(wide))
+    values = _fill(sequence, bad)
+    variance, error, kurtosis, correlation = estimate_variances(values, bad)
+    sigma, error = to_sigma(variance, error)
     return NoiseComponents(
-        sigma=sigma,
-        error=error,
+        sigma=dict(zip(COMPONENTS, sigma.tolist(), strict=True)),
+        error=dict(zip(COMPONENTS, error.tolist(), strict=True)),
         mean=float(values.mean()),
-        kurtosis=found.kurtosis,
-        correlation=found.correlation,
+        kurtosis=kurtosis,
+        correlation=correlation,
         bad=bad,
         frames=len(sequence),
         depth=8 * sequence.dtype.itemsize,
     )
 
 
-def estimate_variances(values: Floats, bad: NDArray[np.bool_]) -> Variances:
-    """Estimate the variances of the seven components without bias, and their standard errors.
+def estimate_variances(
+    values: Floats, bad: NDArray[np.bool_]
+) -> tuple[Floats, Floats, float, Floats]:
+    """Estimate the variances of the components without bias, by the module's formulas.
 
-    Variances are mean squares over their degrees of freedom, less what finer components leave in
-    the means of coarser ones, which for ``tvh`` noise that correlates is more than for white noise,
-    and less the twelfth of a squared DN that rounding adds to ``tvh`` (W. Sheppard, 1898). The
-    module's docstring has the formulas. Standard errors are those of normal components, but that of
-    ``tvh`` depends on its own kurtosis.
+    The twelfth of a squared DN that rounding adds to ``tvh`` is taken off (W. Sheppard, 1898).
+    Standard errors are those of normal components, but that of ``tvh`` depends on its kurtosis.
 
-    Parameters
-    ----------
-    values : (T, H, W) ndarray of float64
-        Rounded DN, bad pixels filled.
-    bad : (H, W) ndarray of bool
-        Pixels that were filled.
-
-    Returns
-    -------
-    Variances
+    `values` are DN, (T, H, W), whose `bad` pixels, (H, W), were filled. Returned are variances and
+    errors of `COMPONENTS`, (7,), DN², below 0 by chance, and kurtosis and correlation of ``tvh``.
     """
     parts = _split(values)
-    correlation = _correlate(parts["tvh"])
-    axes = {
-        axis: _Axis.of(row, length)
-        for axis, row, length in zip("tvh", correlation, values.shape, strict=True)
-    }
-    square, freedom = {}, {}
-    for name, part in parts.items():
-        freedom[name] = float(np.prod([axes[axis].length - 1 for axis in name]))
-        if name in ("tvh", "vh"):
-            part = part[:, ~bad]
-            freedom[name] *= float(1 - bad.mean())
-        square[name] = float((part**2).sum()) / freedom[name]
-    fourth = float((parts["tvh"][:, ~bad] ** 4).mean())
-    second = float((parts["tvh"][:, ~bad] ** 2).mean())
+    correlation = _correlate(parts[0])
+    length = np.array(values.shape, np.float64)
+    spread, overlap, doubt = np.transpose(list(map(_measure_spread, correlation, values.shape)))
+    freedom = np.where(_HAS, length - 1, 1).prod(1)
+    # Only these differ from pixel to pixel.
+    parts[:2] = (part[:, ~bad] for part in parts[:2])
+    freedom[:2] *= 1 - bad.mean()
+    square = np.array([(part**2).sum() for part in parts]) / freedom
+    second, fourth = (float((parts[0] ** power).mean()) for power in (2, 4))
     kurtosis = fourth / second**2 - 3 if second > 0 else 0.0
 
     # The variance of each mean square. It is divided by f + 2, not f, for the square of a mean
     # square is too great by so much.
-    leak = _leaks(axes)
-    doubt = {}
-    for name in COMPONENTS:
-        share = square["tvh"] * leak[name] / leak["tvh"]
-        fewer = float(np.prod([axes[axis].overlap for axis in name])) - 1
-        doubt[name] = 2 * square[name] ** 2 / (freedom[name] + 2)
-        doubt[name] += 2 * share**2 * fewer / freedom[name]
-    doubt["tvh"] *= max(1 + kurtosis / 2, 0.1)
+    leak, weight = _weigh(spread, length)
+    share = square[0] * leak / leak[0]
+    fewer = np.where(_HAS, overlap, 1).prod(1) - 1
+    wide = 2 * square**2 / (freedom + 2) + 2 * share**2 * fewer / freedom
+    wide[0] *= max(1 + kurtosis / 2, 0.1)
 
-    variance, error = {}, {}
-    for name in COMPONENTS:
-        weight = _weights(name, axes)
-        variance[name] = sum(share * square[other] for other, share in weight.items())
-        total = sum(share**2 * doubt[other] for other, share in weight.items())
-        for axis in "tvh":
-            moved = axes | {axis: replace(axes[axis], spread=axes[axis].spread + _STEP)}
-            slope = (_weights(name, moved)["tvh"] - weight["tvh"]) / _STEP
-            width = axes[axis].doubt
-            for other in "tvh".replace(axis, ""):
-                width *= axes[other].overlap / (axes[other].length - 1)
-            total += (slope * square["tvh"]) ** 2 * width
-        error[name] = float(np.sqrt(total))
-    variance["tvh"] -= _ROUNDING
-    return Variances(variance, error, kurtosis, correlation)
+    # What ``tvh`` leaves is taken off last, from the sum of the others.
+    variance = np.roll(weight * square, -1, 1).sum(1)
+    variance[0] -= _ROUNDING
+    total = np.roll(weight**2 * wide, -1, 1).sum(1)
+    for axis, step in enumerate(_STEP * np.eye(3)):
+        slope = (_weigh(spread + step, length)[1] - weight)[:, 0] / _STEP
+        others = np.delete(overlap / (length - 1), axis)
+        total += (slope * square[0]) ** 2 * np.prod([doubt[axis], *others])
+    return variance, np.sqrt(total), kurtosis, correlation
+
+
+def to_sigma(variance: Floats, error: Floats) -> tuple[Floats, Floats]:
+    """Standard deviations and their errors of variances that may be below 0 by chance.
+
+    Where the variance is not above its error, the error is the σ that would stand out.
+    """
+    sigma = np.sqrt(np.maximum(variance, 0))
+    wide = np.where(variance > error, error / np.maximum(2 * sigma, 1e-30), np.sqrt(error))
+    return sigma, wide
 
 
 def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
     """Measure how temporal noise grows with intensity: the photon transfer curve.
 
-    Parameters
-    ----------
-    sequences : sequence of NoiseComponents
-        Of one camera before flat fields of several intensities.
-
-    Returns
-    -------
-    gain, error : float
-        Slope of σ_tvh² over the mean, DN² per DN, and its standard error.
-
-    Raises
-    ------
-    NoiseError
-        There are fewer than two intensities.
+    The sequences are of one camera before flat fields. Returned are the slope of σ_tvh² over the
+    mean, DN² per DN, and its standard error; fewer than two intensities are a `NoiseError`.
     """
     mean = np.array([one.mean for one in sequences])
     if len(mean) < 2 or np.ptp(mean) <= 0:
@@ -295,38 +231,19 @@ def measure_gain(sequences: Sequence[NoiseComponents]) -> tuple[float, float]:
 
 
 def components_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseComponents:
-    """Make of the arrays that `NoiseComponents.to_bytes` has written what they were.
-
-    Raises
-    ------
-    NoiseError
-        They are not of that kind; the message names `path`.
-    """
-    what = "a noise model; make one with `synth noise-model FRAMES --sequence --out MODEL.npz`"
-    wanted = {"sigma": (1, "f"), "error": (1, "f")} | _PLAIN
-    sound = found.keys() >= wanted.keys() and all(
-        (found[name].ndim, found[name].dtype.kind) == of for name, of in wanted.items()
-    )
+    """Make components of the arrays of a file; a `NoiseError` names it if they are others."""
+    fields = from_arrays(found, _COLUMNS)
     if (
-        not sound
-        or not found["sigma"].shape == found["error"].shape == (len(COMPONENTS),)
-        or found["correlation"].shape != (3, LAGS + 1)
-        or found["depth"] not in (8, 16)
-        or not all(np.isfinite(found[name]).all() for name in wanted)
-        or found["sigma"].min() < 0
-        or np.abs(found["correlation"]).max() > 1 + 1e-6
+        fields is None
+        or fields["depth"] not in (8, 16)
+        or not np.isfinite([*fields["sigma"].values(), *fields["error"].values()]).all()
+        or min(fields["sigma"].values()) < 0
     ):
-        raise NoiseError(f"{path}: is not {what}")
-    return NoiseComponents(
-        sigma=dict(zip(COMPONENTS, found["sigma"].tolist(), strict=True)),
-        error=dict(zip(COMPONENTS, found["error"].tolist(), strict=True)),
-        mean=float(found["mean"]),
-        kurtosis=float(found["kurtosis"]),
-        correlation=found["correlation"],
-        bad=found["bad"],
-        frames=int(found["frames"]),
-        depth=int(found["depth"]),
-    )
+        raise NoiseError(
+            f"{path}: is not a noise model; make one with "
+            "`synth noise-model FRAMES --sequence --out MODEL.npz`"
+        )
+    return NoiseComponents(**fields)
 
 
 def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
@@ -334,15 +251,7 @@ def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
 
     What whole frames, rows or columns do in a frame is taken off by medians. Then a pixel is bad
     whose variance over time is far from the median of its surroundings, dead ones among them, or
-    that strays far from its own median in any frame, as blinking ones do.
-
-    Parameters
-    ----------
-    sequence : (T, H, W) ndarray of uint8 or uint16
-
-    Returns
-    -------
-    (H, W) ndarray of bool
+    that strays far from its own median in any frame, as blinking ones do. (T, H, W) give (H, W).
     """
     values = sequence.astype(np.float64)
     for axes in (0, (1, 2), 2, 1):
@@ -361,23 +270,8 @@ def find_bad_pixels(sequence: NDArray[np.integer]) -> NDArray[np.bool_]:
     return np.asarray((np.abs(away) > _ODD_NOISE * scale) | strays)
 
 
-def fill_pixels(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats:
-    """Replace pixels by the mean of their good neighbours, frame by frame.
-
-    Parameters
-    ----------
-    sequence : (T, H, W) ndarray of uint8 or uint16
-    bad : (H, W) ndarray of bool
-
-    Returns
-    -------
-    (T, H, W) ndarray of float64
-
-    Raises
-    ------
-    NoiseError
-        All pixels are bad.
-    """
+def _fill(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats:
+    """Replace pixels by the mean of their good neighbours, frame by frame."""
     if bad.all():
         raise NoiseError("no pixel has noise like its neighbours; is this one sequence?")
     values = sequence.astype(np.float64)
@@ -393,26 +287,13 @@ def fill_pixels(sequence: NDArray[np.integer], bad: NDArray[np.bool_]) -> Floats
 
 
 def generate_sequence(
-    components: NoiseComponents,
-    shape: tuple[int, int, int],
-    rng: np.random.Generator,
+    components: NoiseComponents, shape: tuple[int, int, int], rng: np.random.Generator
 ) -> Frame:
     """Make a sequence of pure noise that has the components of another one.
 
     All components are normal. The ``tvh`` noise correlates along rows and columns as measured, and
-    is independent from frame to frame.
-
-    Parameters
-    ----------
-    components : NoiseComponents
-    shape : tuple of int
-        (T, H, W).
-    rng : numpy.random.Generator
-
-    Returns
-    -------
-    (T, H, W) ndarray of uint8 or uint16
-        DN around the mean, rounded, and clipped at the range of the type that was measured.
+    is independent from frame to frame. The shape is (T, H, W), the result DN around the mean,
+    rounded, and clipped at the range of the type that was measured.
     """
     frames, height, width = shape
     dtype = np.uint8 if components.depth == 8 else np.uint16
@@ -434,83 +315,49 @@ def generate_sequence(
     return made
 
 
-def _split(values: Floats) -> dict[str, Floats]:
+def _split(values: Floats) -> list[Floats]:
     """The deviations that belong to each component, with axes of length 1 where it has none."""
     parts: dict[str, Floats] = {}
     rest = values - values.mean()
+    # Means over an axis of what is left are 0, so finer ones need no more than to come later.
     for name in ("t", "v", "h", "tv", "th", "vh"):
         over = tuple(number for number, axis in enumerate("tvh") if axis not in name)
         parts[name] = rest.mean(over, keepdims=True)
-        # Means over an axis of what is left are 0, so the order does not matter.
         rest = rest - parts[name]
-    parts["tvh"] = rest
-    return parts
+    return [rest, *(parts[name] for name in COMPONENTS[1:])]
 
 
-@dataclass(frozen=True)
-class _Axis:
-    """Effect of the correlation of ``tvh`` noise along one axis on means and variances.
-
-    In the terms of the module's docstring `spread` is s, `kept` q and `overlap` d. `doubt` is the
-    variance of `spread` as measured from one line of values.
-    """
-
-    length: int
-    spread: float
-    overlap: float
-    doubt: float
-
-    @property
-    def kept(self) -> float:
-        return (self.length - self.spread) / (self.length - 1)
-
-    @classmethod
-    def of(cls, correlation: Floats, length: int) -> _Axis:
-        """Make it of the autocorrelation at lags 0 to `LAGS` and the number of values."""
-        lags = np.arange(len(correlation))
-        fade = np.where(lags == 0, 1.0, 2 * np.maximum(1 - lags / length, 0))
-        sums = correlation @ _sums_of_lags(length)
-        spread = max(float(sums.mean()), 0.0)
-        squares = length * float(fade @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
-        wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
-        spectrum = wave @ np.where(lags == 0, 1.0, 2 * correlation)
-        # Only lags that were measured have an error.
-        window = wave @ np.where(lags <= _most_lag(length), fade, 0.0)
-        return cls(
-            length=length,
-            spread=spread,
-            overlap=max((length - 1) * squares / (length - spread) ** 2, 1.0),
-            doubt=2 * float(((window - spread) ** 2 * spectrum**2).mean()) / length,
-        )
+def _measure_spread(correlation: Floats, length: int) -> tuple[float, float, float]:
+    """s and d of the module's formulas for an axis, and the variance of s from a line of values."""
+    lags = np.arange(len(correlation))
+    fade = np.maximum(1 - lags / length, 0)
+    sums = correlation @ _sums_of_lags(length)
+    spread = max(float(sums.mean()), 0.0)
+    both = np.where(lags == 0, 1, 2) * fade
+    squares = length * float(both @ correlation**2) - 2 * float((sums**2).mean()) + spread**2
+    # Only lags that were measured have an error.
+    window = spectrum_of(np.where(lags <= min(LAGS, length // 4), fade, 0.0), _GRID)
+    away = (window - spread) ** 2 * spectrum_of(correlation, _GRID) ** 2
+    overlap = max((length - 1) * squares / (length - spread) ** 2, 1.0)
+    return spread, overlap, 2 * float(away.mean()) / length
 
 
-def _leaks(axes: Mapping[str, _Axis]) -> dict[str, float]:
-    """Share of the variance of ``tvh`` noise in the mean square of each component."""
-    return {
-        name: math.prod(
-            one.kept if axis in name else one.spread / one.length for axis, one in axes.items()
-        )
-        for name in COMPONENTS
-    }
+def spectrum_of(correlation: Floats, size: int) -> Floats:
+    """The power spectrum, (size,), of an autocorrelation at lags 0, 1, 2, …"""
+    lags = np.arange(len(correlation))
+    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(size), lags))
+    return np.asarray(wave @ (np.where(lags == 0, 1, 2) * correlation))
 
 
-def _weights(name: str, axes: Mapping[str, _Axis]) -> dict[str, float]:
-    """The weights with which mean squares add up to an unbiased estimate of a variance."""
-    leak = _leaks(axes)
-    if name == "tvh":
-        return {"tvh": 1 / leak["tvh"]}
-    weight = {
-        other: float(np.prod([-1 / axes[axis].length for axis in other if axis not in name]))
-        for other in COMPONENTS[1:]
-        if set(name) <= set(other)
-    }
-    weight["tvh"] = -sum(share * leak[other] for other, share in weight.items()) / leak["tvh"]
-    return weight
-
-
-def _most_lag(length: int) -> int:
-    """The greatest lag at which correlation along an axis of that length is measured."""
-    return min(LAGS, length // 4)
+def _weigh(spread: Floats, length: Floats) -> tuple[Floats, Floats]:
+    """Shares of ``tvh`` noise in the mean squares, and the weights of these in every estimate."""
+    leak = np.where(_HAS, (length - spread) / (length - 1), spread / length).prod(1)
+    missing = _HAS & ~_HAS[:, None]
+    weight = np.where(missing, -1 / length, 1).prod(2) * (_HAS[:, None] <= _HAS).all(2)
+    weight[:, 0] = 0
+    weight[:, 0] = -(weight * leak).sum(1) / leak[0]
+    weight[0, 0] = 1 / leak[0]
+    return leak, weight
 
 
 def _sums_of_lags(length: int) -> Floats:
@@ -526,7 +373,7 @@ def _correlate(residual: Floats) -> Floats:
     found = np.zeros((3, LAGS + 1))
     found[:, 0] = 1
     for axis, length in enumerate(residual.shape):
-        lags = np.arange(_most_lag(length) + 1)
+        lags = np.arange(min(LAGS, length // 4) + 1)
         moved = np.moveaxis(residual, axis, 0)
         seen = np.array([(moved[lag:] * moved[: length - lag]).mean() for lag in lags])
         if seen[0] == 0:
@@ -547,12 +394,9 @@ def _kernel(correlation: Floats) -> Floats:
     It is the one of least phase, from the cepstrum, for that of a correlation that ends at some lag
     ends there too (A. Oppenheim and R. Schafer, Discrete-Time Signal Processing, 1989, chapter 12).
     """
-    lags = np.arange(1, len(correlation))
-    wave = np.cos(2 * np.pi * np.outer(np.fft.fftfreq(_GRID), lags))
-    spectrum = 1 + 2 * wave @ correlation[1:]
     # Correlation that was measured, or cut off at a lag, may have a spectrum below 0.
-    cepstrum = np.fft.ifft(np.log(spectrum.clip(1e-3)) / 2).real
+    cepstrum = np.fft.ifft(np.log(spectrum_of(correlation, _GRID).clip(1e-3)) / 2).real
     cepstrum[1 : _GRID // 2] *= 2
     cepstrum[_GRID // 2 + 1 :] = 0
-    kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(lags) + 1]
+    kernel = np.fft.ifft(np.exp(np.fft.fft(cepstrum))).real[: 2 * len(correlation) - 1]
     return np.asarray(kernel / np.sqrt(kernel @ kernel))

@@ -13,7 +13,7 @@ is measured from sequences (`synth.noise.components`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,8 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError
 from synth.noise.blocks import NoiseBlocks, trend_basis
+from synth.noise.components import to_sigma
+from synth.noise.records import Column, from_arrays, to_arrays
 
 Floats = NDArray[np.float64]
 
@@ -46,8 +48,6 @@ _MOST_KINDS, _FRAMES_PER_KIND = 4, 3
 _ROUNDS = 100
 _GROUPS = 20
 
-_DECIMALS, _DIGITS = 6, 6
-
 LEAST_PATCHES = 64
 """Of fewer patches the same ones would show again and again in one output."""
 
@@ -61,11 +61,9 @@ class NoiseModel:
 
     Attributes
     ----------
-    level : (K,) ndarray of float64
-        Intensities, DN, rising.
-    sigma : (K,) ndarray of float64
-        Standard deviation of the pixels' noise there, DN; between them it is linear, beyond them
-        constant.
+    level, sigma : (K,) ndarray of float64
+        Intensities, rising, and the standard deviation of the pixels' noise there, DN; between
+        them it is linear, beyond them constant.
     frame_factor : (F,) ndarray of float64
         Standard deviation of each frame's noise relative to `sigma`: cameras change their gain.
     frame_column, frame_row : (F,) ndarray of float64
@@ -80,17 +78,16 @@ class NoiseModel:
         Power spectra of the patterns of columns and of rows, mean 1, or 0 where there is none.
     quantiles : (G, 257) ndarray of float64
         Of the pixels' noise at equal steps of probability, from 1/514 on, scaled to variance 1.
+    summary, error : mapping of str to float
+        `SUMMARY` and its standard errors, by leaving out frames; of patterns see `to_sigma`.
+    depth : int
+        Bits of the frames' type, 8 or 16.
     dead, blinking : float
         Shares of pixels that do not show the scene: always the same ones, which read as dark as
         any pixel of the image, and others in every image, which read as bright as any.
-    summary, error : mapping of str to float
-        `SUMMARY` and its standard errors, by leaving out frames. Where the estimated variance of a
-        pattern is not above 0, its σ is 0, and the error is the σ that would stand out.
-    depth : int
-        Bits of the frames' type, 8 or 16.
     patches : (P, n, n) ndarray of float32
-        Residuals of the pixels' noise, variance 1, for cameras whose noise no spectrum describes.
-        Empty where noise is drawn from the spectra.
+        Residuals of the pixels' noise, variance 1, for cameras whose noise no spectrum describes;
+        empty where noise is drawn from the spectra.
     patch_kind : (P,) ndarray of int64
         Kind of each patch's frame.
 
@@ -113,11 +110,11 @@ class NoiseModel:
     columns: Floats
     rows: Floats
     quantiles: Floats
-    dead: float
-    blinking: float
     summary: Mapping[str, float]
     error: Mapping[str, float]
     depth: int
+    dead: float = 0.0
+    blinking: float = 0.0
     patches: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 2, 2), np.float32))
     patch_kind: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
@@ -128,16 +125,32 @@ class NoiseModel:
         """Standard deviation of the pixels' noise at intensities in DN, in DN."""
         return np.asarray(np.interp(intensity, self.level, self.sigma))
 
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a file holds of it, by name."""
+        return to_arrays(self, _COLUMNS)
 
-# Dimensions of the arrays of a model file; those that are not named here have one.
-_NDIM = {"spectrum": 3, "quantiles": 2, "frame_levels": 2, "dead": 0, "blinking": 0, "patches": 3}
-_ARRAYS = {
-    one.name: _NDIM.get(one.name, 1)
-    for one in fields(NoiseModel)
-    if one.name not in ("summary", "error", "depth")
+
+_MOST_DN = 65536
+_COLUMNS = {
+    "level": Column("K", 0, _MOST_DN),
+    "sigma": Column("K", 0, _MOST_DN),
+    "frame_factor": Column("F", 0, _MOST_DN),
+    "frame_column": Column("F", 0, _MOST_DN),
+    "frame_row": Column("F", 0, _MOST_DN),
+    "frame_levels": Column("FL", 0),
+    "frame_kind": Column("F", 0, kind="i"),
+    "spectrum": Column("GNN", 0),
+    "columns": Column("N", 0, _MOST_DN),
+    "rows": Column("N", 0, _MOST_DN),
+    "quantiles": Column("GQ"),
+    "dead": Column("", 0, 1),
+    "blinking": Column("", 0, 1),
+    "patches": Column("pSS"),
+    "patch_kind": Column("p", 0, kind="i"),
+    "summary": Column(keys=SUMMARY),
+    "error": Column(keys=SUMMARY),
+    "depth": Column(kind="i"),
 }
-_INTEGERS, _MAY_BE_EMPTY = ("frame_kind", "patch_kind"), ("patches", "patch_kind")
-_IN_DN = ("level", "sigma", "frame_factor", "frame_column", "frame_row", "columns", "rows")
 
 
 def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
@@ -163,16 +176,6 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     ------
     NoiseError
         There are fewer than 8 blocks, or fewer than 64 to keep.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from synth.noise.blocks import find_noise_blocks
-    >>> rng = np.random.default_rng(0)
-    >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
-    >>> model = fit_model(find_noise_blocks((frame, None) for frame in frames))
-    >>> round(model.summary["sigma"], 1), model.depth
-    (3.0, 8)
     """
     if len(blocks) < 8:
         raise NoiseError(
@@ -182,75 +185,79 @@ def fit_model(blocks: NoiseBlocks, *, keep_patches: bool = False) -> NoiseModel:
     if keep_patches and len(blocks) < LEAST_PATCHES:
         raise NoiseError(
             f"only {len(blocks)} blocks of noise were found, and {LEAST_PATCHES} patches are "
-            "needed; give more frames, or draw the noise from its spectrum (source: spectrum)"
+            "needed; give more frames, or draw the noise from its spectrum"
         )
-    measured = _measure(blocks)
-    level, sigma, factor = _fit_levels(blocks, measured.variance)
+    row, column = blocks.residual.mean(2), blocks.residual.mean(1)
+    pixels = blocks.residual - column[:, None, :] - row[:, :, None]
+    # On the axes of its spectrum nothing is left; the rest has all the variance of white noise.
+    variance = (pixels**2).sum((1, 2)) / (blocks.side - 1) ** 2
+    variance = np.maximum(variance - _ROUNDING, _LEAST_VARIANCE)
+    level, sigma, factor = _fit_levels(blocks, variance)
     expected = np.interp(blocks.mean, level, sigma) * factor[blocks.frame]
-    parts = _Spectra.of(measured, expected**2, blocks)
-    everything = np.ones(len(factor))
-    scale = float(parts.pool(everything).mean())
-    columns, rows = parts.patterns(parts.pool(everything))
-    summary, error = _summarise(blocks, measured, parts)
-    kind = _group(parts, np.bincount(blocks.frame))
+    frames = [np.flatnonzero(blocks.frame == number) for number in range(len(factor))]
+
+    def average(values: Floats) -> Floats:
+        return np.stack([values[own].mean(0) for own in frames])
+
+    power = _put_back(np.abs(np.fft.fft2(pixels)) ** 2 / blocks.side**2) - _ROUNDING
+    rounding = _ROUNDING * _kept_of_lines(blocks.side).sum(1)
+    near = (power[:, 1] + power[:, -1], power[:, :, 1] + power[:, :, -1])
+    parts = _Spectra(
+        power=average(power / expected[:, None, None] ** 2),
+        lines=np.stack([average(np.abs(np.fft.fft(w)) ** 2) for w in (column, row)]) - rounding,
+        near=np.stack([average(one / 2) for one in near]),
+        variance=average(variance),
+    )
+    whole = parts.pool(np.ones(len(factor)))
+    patterns = parts.patterns(whole)
+    summary, error = _summarise(blocks, variance, parts)
+    kind = _group(parts.power, len(factor))
     spectra, quantiles = [], []
     for number in range(int(kind.max()) + 1):
         spectrum = parts.pool((kind == number).astype(np.float64))
         own = kind[blocks.frame] == number
         spectra.append(spectrum / spectrum.mean())
-        quantiles.append(_quantiles(measured.pixels[own] / expected[own, None, None]))
+        quantiles.append(_quantiles(pixels[own] / expected[own, None, None]))
+    columns, rows = map(_shape, patterns)
+    frame_column, frame_row = map(_frame_patterns, patterns.mean(2))
+    nine = (np.arange(9) + 0.5) / 9
     return rounded(
         NoiseModel(
             level=level,
-            sigma=sigma * np.sqrt(scale),
+            sigma=sigma * np.sqrt(float(whole.mean())),
             frame_factor=factor,
-            frame_column=_frame_patterns(columns.mean(1)),
-            frame_row=_frame_patterns(rows.mean(1)),
-            frame_levels=np.stack(
-                [
-                    np.quantile(blocks.mean[blocks.frame == frame], (np.arange(9) + 0.5) / 9)
-                    for frame in range(len(factor))
-                ]
-            ),
+            frame_column=frame_column,
+            frame_row=frame_row,
+            frame_levels=np.stack([np.quantile(blocks.mean[own], nine) for own in frames]),
             frame_kind=kind,
             spectrum=np.stack(spectra),
-            columns=_shape(columns),
-            rows=_shape(rows),
+            columns=columns,
+            rows=rows,
             quantiles=np.stack(quantiles),
-            dead=0.0,
-            blinking=0.0,
             summary=summary,
             error=error,
             depth=blocks.depth,
-            **(_keep_patches(blocks, expected, columns, rows, kind) if keep_patches else {}),
+            **(_keep_patches(blocks, expected, patterns, kind) if keep_patches else {}),
         )
     )
 
 
 def _keep_patches(
-    blocks: NoiseBlocks,
-    expected: Floats,
-    columns: Floats,
-    rows: Floats,
-    kind: NDArray[np.int64],
+    blocks: NoiseBlocks, expected: Floats, patterns: Floats, kind: NDArray[np.int64]
 ) -> dict[str, Any]:
     """Residuals without the patterns of columns and rows, which are drawn for whole outputs."""
-    chosen = np.arange(len(blocks))
-    if len(chosen) > _MOST_PATCHES:
-        chosen = np.linspace(0, len(blocks) - 1, _MOST_PATCHES).astype(np.intp)
-    frame = blocks.frame[chosen]
+    few = min(len(blocks), _MOST_PATCHES)
+    chosen = np.linspace(0, len(blocks) - 1, few).astype(np.intp)
+    frame, expected = blocks.frame[chosen], expected[chosen]
+    count = np.maximum(np.bincount(frame), 1)
     # Tiles overlap by half, so their side is even.
     side = blocks.side // 2 * 2
-    pixels = blocks.residual[chosen, :side, :side] / expected[chosen, None, None]
-    for axis, lines in ((1, columns), (2, rows)):
+    pixels = blocks.residual[chosen, :side, :side] / expected[:, None, None]
+    for axis, lines in enumerate(patterns, 1):
         # Of the mean along a line the share stays that is the pixels' own.
         mean = pixels.mean(axis, keepdims=True)
-        whole = np.bincount(frame, (mean**2).mean((1, 2))) / np.maximum(np.bincount(frame), 1)
-        pattern = (
-            lines.mean(1).clip(0)[: len(whole)]
-            * np.bincount(frame, 1 / expected[chosen] ** 2)
-            / np.maximum(np.bincount(frame), 1)
-        )
+        whole = np.bincount(frame, (mean**2).mean((1, 2))) / count
+        pattern = lines.mean(1).clip(0)[: len(count)] * np.bincount(frame, 1 / expected**2) / count
         own = np.sqrt((1 - pattern / np.maximum(whole, 1e-12)).clip(0))
         pixels -= (1 - own[frame])[:, None, None] * mean
     of = kind[frame]
@@ -279,26 +286,7 @@ def make_physical_model(
     normal, and so are the patterns, but for the drift of the read-out from row to row, whose
     spectrum is 1/f.
 
-    Parameters
-    ----------
-    sigma : float
-        DN.
-    netd : float
-        Noise-equivalent temperature difference, K.
-    responsivity : float
-        DN per K.
-    gain : float
-        DN² per DN: the DN that one photoelectron makes.
-    column, row, drift : float
-        Standard deviations of the patterns of columns and rows, and of the drift, DN.
-    dead, blinking : float
-        Shares of pixels; see `NoiseModel`.
-    depth : int
-        Bits of the frames' type, 8 or 16.
-
-    Returns
-    -------
-    NoiseModel
+    The parameters are those of the step `synth.steps.physical.Physical`, in DN, K and DN per K.
 
     Examples
     --------
@@ -327,11 +315,11 @@ def make_physical_model(
         columns=np.full(side, float(column > 0)),
         rows=rows / rows.mean() if rows.any() else rows,
         quantiles=normal_quantiles()[None],
-        dead=dead,
-        blinking=blinking,
         summary=dict(zip(SUMMARY, map(float, numbers), strict=True)),
         error=dict.fromkeys(SUMMARY, 0.0),
         depth=depth,
+        dead=dead,
+        blinking=blinking,
     )
 
 
@@ -342,35 +330,19 @@ def normal_quantiles() -> Floats:
 
 
 def rounded(model: NoiseModel) -> NoiseModel:
-    """Round a measured model, so that the same frames make the same one everywhere.
+    """Round a measured model: arrays to 6 decimals, the summary and its errors to 6 digits.
 
-    Threads and processors choose the order of sums, and with it their last digits.
-
-    Parameters
-    ----------
-    model : NoiseModel
-
-    Returns
-    -------
-    NoiseModel
-        Arrays with 6 decimals, the summary and its errors with 6 digits.
-
-    Examples
-    --------
-    >>> model = rounded(make_physical_model(sigma=10 / 3))
-    >>> float(model.sigma[0]), model.summary["sigma"]
-    (3.333333, 3.33333)
+    Threads and processors choose the order of sums, and with it their last digits. So the same
+    frames make the same model everywhere.
     """
     arrays: dict[str, Any] = {
-        name: getattr(model, name).round(_DECIMALS) for name, ndim in _ARRAYS.items() if ndim
+        name: getattr(model, name).round(6) for name, column in _COLUMNS.items() if column.axes
     }
     # Beyond these decimals a float32 of several units holds errors of arithmetic.
     arrays["patches"] = model.patches.round(4)
-    summary, error = (
-        {name: float(f"{value:.{_DIGITS}g}") for name, value in numbers.items()}
-        for numbers in (model.summary, model.error)
-    )
-    return replace(model, **arrays, summary=summary, error=error)
+    for name in ("summary", "error"):
+        arrays[name] = {key: float(f"{one:.6g}") for key, one in getattr(model, name).items()}
+    return replace(model, **arrays)
 
 
 def without_patches(model: NoiseModel) -> NoiseModel:
@@ -378,113 +350,30 @@ def without_patches(model: NoiseModel) -> NoiseModel:
     return replace(model, patches=model.patches[:0], patch_kind=model.patch_kind[:0])
 
 
-def model_arrays(model: NoiseModel) -> dict[str, NDArray[Any]]:
-    """The arrays that `model_from` makes the model of again."""
-    arrays = {name: np.asarray(getattr(model, name)) for name in _ARRAYS}
-    for name in ("summary", "error"):
-        arrays[name] = np.array([getattr(model, name)[key] for key in SUMMARY])
-    return arrays | {"depth": np.array(model.depth)}
-
-
 def model_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseModel:
-    """Make a model of the arrays that a file holds.
-
-    Raises
-    ------
-    NoiseError
-        They are not those of a model; the message names `path`.
-    """
-    wanted = _ARRAYS | {"summary": 1, "error": 1}
-    sound = (
-        found.keys() >= wanted.keys() | {"depth"}
-        and all(
-            found[name].ndim == ndim
-            and found[name].dtype.kind == ("i" if name in _INTEGERS else "f")
-            and (found[name].size > 0 or name in _MAY_BE_EMPTY)
-            for name, ndim in wanted.items()
-        )
-        and found["depth"].shape == ()
-        and found["depth"] in (8, 16)
-        and _fits({name: found[name] for name in _ARRAYS})
-        and len(found["summary"]) == len(found["error"]) == len(SUMMARY)
-    )
-    if not sound:
+    """Make a model of the arrays of a file; a `NoiseError` names it if they are not of a model."""
+    fields = from_arrays(found, _COLUMNS)
+    if fields is None or not _fit_together(NoiseModel(**fields)):
         raise NoiseError(
             f"{path}: is not a noise model; make one with `synth noise-model FRAMES --out FILE.npz`"
         )
-    arrays: dict[str, Any] = {name: found[name] for name in _ARRAYS}
-    arrays |= {name: float(found[name]) for name in ("dead", "blinking")}
-    for name in ("summary", "error"):
-        arrays[name] = dict(zip(SUMMARY, found[name].tolist(), strict=True))
-    return NoiseModel(**arrays, depth=int(found["depth"]))
+    return NoiseModel(**fields)
 
 
-def _fits(arrays: Mapping[str, NDArray[Any]]) -> bool:
-    """Whether the arrays of a file are of sizes and values that a model has."""
-    kinds, frames, side = (len(arrays[name]) for name in ("spectrum", "frame_factor", "columns"))
+def _fit_together(model: NoiseModel) -> bool:
+    count, side = model.patches.shape[:2]
+    powers = [*model.spectrum.mean((1, 2)), *model.quantiles.var(1)]
+    powers += [model.patches.var()] if count else []
     return bool(
-        side >= 4
-        and kinds > 0
-        and frames > 0
-        and 0 < len(arrays["level"]) == len(arrays["sigma"])
-        and arrays["spectrum"].shape[1:] == (side, side)
-        and arrays["rows"].shape == (side,)
-        and arrays["quantiles"].shape[0] == kinds
-        and arrays["quantiles"].shape[1] > 1
-        and all(len(array) == frames for name, array in arrays.items() if name[:6] == "frame_")
-        and arrays["frame_levels"].shape[1] > 0
-        and all(np.isfinite(array).all() for array in arrays.values())
-        and all(
-            array.min() >= 0
-            for name, array in arrays.items()
-            if name not in ("quantiles", "patches") and array.size
-        )
-        and arrays["frame_kind"].max() < kinds
-        and (not len(arrays["patches"]) or len(arrays["patches"]) >= LEAST_PATCHES)
-        and arrays["patches"].shape[1] == arrays["patches"].shape[2] >= 2
-        and arrays["patches"].shape[1] % 2 == 0
-        and all(0.25 < part.var() < 4 for part in (arrays["patches"],) if part.size)
-        and all(0.25 < part.mean() < 4 for part in arrays["spectrum"])
-        and all(0.25 < part.var() < 4 for part in arrays["quantiles"])
-        and all(arrays[name].max() < 65536 for name in _IN_DN)
-        and len(arrays["patch_kind"]) == len(arrays["patches"])
-        and max(arrays["dead"], arrays["blinking"]) <= 1
-        and (np.diff(arrays["level"]) > 0).all()
-        and (np.diff(arrays["quantiles"]) >= 0).all()
-    )
-
-
-@dataclass(frozen=True)
-class _Measured:
-    """Blocks taken apart: pixels' noise, and spectra of all of it along the axes.
-
-    `variance` and `power` are of the pixels' noise; all have rounding taken off. The spectra along
-    the axes, `across` and `down`, lack what the trends took, `power` does not.
-    """
-
-    pixels: Floats
-    variance: Floats
-    power: Floats
-    across: Floats
-    down: Floats
-
-
-def _measure(blocks: NoiseBlocks) -> _Measured:
-    residual = blocks.residual
-    side = blocks.side
-    column = residual.mean(1)
-    row = residual.mean(2)
-    pixels = residual - column[:, None, :] - row[:, :, None]
-    power = _put_back(np.abs(np.fft.fft2(pixels)) ** 2 / side**2)
-    # On the axes nothing is left; the rest has the whole variance of white noise.
-    variance = (pixels**2).sum((1, 2)) / (side - 1) ** 2
-    rounding = _ROUNDING * _kept_of_lines(side).sum(1)
-    return _Measured(
-        pixels=pixels,
-        variance=np.maximum(variance - _ROUNDING, _LEAST_VARIANCE),
-        power=power - _ROUNDING,
-        across=np.abs(np.fft.fft(column)) ** 2 - rounding,
-        down=np.abs(np.fft.fft(row)) ** 2 - rounding,
+        model.depth in (8, 16)
+        and len(model.columns) >= 4
+        and model.quantiles.shape[1] > 1
+        and model.frame_kind.max() < len(model.spectrum)
+        and not 0 < count < LEAST_PATCHES
+        and side % 2 == 0
+        and all(0.25 < power < 4 for power in powers)
+        and (np.diff(model.level) > 0).all()
+        and (np.diff(model.quantiles) >= 0).all()
     )
 
 
@@ -546,38 +435,17 @@ def _fit_levels(blocks: NoiseBlocks, variance: Floats) -> tuple[Floats, Floats, 
 
 @dataclass(frozen=True)
 class _Spectra:
-    """What every frame's blocks say, averaged over them.
+    """What every frame's blocks say, averaged over them, without the noise of rounding.
 
-    `power` is in units of the expected variance. `across` and `down`, the spectra along the axes,
-    `across_near` and `down_near`, those of the pixels' noise right beside them, and its
-    `variance` are in DN².
+    `power`, of the pixels' noise, is in units of the expected variance. In DN² are its `variance`,
+    and along the axes of columns and of rows, (2, F, n), the spectra of all noise, `lines`, and
+    those of the pixels' noise right beside, `near`. `lines` lack what the trends took.
     """
 
     power: Floats
-    across: Floats
-    down: Floats
-    across_near: Floats
-    down_near: Floats
+    lines: Floats
+    near: Floats
     variance: Floats
-
-    @classmethod
-    def of(cls, measured: _Measured, expected: Floats, blocks: NoiseBlocks) -> _Spectra:
-        """Average over the blocks of each frame."""
-        number = np.bincount(blocks.frame).astype(np.float64)
-
-        def average(values: Floats) -> Floats:
-            total = np.zeros((len(number), *values.shape[1:]))
-            np.add.at(total, blocks.frame, values)
-            return total / number.reshape(-1, *[1] * (values.ndim - 1))
-
-        return cls(
-            average(measured.power / expected[:, None, None]),
-            average(measured.across),
-            average(measured.down),
-            average((measured.power[:, 1] + measured.power[:, -1]) / 2),
-            average((measured.power[:, :, 1] + measured.power[:, :, -1]) / 2),
-            average(measured.variance),
-        )
 
     def pool(self, weight: Floats) -> Floats:
         """The spectrum of the pixels' noise over weighted frames, (n, n)."""
@@ -585,35 +453,26 @@ class _Spectra:
         power = np.maximum(power, 0.02 * max(float(power[1:, 1:].mean()), 1e-12))
         # A spectrum of real values is the same at opposite frequencies.
         power = (power + np.roll(power[::-1, ::-1], 1, (0, 1))) / 2
-        power[0, 1:] = _continue(power[1, 1:], power[2, 1:], power[-1, 1:], power[-2, 1:])
-        power[1:, 0] = _continue(power[1:, 1], power[1:, 2], power[1:, -1], power[1:, -2])
-        power[0, 0] = np.sqrt(
-            _continue(power[0, 1], power[0, 2], power[0, -1], power[0, -2])
-            * _continue(power[1, 0], power[2, 0], power[-1, 0], power[-2, 0])
-        )
+        power[0, 1:], power[1:, 0] = _continue(power[:, 1:]), _continue(power.T[:, 1:])
+        power[0, 0] = np.sqrt(_continue(power[0]) * _continue(power[:, 0]))
         return np.asarray(power)
 
-    def patterns(self, power: Floats) -> tuple[Floats, Floats]:
-        """Every frame's spectra of the patterns of columns and of rows, (F, n), DN².
+    def patterns(self, power: Floats) -> Floats:
+        """Every frame's spectra of the patterns of columns and of rows, (2, F, n), DN².
 
         They are what the axes have beyond the pixels' noise, and so may be below 0 by chance. From
         beside an axis to the axis, a frame's noise rises as that of all frames.
         """
         kept = _kept_of_lines(len(power))
-        white = np.maximum(kept.sum(1), 0.05)
-        found = []
-        for axis, near, pooled in (
-            (self.across, self.across_near, power),
-            (self.down, self.down_near, power.T),
-        ):
-            beside = pooled[1] + pooled[-1]
-            noise = near * 2 * pooled[0] / beside
-            # The subtracted means leave nothing at frequency 0 to start from.
-            noise[:, 0] = (near[:, 1] + near[:, -1]) * 2 * pooled[0, 0] / (beside[1] + beside[-1])
-            lines = (axis - noise @ kept.T) / white / len(power)
-            lines[:, 0] = (lines[:, 1] + lines[:, 2]) / 2
-            found.append(lines)
-        return found[0], found[1]
+        pooled = np.stack([power, power.T])[:, None]
+        beside = pooled[:, :, 1] + pooled[:, :, -1]
+        noise = self.near * 2 * pooled[:, :, 0] / beside
+        # The subtracted means leave nothing at frequency 0 to start from.
+        near, beside = (one[..., 1] + one[..., -1] for one in (self.near, beside))
+        noise[..., 0] = near * 2 * pooled[:, :, 0, 0] / beside
+        found = (self.lines - noise @ kept.T) / np.maximum(kept.sum(1), 0.05) / len(power)
+        found[..., 0] = (found[..., 1] + found[..., 2]) / 2
+        return np.asarray(found)
 
 
 def _frame_patterns(variance: Floats) -> Floats:
@@ -625,12 +484,11 @@ def _frame_patterns(variance: Floats) -> Floats:
     return np.asarray(np.sqrt(found * max(float(variance.mean()), 0.0) / max(found.mean(), 1e-12)))
 
 
-def _group(parts: _Spectra, number: NDArray[np.intp]) -> NDArray[np.int64]:
+def _group(power: Floats, frames: int) -> NDArray[np.int64]:
     """Put frames with like spectra together, as their cameras' settings changed: a number each."""
-    frames = len(number)
     if frames < 2 * _FRAMES_PER_KIND:
         return np.zeros(frames, np.int64)
-    level = np.maximum(parts.power[:, 1:, 1:], 0.02)
+    level = np.maximum(power[:, 1:, 1:], 0.02)
     side = level.shape[-1]
     frequency = np.minimum(np.arange(1, side + 1), side - np.arange(side))
     radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
@@ -649,75 +507,58 @@ def _shape(lines: Floats) -> Floats:
     return np.asarray(line / line.mean() if line.any() else line)
 
 
-def _continue(near: Any, far: Any, near_other: Any, far_other: Any) -> Any:
-    """Continue an even spectrum to an axis: in logarithms a parabola through both sides."""
-    first = (np.log(near) + np.log(near_other)) / 2
-    second = (np.log(far) + np.log(far_other)) / 2
-    return np.exp(first + np.clip((first - second) / 3, -0.35, 0.35))
+def _continue(power: Floats) -> Floats:
+    """Continue an even spectrum to frequency 0: in logarithms a parabola through both sides."""
+    near, far = ((np.log(power[at]) + np.log(power[-at])) / 2 for at in (1, 2))
+    return np.asarray(np.exp(near + np.clip((near - far) / 3, -0.35, 0.35)))
 
 
 def _summarise(
-    blocks: NoiseBlocks, measured: _Measured, parts: _Spectra
+    blocks: NoiseBlocks, variance: Floats, parts: _Spectra
 ) -> tuple[dict[str, float], dict[str, float]]:
     """Numbers of the whole, and their errors by the jackknife over groups of frames."""
     frames = len(parts.variance)
 
     def numbers(weight: Floats) -> Floats:
         power = parts.pool(weight)
-        columns, rows = (weight @ lines.mean(1) for lines in parts.patterns(power))
-        total = weight.sum()
+        share = weight / weight.sum()
+        chosen = weight[blocks.frame] > 0
         correlation = np.fft.ifft2(power).real / power.mean()
         fade = 1 - np.arange(len(power) // 2) / len(power)
         return np.array(
             [
-                np.sqrt(weight @ parts.variance / total * power.mean()),
-                columns / total,
-                rows / total,
-                _gain(blocks.mean, measured.variance, weight[blocks.frame]) * power.mean(),
+                np.sqrt(share @ parts.variance * power.mean()),
+                *parts.patterns(power).mean(2) @ share,
+                _gain(blocks.mean[chosen], variance[chosen]) * power.mean(),
                 correlation_length(correlation[0, : len(fade)] / fade),
                 correlation_length(correlation[: len(fade), 0] / fade),
             ]
         )
 
     whole = numbers(np.ones(frames))
-    if frames < 2:
-        wide = np.full(len(SUMMARY), np.nan)
-    else:
+    wide = np.full(len(SUMMARY), np.nan)
+    if frames > 1:
         group = np.arange(frames) % _GROUPS
-        left = np.array(
-            [numbers((group != out).astype(np.float64)) for out in range(min(frames, _GROUPS))]
-        )
-        wide = np.hypot(np.sqrt((len(left) - 1) * left.var(0)), _SYSTEMATIC * whole)
+        left = [numbers((group != out).astype(np.float64)) for out in range(min(frames, _GROUPS))]
+        wide = np.hypot(np.sqrt((len(left) - 1) * np.var(left, 0)), _SYSTEMATIC * whole)
     # Up to here patterns are variances: the root of a noisy variance near 0 is biased, and the
     # jackknife gives it too small an error. Patterns that stay are the same in all frames: their
     # error is that of so many lines.
     lines = [len(np.unique(place)) * blocks.side / 2 for place in (blocks.col, blocks.row)]
-    for place, count in zip((1, 2), lines, strict=True):
-        variance = max(float(whole[place]), 0.0)
-        doubt = np.hypot(wide[place], variance * np.sqrt(2 / max(count, 1.0)))
-        whole[place] = np.sqrt(variance)
-        wide[place] = doubt / (2 * whole[place]) if variance > doubt else np.sqrt(doubt)
+    square = whole[1:3].clip(0)
+    doubt = np.hypot(wide[1:3], square * np.sqrt(2 / np.maximum(lines, 1)))
+    whole[1:3], wide[1:3] = to_sigma(square, doubt)
     summary, error = (dict(zip(SUMMARY, one.tolist(), strict=True)) for one in (whole, wide))
     return summary, error
 
 
 def correlation_length(correlation: Floats) -> float:
-    """Distance at which an autocorrelation has fallen to 1/e.
+    """Distance in pixels at which an autocorrelation, at lags 0, 1, 2, …, has fallen to 1/e.
 
     Between lags its logarithm is linear in the squared distance, as that of noise that a Gaussian
     has blurred, so that for such noise the length is right below one pixel too: it is twice the
-    Gaussian's σ.
-
-    Parameters
-    ----------
-    correlation : (k,) ndarray of float64
-        At lags 0, 1, 2, …; 1 at lag 0.
-
-    Returns
-    -------
-    float
-        Pixels; 0 where it is below half a pixel, neighbours correlate by less than 0.02 then; the
-        last lag where it stays above 1/e.
+    Gaussian's σ. It is 0 where it is below half a pixel, neighbours correlate by less than 0.02
+    then, and the last lag where the autocorrelation stays above 1/e.
     """
     if correlation[1] <= np.exp(-4):
         return 0.0
@@ -731,22 +572,16 @@ def correlation_length(correlation: Floats) -> float:
     return float(np.sqrt(square))
 
 
-def _gain(mean: Floats, variance: Floats, weight: Floats) -> float:
+def _gain(mean: Floats, variance: Floats) -> float:
     """Slope of variance over intensity, blocks weighted by what their variances tell."""
-    chosen = weight > 0
-    x, y = mean[chosen], variance[chosen]
-    span = x.max() - x.min()
-    if span <= 0:
+    mean = mean - mean.mean()
+    if np.ptp(mean) < 1e-6:
         return 0.0
-    fitted = np.full(len(y), y.mean())
-    slope = 0.0
+    line = np.array([0.0, variance.mean()])
     for _ in range(4):
-        share = weight[chosen] / np.maximum(fitted, 0.05 * y.mean()) ** 2
-        share = share / share.sum()
-        centre = share @ x
-        slope = float(share @ ((x - centre) * y) / max(share @ (x - centre) ** 2, 1e-12))
-        fitted = share @ y + slope * (x - centre)
-    return slope
+        wide = np.maximum(np.polyval(line, mean), 0.05 * variance.mean())
+        line = np.polyfit(mean, variance, 1, w=1 / wide)
+    return float(line[0])
 
 
 def _quantiles(values: Floats) -> Floats:

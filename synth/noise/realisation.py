@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy
 from numpy.typing import NDArray
 
-from synth.noise.model import LEAST_PATCHES, NoiseModel, model_arrays
+from synth.noise.model import LEAST_PATCHES, NoiseModel
 from synth.seeds import generator
 
 Values = NDArray[np.float32]
@@ -77,14 +77,8 @@ def realisation_seed(seed: int, purpose: str, ordinal: int) -> int:
     >>> realisation_seed(0, "negatives", 8) - realisation_seed(0, "negatives", 7)
     1
     """
-    if not 0 <= ordinal < ORDINALS:
-        raise ValueError(f"an ordinal is from 0 to {ORDINALS - 1}, not {ordinal}")
-    return _high_bits(seed, purpose) * ORDINALS + ordinal
-
-
-@lru_cache(maxsize=16)
-def _high_bits(seed: int, purpose: str) -> int:
-    return int(generator(seed, "noise", purpose).integers(SEEDS // ORDINALS))
+    high = int(generator(seed, "noise", purpose).integers(SEEDS // ORDINALS))
+    return high * ORDINALS + ordinal
 
 
 class NoiseGenerator:
@@ -99,10 +93,9 @@ class NoiseGenerator:
     def __init__(self, model: NoiseModel) -> None:
         self.model = model
         # A name that equal models have and different ones do not.
-        digest = hashlib.sha256()
-        for array in model_arrays(model).values():
-            digest.update(array.tobytes())
-        self._camera = digest.hexdigest()
+        self._camera = hashlib.sha256(
+            b"".join(array.tobytes() for array in model.arrays().values())
+        ).hexdigest()
         self._gains: dict[tuple[int, int, int], Values] = {}
         self._known: dict[tuple[Any, int], Any] = {}
 
@@ -110,7 +103,8 @@ class NoiseGenerator:
         """Call a function of the model and a kind of its noise, once."""
         if (function, kind) not in self._known:
             self._known[function, kind] = function(self.model, kind)
-        return cast(Known, self._known[function, kind])
+        known: Known = self._known[function, kind]
+        return known
 
     def draw(
         self, shape: tuple[int, int], seed: int, kind: int = 0
@@ -132,8 +126,7 @@ class NoiseGenerator:
         -------
         pixels : (H, W) ndarray of float32
             Noise of the pixels, variance 1.
-        columns : (W,) ndarray of float32
-        rows : (H,) ndarray of float32
+        columns, rows : (W,) and (H,) ndarray of float32
             Patterns, variance 1 (0 where the model has none).
         """
         rng = generator(seed, "noise", self._camera)
@@ -146,24 +139,17 @@ class NoiseGenerator:
         return pixels, columns, rows
 
     def defects(self, size: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Draw the pixels that are dead and those that blink.
+        """Draw the pixels that are dead and those that blink, as indices into a flat image.
 
-        Parameters
-        ----------
-        size : int
-            Number of pixels.
-        seed : int
-            Of the realisation.
-
-        Returns
-        -------
-        dead, blinking : ndarray of int64
-            Indices into the flat image. Dead ones are the camera's own: the same for every seed, in
-            outputs of one size.
+        Dead ones are the camera's own: the same for every seed, in outputs of one size.
         """
-        dead = _draw_defects(self.model.dead, size, 0, "dead pixels", self._camera)
-        blinking = _draw_defects(self.model.blinking, size, seed, "blinking pixels", self._camera)
-        return dead, blinking
+
+        def choose(share: float, own: int, name: str) -> NDArray[np.int64]:
+            rng = generator(own, name, self._camera)
+            return rng.choice(size, int(rng.binomial(size, share)), replace=False)
+
+        dead = choose(self.model.dead, 0, "dead pixels")
+        return dead, choose(self.model.blinking, seed, "blinking pixels")
 
     def _colour(self, shape: tuple[int, int], rng: np.random.Generator, kind: int) -> Values:
         """Noise with the model's spectrum and distribution."""
@@ -173,12 +159,8 @@ class NoiseGenerator:
         if gain is None:
             gain = _make_gain(spectrum, height, width)
             # Threads share the gains, so one that is there now may be gone a line later.
-            kept = list(self._gains.items())
-            size = gain.size + sum(other.size for _, other in kept)
-            for key, other in kept:
-                if size > _MOST_GAINS:
-                    self._gains.pop(key, None)
-                    size -= other.size
+            if gain.size + sum(other.size for other in list(self._gains.values())) > _MOST_GAINS:
+                self._gains.clear()
             self._gains[kind, height, width] = gain
         bits = rng.bit_generator.random_raw(-(-gain.size // 4)).astype("<u8", copy=False)
         bits = bits.view("<u2")[: gain.size]
@@ -224,18 +206,11 @@ def _normal_values() -> Values:
 
 
 def _make_colour(model: NoiseModel, kind: int) -> tuple[Floats, Values | None]:
-    """Make the spectrum to draw and the distortion to apply for a given spectrum and distribution.
+    """Make the spectrum to draw, and the distortion to apply, for a kind of the model's noise.
 
     Blocks of the output must show the model's spectrum. A block shows its periodogram, and the
     distortion changes correlations; both effects are known, so the drawn spectrum is corrected
     until the blocks match.
-
-    Returns
-    -------
-    spectrum : (n, n) ndarray of float64
-        Of the normal noise, mean 1.
-    distortion : (_STEPS,) ndarray of float32 or None
-        New values of those between -_ENDS and _ENDS; None where the distribution is normal.
     """
     distortion, shares = _make_distortion(model.quantiles[kind])
     spectrum = model.spectrum[kind]
@@ -248,12 +223,11 @@ def _make_colour(model: NoiseModel, kind: int) -> tuple[Floats, Values | None]:
 
 
 def _make_distortion(quantiles: Floats) -> tuple[Values | None, Floats]:
-    """Make the table from normal values to a distribution, and its effect on correlations.
+    """Make the table of new values for normal ones, None if they stay, and its cₖ².
 
     Distorted normal values of autocorrelation r have Σ cₖ² rᵏ, with cₖ the coefficients of the
     distortion in normalised Hermite polynomials (M. Cario and B. Nelson, "Modeling and generating
-    random vectors with arbitrary marginal distributions and correlation matrix", 1997). Returned
-    are the cₖ².
+    random vectors with arbitrary marginal distributions and correlation matrix", 1997).
     """
     normal = scipy.special.ndtri((np.arange(len(quantiles)) + 0.5) / len(quantiles))
     if np.abs(quantiles - normal / normal.std()).max() < 1e-3:
@@ -291,10 +265,7 @@ def _shown_in_blocks(spectrum: Floats, shares: Floats) -> Floats:
 
 
 def _make_gain(spectrum: Floats, height: int, width: int) -> Values:
-    """Roots of a spectrum at the frequencies of a real transform, (height, 2 (width // 2 + 1)).
-
-    Each stands twice, for the real and the imaginary part.
-    """
+    """Roots of a spectrum at the frequencies of a real transform, twice each: for both parts."""
     side = len(spectrum)
     closed = np.pad(spectrum, ((0, 1), (0, 1)), mode="wrap")
     half = width // 2 + 1
@@ -334,13 +305,6 @@ def _draw_line(spectrum: Floats, length: int, rng: np.random.Generator) -> Value
     gain = np.sqrt(power * (period / twice))
     white = scipy.fft.rfft(rng.standard_normal(period))
     return scipy.fft.irfft(white * gain, period)[:length].astype(np.float32)
-
-
-def _draw_defects(share: float, size: int, seed: int, *names: str) -> NDArray[np.int64]:
-    if share <= 0:
-        return np.zeros(0, np.int64)
-    rng = generator(seed, *names)
-    return rng.choice(size, int(rng.binomial(size, share)), replace=False)
 
 
 def _make_tiles(model: NoiseModel, kind: int) -> Values:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, cast
@@ -19,14 +18,7 @@ from synth.frames import Frame
 _ROUNDINGS = 12
 
 
-def mixup(
-    image: Frame,
-    patch: Frame,
-    ratio: float,
-    gain: float | None = None,
-    *,
-    weigh: Callable[[float, type[np.floating]], NDArray[np.floating]] | None = None,
-) -> Frame:
+def mixup(image: Frame, patch: Frame, ratio: float, gain: float | None = None) -> Frame:
     """Mix a noise patch into an image: ``ratio · noise + (1 − ratio) · image``.
 
     "Noise displacement" of Lu et al. (TGRS 2024), on an image of any size: the patch is resized
@@ -48,8 +40,6 @@ def mixup(
         Share of the noise, 0 to 1.
     gain : float, optional
         Factor from the patch's DN to the image's. Without it both must be of one depth.
-    weigh : callable, optional
-        Gives `weigh_image` of the image, for one that many patches are mixed into.
 
     Returns
     -------
@@ -77,24 +67,17 @@ def mixup(
             f"noise of {patch.dtype} does not fit an image of {image.dtype}; give the gain "
             "from the noise's DN to the image's, or noise of the same depth"
         )
+    factor = 1.0 if gain is None else gain
     tie, precise = _tie(
-        (patch.shape, image.shape),
-        (patch.dtype, image.dtype),
-        ratio,
-        1.0 if gain is None else gain,
+        (patch.shape, image.shape), (patch.dtype, image.dtype), float(ratio), float(factor)
     )
     # Share and rounding go onto the small patch: resizing is linear and keeps constants.
-    share = np.multiply(patch, ratio if gain is None else ratio * gain, dtype=precise)
-    noise = resize_patch(share + precise(tie), image.shape)
-    weighed = weigh(ratio, precise) if weigh else weigh_image(image, ratio, precise)
+    noise = resize_patch(
+        np.multiply(patch, ratio * factor, dtype=precise) + precise(tie), image.shape
+    )
     depth = cv2.CV_8U if image.dtype == np.uint8 else cv2.CV_16U
     # Rounds to the nearest and clips to the range, in the one pass that adds.
-    return cast(Frame, cv2.add(weighed, noise, dtype=depth))
-
-
-def weigh_image(image: Frame, ratio: float, precise: type[np.floating]) -> NDArray[np.floating]:
-    """The image's part of a mix, of the type that `mixup` adds in."""
-    return np.multiply(image, 1.0 - ratio, dtype=precise)
+    return cast(Frame, cv2.addWeighted(image, 1 - ratio, noise, 1, 0, dtype=depth))
 
 
 @lru_cache(maxsize=64)
@@ -110,41 +93,28 @@ def _tie(
     at most `finest`. So if it is no half, it is at least 1 / finest away from one. Half of that is
     added: smaller errors of the sum then change nothing.
     """
-    share, rest = _decimal(ratio) * _decimal(gain), 1 - _decimal(ratio)
-    finest = math.lcm(share.denominator, rest.denominator, 2)
+    # The numbers that the floats are written as.
+    part, factor = Fraction(repr(ratio)), Fraction(repr(gain))
+    finest = math.lcm((part * factor).denominator, part.denominator, 2)
     for size, wanted in zip(*sizes, strict=True):
         finest *= _weights(size, wanted)[1]
     tie = float(Fraction(1, 2 * finest))
     noise, image = (int(np.iinfo(depth).max) for depth in depths)
-    error = {
-        precise: _ROUNDINGS * max(float(noise * share), image) * float(np.finfo(precise).eps) / 2
+    largest = max(float(noise * part * factor), image)
+    single, double = (
+        _ROUNDINGS * largest * float(np.finfo(precise).eps) / 2
         for precise in (np.float32, np.float64)
-    }
-    if tie > error[np.float32] and _is_exact(*sizes):
+    )
+    if tie > single and _is_exact(*sizes):
         return tie, np.float32
-    return max(tie, error[np.float64]), np.float64
-
-
-def _decimal(value: float) -> Fraction:
-    """The number that a float is written as."""
-    return Fraction(repr(float(value)))
+    return max(tie, double), np.float64
 
 
 def resize_patch(patch: NDArray[np.floating], shape: tuple[int, ...]) -> NDArray[np.floating]:
-    """Resize a patch bilinearly, pixel centres at half integers, edges repeated.
+    """Resize a patch bilinearly to (H, W), pixel centres at half integers, edges repeated.
 
     Where it shrinks, the triangle filter is widened by the factor (antialiasing), as Pillow and
-    torchvision do.
-
-    Parameters
-    ----------
-    patch : (h, w) ndarray of float32 or float64
-    shape : tuple of int
-        (H, W) of the result.
-
-    Returns
-    -------
-    (H, W) ndarray of the patch's dtype
+    torchvision do. The type, float32 or float64, stays.
     """
     height, width = shape
     if patch.shape == (height, width):

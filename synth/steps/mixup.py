@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import NoiseBank
-from synth.noise.transfer import mixup, weigh_image
+from synth.noise.transfer import mixup
 from synth.scene import Labelled, Scene
 from synth.steps.base import Choice, as_tuple, check_several, register_step
 from synth.steps.noise import NoiseStep, check_gain, draw_amount, draw_member
@@ -65,13 +65,8 @@ class Mixup(NoiseStep):
         patches = self._bank.patches
         if not 0 <= choice["patch"] < len(patches):
             raise NoiseError(f"noise patch {choice['patch']} is not in the bank")
-        image = mixup(
-            scene.image,
-            patches[choice["patch"]],
-            choice["ratio"],
-            choice.get("gain"),
-            weigh=lambda ratio, precise: scene.once(_weigh, ratio, precise),
-        )
+        patch = patches[choice["patch"]]
+        image = mixup(scene.image, patch, choice["ratio"], choice.get("gain"))
         return scene.noisy(image), {}
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
@@ -87,10 +82,6 @@ class Mixup(NoiseStep):
         if self.noise is None:
             raise RecipeError("mixup: needs a noise bank; give `noise`")
         return self.noise
-
-
-def _weigh(scene: Scene, ratio: float, precise: type[np.floating]) -> NDArray[np.floating]:
-    return weigh_image(scene.image, ratio, precise)
 
 
 def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> int:

@@ -31,7 +31,7 @@ from synth.inspect.seams import describe_border
 from synth.inspect.splits import difference_hash, scene_signature
 from synth.masks import STANDARD
 from synth.noise.bank import make_bank
-from synth.noise.blocks import find_noise_blocks, second_differences
+from synth.noise.blocks import find_noise_patches, second_differences
 from synth.noise.cameras import CameraNoise
 from synth.noise.components import measure_components
 from synth.noise.model import make_physical_model
@@ -175,7 +175,7 @@ MEASURING: dict[str, Callable[[Frame, Mask], object]] = {
 # Of each: a result, or the one error that its docstring names.
 REFUSING: dict[str, tuple[Callable[[Frame, Mask], object], type[Exception]]] = {
     "niqe": (lambda f, m: patch_features(f, 16), QualityError),
-    "blocks": (lambda f, m: find_noise_blocks([(f, m)], 16), NoiseError),
+    "blocks": (lambda f, m: find_noise_patches([(f, m)], 16), NoiseError),
     "components": (lambda f, m: measure_components(np.stack([f] * 4)), NoiseError),
     "sample": (lambda f, m: sample_noise([NoiseFrame("f", lambda: (f, m))], RULE), NoiseError),
     "texture": (

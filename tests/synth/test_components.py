@@ -87,12 +87,12 @@ def test_variances_are_unbiased_and_their_errors_right(present: str, noise: str)
         )
         for draw in range(100)
     ]
-    for name in COMPONENTS:
-        found = np.array([draw.variance[name] for draw in draws])
+    for number, name in enumerate(COMPONENTS):
+        found = np.array([variance[number] for variance, *_ in draws])
         spread = found.std(ddof=1)
         away = (found.mean() - sigma.get(name, 0.0) ** 2) / (spread / np.sqrt(len(found)))
         assert abs(away) < 3, name
-        error = np.sqrt(np.mean([draw.error[name] ** 2 for draw in draws]))
+        error = np.sqrt(np.mean([error[number] ** 2 for _, error, *_ in draws]))
         assert error == pytest.approx(spread, rel=0.3), name
 
 

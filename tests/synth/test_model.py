@@ -20,7 +20,6 @@ from synth.noise.model import (
     correlation_length,
     fit_model,
     make_physical_model,
-    model_arrays,
     model_from,
 )
 
@@ -237,8 +236,8 @@ def test_the_order_of_sums_makes_no_other_model(name: str) -> None:
     blocks = find_noise_blocks((frame, None) for frame in made)
     shaken = blocks.residual * (1 + 1e-15 * rng.standard_normal(blocks.residual.shape))
     assert (shaken != blocks.residual).any()
-    found = model_arrays(fit_model(blocks))
-    for key, values in model_arrays(fit_model(replace(blocks, residual=shaken))).items():
+    found = fit_model(blocks).arrays()
+    for key, values in fit_model(replace(blocks, residual=shaken)).arrays().items():
         assert (values == found[key]).all(), key
 
 
@@ -270,7 +269,7 @@ def test_models_survive_their_file(tmp_path: Path) -> None:
 def test_what_is_no_model_is_refused(tmp_path: Path, change: dict[str, np.ndarray | None]) -> None:
     path = tmp_path / "model.npz"
     model = make_physical_model(sigma=2.0)
-    arrays = {f"0/{name}": array for name, array in model_arrays(model).items()} | change
+    arrays = {f"0/{name}": array for name, array in model.arrays().items()} | change
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     with pytest.raises(NoiseError, match=r"model\.npz: is not (a noise model|noise)"):
         load_noise(path)
@@ -293,8 +292,8 @@ def test_sequences_become_models_of_what_comes_and_goes(tmp_path: Path) -> None:
         correlation_length(camera.correlation), rel=0.1
     )
     shaken = (replace(one, correlation=one.correlation * (1 + 1e-15)) for one in levels)
-    found = model_arrays(model)
-    for key, values in model_arrays(sequence_model(*shaken)).items():
+    found = model.arrays()
+    for key, values in sequence_model(*shaken).arrays().items():
         assert (values == found[key]).all(), key
     path = tmp_path / "sequence.npz"
     path.write_bytes(levels[0].to_bytes())
@@ -318,7 +317,7 @@ def test_arrays_that_are_no_noise_are_refused(
     changes: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
     model = make_physical_model(sigma=3.0)
-    arrays = model_arrays(replace(model, level=model.level[:1], sigma=model.sigma[:1]))
+    arrays = replace(model, level=model.level[:1], sigma=model.sigma[:1]).arrays()
     assert len(model_from(arrays, tmp_path)) == 1
     with pytest.raises(NoiseError, match="is not a noise model"):
         model_from(arrays | changes, tmp_path)
