@@ -37,17 +37,8 @@ def gather_noise(
 ) -> Supply:
     """Get the noise that a recipe needs: a bank of patches to mix in, or models of cameras.
 
-    Parameters
-    ----------
-    settings : NoiseSettings
-        Without any `frames`, noise is sampled from the source's own frames.
-    recipe : Recipe
-    source : Source
-    forbidden : frozenset of bytes
-        Pixel hashes of the test images; a frame among them is refused.
-    seed : int
-    jobs : int
-        Threads that read.
+    Without any frames in the settings it is that of the source's own. `forbidden` are pixel hashes
+    of the test images, and `jobs` the threads that read.
 
     Raises
     ------

@@ -90,28 +90,19 @@ def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
 
 
 def load_bank(path: Path | str) -> NoiseBank:
-    """Read a bank; nothing in the file is executed (no pickle).
-
-    A file with ``patches`` alone is taken too; what it does not tell is filled in.
+    """Read a bank, of ``patches`` alone too; nothing in the file is executed (no pickle).
 
     Raises
     ------
     NoiseError
         The file is absent, damaged, or not a bank.
     """
-    path = Path(path)
-    found = read_npz(path, "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`")
-    return bank_from(found, path)
+    what = "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
+    return bank_from(read_npz(Path(path), what), Path(path))
 
 
 def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
-    """Make a bank of the arrays in a file.
-
-    Raises
-    ------
-    NoiseError
-        They are not those of a bank; the message names `path`.
-    """
+    """Make a bank of the arrays in a file; `NoiseError` if they are not those of a bank."""
     patches = found.get("patches")
     if patches is None and any("/" in name for name in found):
         raise NoiseError(
@@ -123,28 +114,21 @@ def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
         raise NoiseError(f"{path}: `patches` has shape {patches.shape}; it must be (N, side, side)")
     names = [column.name for column in fields(NoiseBank)[1:]]
     # What a bank has in common with all others is known from one of a single patch.
-    filled = make_bank(patches[:1] if found.keys() >= set(names) else patches).arrays()
-    columns = {}
+    columns = make_bank(patches[:1] if found.keys() >= set(names) else patches).arrays()
+    columns["patches"] = patches
     for name in names:
-        default = filled[name]
-        values = found.get(name, default)
+        values = found.get(name, columns[name])
         wanted = "US" if name == "frame" else "iuf"
         if values.shape != (len(patches),) or values.dtype.kind not in wanted:
             raise NoiseError(f"{path}: `{name}` must have one entry for every patch")
-        columns[name] = values if name == "frame" else values.astype(default.dtype)
-    return NoiseBank(patches, **columns)
+        columns[name] = values if name == "frame" else values.astype(columns[name].dtype)
+    return NoiseBank(**columns)
 
 
 def make_bank(
     patches: Frame, frame: ArrayLike = "", row: ArrayLike = 0, col: ArrayLike = 0
 ) -> NoiseBank:
-    """Put patches and their origin into a bank; mean and variance are computed here.
-
-    Parameters
-    ----------
-    patches : (N, side, side) ndarray of uint8 or uint16
-    frame, row, col : (N,) array-like, optional
-    """
+    """Put (N, side, side) patches and their origin into a bank; mean and variance are computed."""
     count = len(patches)
     flat = patches.reshape(count, -1)
     mean, var = np.zeros((2, count))
@@ -161,10 +145,7 @@ def make_bank(
 def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
     """Join banks to one; each keeps its type of noise as `NoiseBank.kind`.
 
-    Raises
-    ------
-    NoiseError
-        The banks differ in depth or in the side of their patches.
+    `NoiseError` if they differ in depth or in the side of their patches.
     """
     depths = sorted({str(bank.patches.dtype) for bank in banks})
     if depths[1:]:

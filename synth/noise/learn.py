@@ -91,7 +91,7 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
     Parameters
     ----------
     source, by
-        See `sample_noise`. Of many frames of a camera, 128 are read.
+        See `sample_noise`; of many frames of a camera, 128 are read.
     patches : bool
         Keep patches of real noise to draw from, not only its spectrum.
 

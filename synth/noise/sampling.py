@@ -6,10 +6,9 @@ background. The texture rule takes what is noise once a local trend is off.
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from operator import methodcaller
 from pathlib import Path
@@ -77,20 +76,9 @@ class SamplingRule:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
-        for key in (
-            "side",
-            "stride",
-            "limit",
-            "bits",
-            "max_var",
-            "min_mean",
-            "max_seq_var",
-            "max_seq_mean",
-        ):
+        for key in (field.name for field in fields(self)[:-1]):
             value, low = getattr(self, key), 0 if key.startswith(("max", "min")) else 1
-            if value is None:
-                continue
-            if not low <= value <= _MOST.get(key, value) or math.isinf(value):
+            if value is not None and not low <= value <= _MOST.get(key, sys.float_info.max):
                 upper = f" and at most {_MOST[key]}" if key in _MOST else ""
                 raise ValueError(f"{key}: must be {low} or more{upper}, not {value:g}")
         if self.rule == "texture" and self.side < 16:
@@ -106,8 +94,7 @@ class SamplingRule:
 class NoiseFrame:
     """A frame to learn noise from: its name in the bank, how to get it, and its file if it has one.
 
-    `load` returns the frame and, where the frame has targets, the mask of the pixels that no
-    window may touch.
+    `load` returns the frame and, where it has targets, the mask of pixels that no window may touch.
     """
 
     name: str
@@ -119,7 +106,6 @@ Loader: TypeAlias = Callable[[Iterable[NoiseFrame]], Iterable[tuple[Frame, Mask 
 """How frames are loaded: in their order, perhaps ahead, or with a bar of progress."""
 
 load_each: Loader = partial(map, methodcaller("load"))
-
 Floats: TypeAlias = NDArray[np.float64]
 
 
@@ -133,41 +119,15 @@ def sample_frames(
 ) -> NoiseBank:
     """Sample noise patches from frames.
 
-    In a sequence, a window is kept when it passes in every frame and is steady: variance over the
-    frames of its variance at most ``max_seq_var``, of its mean at most ``max_seq_mean``. Such a
-    window gives one patch from every frame.
-
-    Parameters
-    ----------
-    frames : sequence of NoiseFrame
-    rule : SamplingRule
-    sequence : bool
-        Whether the frames of each folder are one recording of a scene that does not move. They
-        have one shape, and are read twice, one at a time.
-    seed : int
-        Decides which windows stay when there are more than ``rule.limit``.
-    load : Loader
-
-    Returns
-    -------
-    NoiseBank
-        In the order of the frames, then rows, then columns.
+    Patches are in the order of the frames, then rows, then columns. In a `sequence`, the frames of
+    each folder are a recording of one scene, and are read twice. A window that passes in all of
+    them and is steady gives a patch of each.
 
     Raises
     ------
     NoiseError
         No window passes, frames of different depth, a bank beyond the memory bound, or a sequence
         of fewer than two frames (it would pass every test over time) or of different shapes.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> frame = np.full((64, 64), 100, np.uint8)
-    >>> frame[:32, ::2] = 200
-    >>> source = NoiseFrame("sky", lambda: (frame, None))
-    >>> bank = sample_frames([source], SamplingRule(side=32))
-    >>> len(bank), bank.row.tolist(), bank.col.tolist()
-    (2, [32, 32], [0, 32])
     """
     if rule.rule == "texture":
         return _sample_noise_alone(frames, rule, seed, load)
@@ -191,21 +151,10 @@ def by_folder(frames: Iterable[NoiseFrame]) -> dict[Path | None, list[NoiseFrame
 
 
 def window_statistics(frame: Frame, side: int, step: int = 1) -> tuple[Floats, Floats]:
-    """Mean and population variance of every square window, at every `step`-th position.
+    """Mean, DN, and population variance, DN², of square windows of a frame.
 
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
-    side : int
-        Side of the windows, at most min(H, W).
-    step : int
-
-    Returns
-    -------
-    mean, var : ndarray of float64
-        DN and DN²; with a `step` of 1 of shape (H - side + 1, W - side + 1), and entry (r, c)
-        belongs to the window whose first pixel is (r, c). Sums are exact integers as long as they
-        stay below 2^53 (16-bit windows up to side 1448).
+    Entry (r, c) belongs to the window whose first pixel is (r * step, c * step). Sums are exact
+    integers as long as they stay below 2^53 (16-bit windows up to side 1448).
     """
     total, squares = _window_sums(frame, side, step)
     mean = total / side**2
