@@ -13,7 +13,6 @@ from pydantic import (
     Field,
     InstanceOf,
     PlainSerializer,
-    field_validator,
     model_validator,
 )
 
@@ -82,6 +81,10 @@ Sampling = Annotated[
 ]
 
 
+def _as_list(given: object) -> object:
+    return (given,) if isinstance(given, str | Path) else given
+
+
 class NoiseSettings(StrictModel):
     """Where noise is from; which noise of it an output gets is for the steps to say.
 
@@ -101,16 +104,11 @@ class NoiseSettings(StrictModel):
         model's patches where it has some.
     """
 
-    frames: tuple[Path, ...] = ()
+    frames: Annotated[tuple[Path, ...], BeforeValidator(_as_list)] = ()
     by: Literal["source", "folder"] = "source"
     sequence: bool = False
     sample: Sampling = SamplingRule()
     draw: Literal["spectrum", "patches"] | None = None
-
-    @field_validator("frames", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _single_frames(self) -> NoiseSettings:

@@ -19,9 +19,7 @@ Floats = NDArray[np.float64]
 
 LAGS = 8
 
-_BINS = 61
-_LEVELS = 8
-_LEAST_BLOCKS = 8
+_BINS, _LEVELS, _LEAST_BLOCKS = 61, 8, 8
 
 # Spectra are compared where they are above the noise of rounding, 1/12 DN², by this factor.
 _ABOVE_ROUNDING = 0.1
@@ -103,14 +101,12 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
 
     Notes
     -----
-    ``kld`` and ``akld`` are published for pairs of images: a noisy photograph and its clean
-    reference give the real noise, and a generator adds fake noise to the same reference. Here there
-    are no pairs. The residuals of blocks of `real` over their trends stand for the real noise,
-    those of blocks of `made` for the fake noise. The subtracted trends, offsets and gradients over
-    32 pixels, are part of the noise in the published figures and not in these.
+    ``kld`` and ``akld`` are published for real and generated noise over the same clean reference.
+    Here there are no pairs: residuals of blocks over their trends stand for both. The subtracted
+    trends, offsets and gradients over 32 pixels, are noise in the published figures, not in these.
 
     ``kld`` compares the residuals of all frames, not of one image after the other, so it does not
-    see how the noise depends on the intensity. It is NaN where the histograms share no bin.
+    see how the noise depends on the intensity.
 
     ``akld`` needs two blocks of like intensity, because noise depends on it. Up to 32 blocks of
     every frame, evenly chosen, are put into eight ranges of the intensities that both sets have,
@@ -136,28 +132,21 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
 
 
 def measure_floor(blocks: NoiseBlocks) -> dict[str, float]:
-    """Measure what the scores are between two halves of the same camera's frames.
+    """Measure the scores between two halves of a camera's frames: medians of 20 random halvings.
 
-    Returns
-    -------
-    dict of str to float
-        As `compare_noise`: the median over 20 random halvings of the frames.
-
-    Raises
-    ------
-    NoiseError
-        The blocks are from fewer than two frames.
+    Blocks of fewer than two frames are a `NoiseError`. Keys are those of `compare_noise`.
     """
     parts = _describe_frames(blocks)
     if len(parts) < 2:
         raise NoiseError("one frame cannot be halved; give at least two with smooth areas in them")
     rng = generator(0, "halvings")
-    found = []
+    found: dict[str, list[float]] = {}
     for _ in range(20):
         halves = np.array_split(rng.permutation(len(parts)), 2)
         one, other = (_join([parts[frame] for frame in half]) for half in halves)
-        found.append(compare_noise(one, other))
-    return {name: _median([scores[name] for scores in found]) for name in found[0]}
+        for name, score in compare_noise(one, other).items():
+            found.setdefault(name, []).extend([score] * (not np.isnan(score)))
+    return {name: float(np.median(known or [np.nan])) for name, known in found.items()}
 
 
 def residual_shares(residual: Floats, full_scale: float) -> Floats:
@@ -270,15 +259,11 @@ def _correlate(residual: Floats) -> Floats:
 
 
 def _divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
-    spread = max(float(real.values.std()), 1e-6)
-    reach = max(5 * spread, _BINS / 2)
+    reach = max(5 * float(real.values.std()), _BINS / 2)
     edges = np.linspace(-reach, reach, _BINS + 1)
     edges[[0, -1]] = -np.inf, np.inf
-    share = []
-    for one in (made, real):
-        count = np.histogram(one.values, edges)[0] / len(one.values) + 0.0005
-        share.append(count / count.sum())
-    return float(scipy.stats.entropy(share[0], share[1]))
+    counts = [np.histogram(x, edges)[0] / len(x) + 0.0005 for x in (made.values, real.values)]
+    return float(scipy.stats.entropy(*(count / count.sum() for count in counts)))
 
 
 def _level_error(made: NoiseStatistics, real: NoiseStatistics) -> float:
@@ -314,12 +299,6 @@ def _paired_divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
             fake.append(own[(2 * np.arange(len(other)) + 1) * len(own) // (2 * len(other))])
             true.append(other)
     return map_divergence(made.maps[np.concatenate(fake)], real.maps[np.concatenate(true)])
-
-
-def _median(values: list[float]) -> float:
-    """The median of what is defined, NaN where nothing is."""
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.median(known)) if known else float("nan")
 
 
 def _rms(values: Floats) -> float:

@@ -149,10 +149,7 @@ class Camera(NamedTuple):
 
 
 def find_cameras(source: Frames, by: By = "source") -> list[Camera]:
-    """List frames by camera, in the order of `find_frames`; see `sample_noise`.
-
-    Files are named relative to the folder that was given. Arrays are of one camera.
-    """
+    """List frames by camera, named relative to the folder that is given; see `sample_noise`."""
     if by not in ("source", "folder"):
         raise ValueError(f"by: must be 'source' or 'folder', not {by!r:.80}")
     alone = isinstance(source, str | Path | np.ndarray)
@@ -161,8 +158,7 @@ def find_cameras(source: Frames, by: By = "source") -> list[Camera]:
         raise NoiseError("there are no frames; give some")
     if any(isinstance(one, np.ndarray) for one in given):
         names = ["frame"] if alone else [f"frame {number}" for number in range(len(given))]
-        arrays = [require_frame(*one) for one in zip(given, names, strict=True)]
-        loads = [partial(_load, array) for array in arrays]
+        loads = [partial(_load, array) for array in map(require_frame, given, names)]
         return [Camera("", list(map(NoiseFrame, names, loads)))]
     found: dict[Path, NoiseFrame] = {}
     for path in map(Path, given):
