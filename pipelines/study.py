@@ -31,7 +31,6 @@ from detect.teachers import Teaching
 from detect.train import BEST, LAST, train
 from detect.tta import Moves
 from pipelines.build import build
-from pipelines.build.noise import fit_files
 from pipelines.build.parallel import Pool
 from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError, PipelineError
@@ -80,6 +79,7 @@ from synth.errors import NoiseError, StoreError
 from synth.frames import ImageFile, read_frame
 from synth.inspect.splits import find_overlaps
 from synth.noise.cameras import CameraNoise, load_cameras
+from synth.noise.learn import fit_noise
 from synth.noise.model import NoiseModel
 
 Sources = Mapping[str, Sequence[NoiseSource]]
@@ -879,7 +879,7 @@ def _fit_cameras(sources: Sequence[NoiseSource], purpose: str) -> CameraNoise:
             models += load_cameras(source.path).models
             continue
         try:
-            models += fit_files(list(source.frames), True, lambda *progress: None).models
+            models += fit_noise(source.frames, by="folder").models
         except NoiseError as error:
             raise NoiseError(
                 f"{error} ({len(source.frames)} of its frames give {purpose} noise); or do not "

@@ -13,21 +13,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+_HEADER = """---
+# The licence of the sources, which no program knows: fill it in.
+license: other
+task_categories:
+- object-detection
+- image-segmentation
+tags:
+- infrared
+- small-target-detection
+---
+"""
+_TITLE = "Infrared images with the masks of their small targets."
+_LICENCE = """## Licence of the sources
+
+To be filled in: who made the images and masks, under which terms, and whom to cite.
+"""
+
 
 @dataclass
 class Contents:
-    """What is in a set.
+    """What is in a set: images and targets by split, targets by their pixels, images by (H, W).
 
-    Attributes
-    ----------
-    images : dict of str to int
-        Images by split.
-    targets : dict of str to int
-        Targets by split; splits whose masks nobody looked into are missing.
-    areas : Counter of int
-        Targets that were looked at by their pixels.
-    shapes : Counter of (int, int)
-        Images by size (H, W).
+    Splits whose masks were not looked into are missing in `targets`.
     """
 
     images: dict[str, int] = field(default_factory=dict)
@@ -41,47 +49,20 @@ def write_card(
 ) -> bytes:
     """Write the card as Markdown, with the header that Hugging Face reads.
 
-    Parameters
-    ----------
-    name : str
-        The set's name, as it is.
-    layout : str
-        What lies where, one line of Markdown.
-    contents : Contents
-    origin : sequence of str
-        Where it is from and how it was made, a line of Markdown each.
-    notes : mapping of str to int
-        More numbers for the table of counts, by what they count.
+    `name` is any text; `layout` says what is where, and `origin` where the set is from and how it
+    was made, in lines of Markdown; `notes` are further counts, by what they count.
     """
-    lines = [
-        "---",
-        "# The licence of the sources, which no program knows: fill it in.",
-        "license: other",
-        "task_categories:",
-        "- object-detection",
-        "- image-segmentation",
-        "tags:",
-        "- infrared",
-        "- small-target-detection",
-        "---",
-        "",
-        f"# {plain_text(name)}",
-        "",
-        "Infrared images with the masks of their small targets.",
-        "",
-        f"Layout: {layout}.",
-        "",
-        "| split | images | targets |",
-        "| --- | --- | --- |",
-        *(
-            f"| {split} | {count:,} | {_number(contents.targets.get(split))} |"
-            for split, count in contents.images.items()
-        ),
-        "",
-    ]
-    lines += [f"{count:,} {what}." for what, count in notes.items()]
+    lines = [_HEADER, f"# {plain_text(name)}", "", _TITLE, "", f"Layout: {layout}.", ""]
+    lines += ["| split | images | targets |", "| --- | --- | --- |"]
+    for split, count in contents.images.items():
+        targets = contents.targets.get(split)
+        told = "not looked into" if targets is None else f"{targets:,}"
+        lines.append(f"| {split} | {count:,} | {told} |")
+    lines += ["", *(f"{count:,} {what}." for what, count in notes.items())]
     if contents.areas:
-        low, middle, high = (_percentile(contents.areas, percent) for percent in (5, 50, 95))
+        areas = np.repeat(list(contents.areas), list(contents.areas.values()))
+        # NumPy may come out just below an exact percentile that is a whole number.
+        low, middle, high = (np.percentile(areas, (5, 50, 95)) + 1e-3).astype(int)
         lines.append(
             f"Targets have {min(contents.areas)} to {max(contents.areas)} pixels: half of them up "
             f"to {middle}, nine of ten from {low} to {high}."
@@ -91,13 +72,7 @@ def write_card(
         sizes = ", ".join(f"{h}×{w} ({count:,})" for (h, w), count in common[:3])
         more = f" and {len(common) - 3:,} other sizes" if len(common) > 3 else ""
         lines.append(f"Sizes of images, height×width: {sizes}{more}.")
-    lines += ["", "## Origin", "", *(f"- {line}" for line in origin), ""]
-    lines += [
-        "## Licence of the sources",
-        "",
-        "To be filled in: who made the images and masks, under which terms, and whom to cite.",
-        "",
-    ]
+    lines += ["", "## Origin", "", *(f"- {line}" for line in origin), "", _LICENCE]
     return "\n".join(lines).encode()
 
 
@@ -133,18 +108,3 @@ def one_line(text: str) -> str:
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )
-
-
-def _percentile(counts: Counter[int], percent: int) -> int:
-    """A percentile of numbers that are counted, linear between two of them, rounded down."""
-    values = sorted(counts)
-    ends = np.cumsum([counts[value] for value in values])
-    place, part = divmod(percent * (int(ends[-1]) - 1), 100)
-    below, above = (
-        values[int(np.searchsorted(ends, at, side="right"))] for at in (place, place + (part > 0))
-    )
-    return below + (above - below) * part // 100
-
-
-def _number(count: int | None) -> str:
-    return "not looked into" if count is None else f"{count:,}"

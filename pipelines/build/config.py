@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     InstanceOf,
     PlainSerializer,
-    field_validator,
     model_validator,
 )
 
@@ -28,6 +29,15 @@ Count = Annotated[int, Field(ge=0)]
 Few = Annotated[int, Field(ge=0, le=1000)]
 Positive = Annotated[int, Field(ge=1)]
 Sigma = Annotated[float, Field(ge=0, le=65535)]
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in SCENE_KINDS:
+        raise ValueError(f"no scene is called {kind!r}; known are {', '.join(SCENE_KINDS)}")
+    return kind
+
+
+SceneKind = Annotated[str, AfterValidator(_known_kind)]
 
 
 class SensorSettings(StrictModel):
@@ -48,18 +58,10 @@ class SimulationSettings(StrictModel):
     noise_frames: Positive = 12
     shape: tuple[FrameSide, FrameSide] = (256, 256)
     bits: Annotated[int, Field(ge=8, le=16)] = 8
-    kinds: Annotated[tuple[str, ...], Field(min_length=1)] = SCENE_KINDS
+    kinds: Annotated[tuple[SceneKind, ...], Field(min_length=1)] = SCENE_KINDS
     targets: tuple[Few, Few] = (1, 3)
     scr: tuple[Sigma, Sigma] = (2.0, 12.0)
     sensor: SensorSettings = SensorSettings()
-
-    @field_validator("kinds")
-    @classmethod
-    def _known_kinds(cls, kinds: tuple[str, ...]) -> tuple[str, ...]:
-        for kind in kinds:
-            if kind not in SCENE_KINDS:
-                raise ValueError(f"no scene is called {kind!r}; known are {', '.join(SCENE_KINDS)}")
-        return kinds
 
     @model_validator(mode="after")
     def _ranges(self) -> SimulationSettings:
@@ -79,14 +81,18 @@ Sampling = Annotated[
 ]
 
 
+def _as_list(given: object) -> object:
+    return (given,) if isinstance(given, str | Path) else given
+
+
 class NoiseSettings(StrictModel):
     """Where noise is from; which noise of it an output gets is for the steps to say.
 
     Attributes
     ----------
     frames : tuple of Path
-        Frames, folders of frames, noise banks and noise models. Without any, noise is taken from
-        the set's own training images.
+        Frames, folders of frames, noise banks and noise models. Without any, noise is that of the
+        set's own training images.
     by : {"source", "folder"}
         Whether each of them, or each folder of frames, is a camera, and a bank, of its own.
     sequence : bool
@@ -98,16 +104,11 @@ class NoiseSettings(StrictModel):
         model's patches where it has some.
     """
 
-    frames: tuple[Path, ...] = ()
+    frames: Annotated[tuple[Path, ...], BeforeValidator(_as_list)] = ()
     by: Literal["source", "folder"] = "source"
     sequence: bool = False
     sample: Sampling = SamplingRule()
     draw: Literal["spectrum", "patches"] | None = None
-
-    @field_validator("frames", mode="before")
-    @classmethod
-    def _one_is_a_list(cls, value: object) -> object:
-        return (value,) if isinstance(value, str | Path) else value
 
     @model_validator(mode="after")
     def _single_frames(self) -> NoiseSettings:
@@ -144,11 +145,7 @@ Steps = Annotated[
 class NegativeSettings(StrictModel):
     """Which negatives are made from the training images.
 
-    Attributes
-    ----------
-    count : int or None
-        How many; None for each variant of the steps once, as each turn of every target.
-    steps : tuple of Step
+    A `count` of None is for each variant of the steps once, as each turn of every target.
     """
 
     count: Count | None = None
@@ -177,19 +174,18 @@ class BuildConfig(StrictModel):
             raise ValueError("data: is missing; give the data set's folder (--data), or `simulate`")
         if self.data is not None and self.simulate is not None:
             raise ValueError("data and simulate exclude each other; keep one")
-        recipe = self.negatives.recipe
         if self.noise is None and self.takes_noise:
             raise ValueError("noise: is null, and a step needs some; take that step out")
         if self.noise is not None and self.noise.frames and not self.takes_noise:
             raise ValueError("noise.frames: no step uses noise; add mixup or residual")
-        if self.negatives.count and not recipe.steps:
+        if self.negatives.count and not self.negatives.steps:
             raise ValueError("negatives.steps: has no step to make negatives by")
-        for step in recipe.inner():
-            side = step.side if isinstance(step, Turn) else "auto"
-            if self.simulate is not None and side != "auto" and side > min(self.simulate.shape):
+        rows, cols = self.simulate.shape if self.simulate is not None else (math.inf, math.inf)
+        for step in self.negatives.recipe.inner():
+            if isinstance(step, Turn) and step.side != "auto" and step.side > min(rows, cols):
                 raise ValueError(
-                    f"negatives.steps: turn: a box of {side} pixels is larger than the "
-                    f"simulated images of {self.simulate.shape[0]}x{self.simulate.shape[1]}"
+                    f"negatives.steps: turn: a box of {step.side} pixels is larger than the "
+                    f"simulated images of {rows}x{cols}"
                 )
         return self
 

@@ -20,10 +20,7 @@ def processor() -> str:
 
 
 def versions() -> dict[str, str]:
-    """What the bytes of an output may depend on: the same on every machine of a build.
-
-    They depend on the processor too, a little; `processor` says on which.
-    """
+    """What the bytes of an output depend on, beside the `processor`: the same on every machine."""
     return {
         "sirst-synth": __version__,
         "python": platform.python_version(),

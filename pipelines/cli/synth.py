@@ -17,7 +17,6 @@ import numpy as np
 import yaml
 
 from pipelines.build.config import BuildConfig
-from pipelines.build.noise import fit_files, load_bank_to_mix, sample_files
 from pipelines.build.parallel import Backend, Pool
 from pipelines.build.recompute import Difference, recompute
 from pipelines.build.run import (
@@ -47,8 +46,9 @@ from synth.disk.png import encode_png
 from synth.disk.staging import new_folder
 from synth.disk.verify import verify
 from synth.errors import DatasetError, FrameError, RecipeError, StoreError
-from synth.frames import Frame, read_frame
+from synth.frames import Frame, Mask, read_frame
 from synth.masks import Label
+from synth.noise.bank import load_bank
 from synth.noise.cameras import (
     CameraNoise,
     generate_frames,
@@ -63,8 +63,9 @@ from synth.noise.components import (
     measure_components,
     measure_gain,
 )
+from synth.noise.learn import find_cameras
 from synth.noise.model import SUMMARY, correlation_length
-from synth.noise.sampling import SamplingRule
+from synth.noise.sampling import Loader, NoiseFrame, SamplingRule
 from synth.recipe import Recipe
 from synth.seeds import generator
 from synth.steps import Choose, Mixup, Move, Residual, Step, Supply, Turn
@@ -221,8 +222,10 @@ def noise_sample(
             "--rule texture is for single frames; sequences are sampled with --rule variance, or "
             "modelled with `synth noise-model`."
         )
-    with _bar("sample", "frame") as report:
-        bank = sample_files(frames, chosen, sequence, seed=seed, progress=report)
+    (camera,) = find_cameras(frames)
+    # A sequence is read twice, once for its statistics and once for its patches.
+    with _loading("sample", len(camera.frames) * (2 if sequence else 1)) as load:
+        bank = camera.sample(chosen, sequence=sequence, seed=seed, load=load)
     replace_file(out, bank.to_bytes())
     if as_json:
         emit_json(
@@ -287,8 +290,9 @@ def noise_model(
             raise click.UsageError("--by-folder, --patches and --plot are for single frames.")
         _model_sequences(frames, out, as_json)
         return
-    with _bar("read", "frame") as report:
-        cameras = fit_files(frames, by_folder, report, keep_patches=patches)
+    found = find_cameras(frames, "folder" if by_folder else "source")
+    with _loading("read", sum(len(camera.few()) for camera in found)) as load:
+        cameras = CameraNoise([camera.fit(patches=patches, load=load) for camera in found])
     if out is not None:
         replace_file(out, cameras.to_bytes())
     if plot is not None:
@@ -511,7 +515,7 @@ def transfer(
         raise click.UsageError("--{} is for --mode {}.".format(*other))
     step = make_settings(Mixup if mode == "mixup" else Residual, settings)
     if mode == "mixup":
-        supply = Supply(bank=load_bank_to_mix(noise))
+        supply = Supply(bank=load_bank(noise))
     else:
         supply = Supply(cameras=load_cameras(noise))
     plan = prepare_stage(
@@ -957,8 +961,21 @@ def _tell(result: BuildResult, seconds: float, as_json: bool) -> None:
 
 
 @contextmanager
-def _bar(desc: str, unit: str = "image") -> Iterator[Progress]:
-    with progress_bar(None, desc, unit) as bar:
+def _loading(desc: str, total: int) -> Iterator[Loader]:
+    """A way to load frames that moves a bar on."""
+    with progress_bar(total, desc, "frame") as bar:
+
+        def load(frames: Iterable[NoiseFrame]) -> Iterator[tuple[Frame, Mask | None]]:
+            for frame in frames:
+                bar.update()
+                yield frame.load()
+
+        yield load
+
+
+@contextmanager
+def _bar(desc: str) -> Iterator[Progress]:
+    with progress_bar(None, desc) as bar:
 
         def report(stage: str, done: int, total: int) -> None:
             if bar.total != total:

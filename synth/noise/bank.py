@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -22,7 +22,7 @@ _AT_A_TIME = 256
 
 @dataclass(frozen=True, eq=False)
 class NoiseBank:
-    """Noise patches and their origin, one entry a patch.
+    """Noise patches and their origin, one entry a patch; empty names and zeros if not known.
 
     Attributes
     ----------
@@ -39,13 +39,9 @@ class NoiseBank:
 
     Examples
     --------
-    >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
     >>> bank = make_bank(np.full((2, 32, 32), 7, np.uint8))
-    >>> with TemporaryDirectory() as folder:
-    ...     bank.save(f"{folder}/bank.npz")
-    ...     again = load_bank(f"{folder}/bank.npz")
-    >>> len(again), again.side, again.mean.tolist(), again.var.tolist()
+    >>> len(bank), bank.side, bank.mean.tolist(), bank.var.tolist()
     (2, 32, [7.0, 7.0], [0.0, 0.0])
     """
 
@@ -85,13 +81,6 @@ class NoiseBank:
         """The bank as an ``.npz`` file; the same bytes for the same bank."""
         return npz_bytes(self.arrays())
 
-    def save(self, path: Path | str) -> None:
-        """Write the bank as an ``.npz`` file; `NoiseError` for another suffix."""
-        path = Path(path)
-        if path.suffix != ".npz":
-            raise NoiseError(f"{path}: a noise bank is an .npz file; name it so")
-        path.write_bytes(self.to_bytes())
-
 
 def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
     """Arrays as an ``.npz`` file; the same bytes for the same arrays."""
@@ -101,71 +90,45 @@ def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
 
 
 def load_bank(path: Path | str) -> NoiseBank:
-    """Read a bank; nothing in the file is executed (no pickle).
-
-    A file with ``patches`` alone is taken too; what it does not tell is filled in.
-
-    Parameters
-    ----------
-    path : Path or str
-        An ``.npz`` file.
-
-    Returns
-    -------
-    NoiseBank
+    """Read a bank, of ``patches`` alone too; nothing in the file is executed (no pickle).
 
     Raises
     ------
     NoiseError
         The file is absent, damaged, or not a bank.
     """
-    path = Path(path)
-    found = read_npz(path, "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`")
-    return bank_from(found, path)
+    what = "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
+    return bank_from(read_npz(Path(path), what), Path(path))
 
 
 def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
-    """Make a bank of the arrays that a file holds.
-
-    Raises
-    ------
-    NoiseError
-        They are not those of a bank; the message names `path`.
-    """
+    """Make a bank of the arrays in a file; `NoiseError` if they are not those of a bank."""
     patches = found.get("patches")
+    if patches is None and any("/" in name for name in found):
+        raise NoiseError(
+            f"{path}: is a model of noise, which has no patches to mix in; take the step residual"
+        )
     if patches is None or patches.dtype not in (np.uint8, np.uint16):
         raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
     if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.size:
         raise NoiseError(f"{path}: `patches` has shape {patches.shape}; it must be (N, side, side)")
     names = [column.name for column in fields(NoiseBank)[1:]]
     # What a bank has in common with all others is known from one of a single patch.
-    whole = all(name in found for name in names)
-    bank = make_bank(patches[:1] if whole else patches)
-    columns = {}
+    columns = make_bank(patches[:1] if found.keys() >= set(names) else patches).arrays()
+    columns["patches"] = patches
     for name in names:
-        default = getattr(bank, name)
-        values = found.get(name, default)
+        values = found.get(name, columns[name])
         wanted = "US" if name == "frame" else "iuf"
         if values.shape != (len(patches),) or values.dtype.kind not in wanted:
             raise NoiseError(f"{path}: `{name}` must have one entry for every patch")
-        columns[name] = values.astype(values.dtype if wanted == "US" else default.dtype)
-    return NoiseBank(patches, **columns)
+        columns[name] = values if name == "frame" else values.astype(columns[name].dtype)
+    return NoiseBank(**columns)
 
 
 def make_bank(
-    patches: Frame,
-    frame: Sequence[str] | None = None,
-    row: ArrayLike | None = None,
-    col: ArrayLike | None = None,
+    patches: Frame, frame: ArrayLike = "", row: ArrayLike = 0, col: ArrayLike = 0
 ) -> NoiseBank:
-    """Put patches and their origin into a bank; mean and variance are computed here.
-
-    Parameters
-    ----------
-    patches : (N, side, side) ndarray of uint8 or uint16
-    frame, row, col : (N,) array-like, optional
-        Origin of each patch; empty names and zeros where it is not known.
-    """
+    """Put (N, side, side) patches and their origin into a bank; mean and variance are computed."""
     count = len(patches)
     flat = patches.reshape(count, -1)
     mean, var = np.zeros((2, count))
@@ -174,44 +137,29 @@ def make_bank(
         some = slice(at, at + _AT_A_TIME)
         mean[some] = flat[some].mean(axis=1, dtype=np.float64)
         var[some] = flat[some].var(axis=1, dtype=np.float64)
-    return NoiseBank(
-        patches=patches,
-        frame=np.asarray(frame if frame is not None else [""] * count, dtype=np.str_),
-        row=np.asarray(row if row is not None else np.zeros(count), np.int32),
-        col=np.asarray(col if col is not None else np.zeros(count), np.int32),
-        mean=mean,
-        var=var,
-        kind=np.zeros(count, np.int32),
-    )
+    names = np.asarray(frame, np.str_)
+    rows, cols, kind = (np.full(count, value, np.int32) for value in (row, col, 0))
+    return NoiseBank(patches, np.full(count, names, names.dtype), rows, cols, mean, var, kind)
 
 
 def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
     """Join banks to one; each keeps its type of noise as `NoiseBank.kind`.
 
-    Raises
-    ------
-    NoiseError
-        The banks differ in depth or in the side of their patches.
+    `NoiseError` if they differ in depth or in the side of their patches.
     """
-    first = banks[0]
-    for bank in banks[1:]:
-        if bank.patches.dtype != first.patches.dtype:
-            raise NoiseError(
-                f"noise of {bank.patches.dtype} and of {first.patches.dtype} cannot be mixed; "
-                "build with sources of one depth"
-            )
-        if bank.side != first.side:
-            raise NoiseError(
-                f"noise patches of side {bank.side} and of side {first.side} cannot be mixed; "
-                "sample all banks with patches of one side"
-            )
-    kinds, offset = [], 0
-    for bank in banks:
-        kinds.append(bank.kind + offset)
-        offset += int(bank.kind.max()) + 1
-    joined = {
-        f.name: np.concatenate([getattr(bank, f.name) for bank in banks])
-        for f in fields(NoiseBank)
-        if f.name != "kind"
-    }
-    return NoiseBank(**joined, kind=np.concatenate(kinds).astype(np.int32))
+    depths = sorted({str(bank.patches.dtype) for bank in banks})
+    if depths[1:]:
+        raise NoiseError(
+            f"noise of {' and of '.join(depths)} cannot be mixed; build with sources of one depth"
+        )
+    sides = sorted({str(bank.side) for bank in banks})
+    if sides[1:]:
+        raise NoiseError(
+            f"noise patches of side {' and of side '.join(sides)} cannot be mixed; sample all "
+            "banks with patches of one side"
+        )
+    columns = zip(*(bank.arrays().values() for bank in banks), strict=True)
+    joined = NoiseBank(*map(np.concatenate, columns))
+    starts = np.cumsum([0, *(int(bank.kind.max()) + 1 for bank in banks[:-1])])
+    shift = np.repeat(starts, [len(bank) for bank in banks]).astype(np.int32)
+    return replace(joined, kind=joined.kind + shift)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
-from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,42 +17,21 @@ from synth.seeds import generator
 
 Floats = NDArray[np.float64]
 
-SCORES = (
-    "wasserstein",
-    "kl",
-    "spectrum",
-    "rows",
-    "columns",
-    "correlation",
-    "level",
-    "kld",
-    "akld",
-)
-"""What `compare_noise` gives: Wasserstein-1 distance of the marginals, DN; their Kullback-Leibler
-divergence, nats; root-mean-square errors of the radial spectrum, of the spectra along rows and
-along columns, all in decades, of the autocorrelation at lags 0 to 8, and of the noise level as a
-function of intensity, decades; and two published measures, nats: `histogram_divergence` (KLD of
-NAFlow) and `variance_map_divergence` (AKLD of DANet)."""
-
 LAGS = 8
 
-_BINS = 61
-_LEVELS = 8
-_LEAST_BLOCKS = 8
+_BINS, _LEVELS, _LEAST_BLOCKS = 61, 8, 8
 
 # Spectra are compared where they are above the noise of rounding, 1/12 DN², by this factor.
 _ABOVE_ROUNDING = 0.1
 
-# Of NAFlow's histograms: over -1 to 1 of full scale.
-_SHARES = 256
-
 # DANet's window: OpenCV's Gaussian of 7 pixels without a σ.
 _WINDOW = cv2.getGaussianKernel(7, 0).ravel()
-_LEAST_VARIANCE = 1e-10
-_RATIOS = (0.1, 10.0)
 
 # More variance maps of one frame add nothing but time.
 _MOST_MAPS = 32
+
+# Of frames together, these are averages; what else describes a frame is put side by side.
+_AVERAGED = ("radial", "rows", "columns", "correlation", "shares")
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,9 +51,9 @@ class NoiseStatistics:
     mean, variance : (N,) ndarray of float64
         Intensity, DN, and variance, DN², of every block.
     shares : (256,) ndarray of float64
-        Share of the residuals in each bin of `histogram_divergence`, averaged over frames.
+        `residual_shares`, averaged over frames.
     maps : (M, side, side) ndarray of float64
-        Local variance of up to 32 blocks of every frame, in squares of full scale.
+        `variance_maps` of up to 32 blocks of every frame.
     map_mean : (M,) ndarray of float64
         Intensity of those blocks, DN.
     """
@@ -93,18 +71,8 @@ class NoiseStatistics:
 
 
 def describe_noise(blocks: NoiseBlocks) -> NoiseStatistics:
-    """Describe the noise in blocks.
-
-    Parameters
-    ----------
-    blocks : NoiseBlocks
-        What `synth.noise.blocks.find_noise_blocks` finds in frames.
-
-    Returns
-    -------
-    NoiseStatistics
-    """
-    return _describe(_measure_frames(blocks))
+    """Describe the noise in the blocks that `synth.noise.blocks.find_noise_blocks` finds."""
+    return _join(_describe_frames(blocks))
 
 
 def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, float]:
@@ -118,21 +86,27 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
     Returns
     -------
     dict of str to float
-        `SCORES`, 0 for the same blocks. ``level`` is over the intensities that both have, NaN where
-        they have none in common. ``kl`` is of `made` from `real`, over 61 bins that reach over
-        five standard deviations of `real` and are never thinner than a DN, with half a
-        thousandth in every bin added.
+        0 for the same blocks:
+
+        - ``wasserstein``: Wasserstein-1 distance of the marginals, DN.
+        - ``kl``: Kullback-Leibler divergence of the marginal of `made` from that of `real`, nats,
+          over 61 bins that reach over five standard deviations of `real` and are never thinner
+          than a DN, with half a thousandth in every bin added.
+        - ``spectrum``, ``rows``, ``columns``: root-mean-square errors of the radial spectrum and
+          of the spectra along rows and along columns, decades.
+        - ``correlation``: that of the autocorrelation at lags 0 to 8.
+        - ``level``: that of the noise level as a function of intensity, decades, over the
+          intensities that both have; NaN where they have none in common.
+        - ``kld``, ``akld``: `share_divergence` and `map_divergence`, nats.
 
     Notes
     -----
-    ``kld`` and ``akld`` are published for pairs of images: a noisy photograph and its clean
-    reference give the real noise, and a generator adds fake noise to the same reference. Here there
-    are no pairs. The residuals of blocks of `real` over their trends stand for the real noise,
-    those of blocks of `made` for the fake noise. The subtracted trends, offsets and gradients over
-    32 pixels, are part of the noise in the published figures and not in these.
+    ``kld`` and ``akld`` are published for real and generated noise over the same clean reference.
+    Here there are no pairs: residuals of blocks over their trends stand for both. The subtracted
+    trends, offsets and gradients over 32 pixels, are noise in the published figures, not in these.
 
     ``kld`` compares the residuals of all frames, not of one image after the other, so it does not
-    see how the noise depends on the intensity. It is NaN where the histograms share no bin.
+    see how the noise depends on the intensity.
 
     ``akld`` needs two blocks of like intensity, because noise depends on it. Up to 32 blocks of
     every frame, evenly chosen, are put into eight ranges of the intensities that both sets have,
@@ -152,31 +126,46 @@ def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, flo
         "columns": _rms(made.columns - real.columns),
         "correlation": _rms(made.correlation - real.correlation),
         "level": _level_error(made, real),
-        "kld": _share_divergence(made.shares, real.shares),
+        "kld": share_divergence(made.shares, real.shares),
         "akld": _paired_divergence(made, real),
     }
 
 
-def histogram_divergence(made: Floats, real: Floats, full_scale: float) -> float:
-    """Kullback-Leibler divergence of residuals, as NAFlow computes it (KLD).
+def measure_floor(blocks: NoiseBlocks) -> dict[str, float]:
+    """Measure the scores between two halves of a camera's frames: medians of 20 random halvings.
 
-    Σ p ln(p / q) over the bins that both occupy, of 256 over [-1, 1] of full scale; p is the share
-    of all real residuals in a bin and q that of the made ones. The shares are not normalised
-    again after the other bins are left out, so the sum is negative where the made noise is far
-    too weak: do not read a value below 0 as near. Bins are 2 DN wide at 8 bits and 512 DN at 16;
-    noise within a bin on either side of 0 is not resolved.
+    Blocks of fewer than two frames are a `NoiseError`. Keys are those of `compare_noise`.
+    """
+    parts = _describe_frames(blocks)
+    if len(parts) < 2:
+        raise NoiseError("one frame cannot be halved; give at least two with smooth areas in them")
+    rng = generator(0, "halvings")
+    found: dict[str, list[float]] = {}
+    for _ in range(20):
+        halves = np.array_split(rng.permutation(len(parts)), 2)
+        one, other = (_join([parts[frame] for frame in half]) for half in halves)
+        for name, score in compare_noise(one, other).items():
+            found.setdefault(name, []).extend([score] * (not np.isnan(score)))
+    return {name: float(np.median(known or [np.nan])) for name, known in found.items()}
 
-    Parameters
-    ----------
-    made, real : ndarray of float64
-        Residuals, DN; any shapes. Beyond full scale they are in no bin.
-    full_scale : float
-        Greatest value of the frames' type, DN: 255 or 65535.
 
-    Returns
-    -------
-    float
-        Nats; NaN where no bin has residuals of both. (The published program gives 0 there.)
+def residual_shares(residual: Floats, full_scale: float) -> Floats:
+    """Share of residuals, DN, in each of 256 bins over [-1, 1] of full scale (255 or 65535 DN).
+
+    Bins are 2 DN wide at 8 bits and 512 DN at 16; noise within a bin on either side of 0 is not
+    resolved.
+    """
+    counts = np.histogram(residual / full_scale, 256, (-1.0, 1.0))[0]
+    return np.asarray(counts / residual.size)
+
+
+def share_divergence(made: Floats, real: Floats) -> float:
+    """Kullback-Leibler divergence of `residual_shares`, as NAFlow computes it (KLD), nats.
+
+    Σ p ln(p / q) over the bins that both occupy; p is the share of all real residuals in a bin and
+    q that of the made ones. The shares are not normalised again after the other bins are left out,
+    so the sum is negative where the made noise is far too weak: do not read a value below 0 as
+    near. NaN where no bin has residuals of both. (The published program gives 0 there.)
 
     References
     ----------
@@ -184,140 +173,80 @@ def histogram_divergence(made: Floats, real: Floats, full_scale: float) -> float
     normalizing flows", ICLR 2024; the measure is that of A. Abdelhamed, M. A. Brubaker and
     M. S. Brown, "Noise Flow: noise modeling with conditional normalizing flows", ICCV 2019.
     """
-    return _share_divergence(_share(made, full_scale), _share(real, full_scale))
+    both = (made > 0) & (real > 0)
+    if not both.any():
+        return float("nan")
+    return float((real[both] * np.log(real[both] / made[both])).sum())
 
 
-def variance_map_divergence(made: Floats, real: Floats, full_scale: float) -> float:
-    """Kullback-Leibler divergence of local normal distributions, as in DANet (AKLD).
+def variance_maps(residual: Floats, full_scale: float) -> Floats:
+    """Local variance of residuals, (N, H, W) in DN, in squares of full scale (255 or 65535 DN).
+
+    The mean square in a 7x7 window, OpenCV's Gaussian of that size, with borders by reflection that
+    does not repeat the edge; no local mean is taken off. It is at least 1e-10 (σ of 0.0026 DN at 8
+    bits, 0.66 DN at 16), so two blocks without noise are equal.
+    """
+    found = (residual / full_scale) ** 2
+    for axis in (-2, -1):
+        found = scipy.ndimage.correlate1d(found, _WINDOW, axis, mode="mirror")
+    return np.maximum(found, 1e-10)
+
+
+def map_divergence(made: Floats, real: Floats) -> float:
+    """Kullback-Leibler divergence of the `variance_maps` of pairs, as in DANet (AKLD), nats.
 
     ½ mean(ln(1 / r) + r - 1), which is the divergence of N(0, v_made) from N(0, v_real) at every
-    pixel, averaged; r = v_made / v_real is clamped to [0.1, 10]. v is the mean square of the
-    residuals in a 7x7 window, OpenCV's Gaussian of that size, with borders by reflection that does
-    not repeat the edge; no local mean is taken off. It is at least 1e-10 of full scale squared
-    (σ of 0.0026 DN at 8 bits, 0.66 DN at 16), so two blocks without noise are equal. The result is
-    between 0 and 3.35, which is reached where only `made` has noise; where only `real` has, it is
-    0.70.
-
-    Parameters
-    ----------
-    made, real : (N, H, W) ndarray of float64
-        Residuals, DN, of N pairs of blocks. DANet averages over many fake images of one clean
-        image; here the same block can be given in several pairs.
-    full_scale : float
-        Greatest value of the frames' type, DN: 255 or 65535.
-
-    Returns
-    -------
-    float
-        Nats; NaN without any pair.
-
-    Raises
-    ------
-    NoiseError
-        The shapes differ, so there are no pairs.
+    pixel, averaged; r = v_made / v_real is clamped to [0.1, 10]. So it is between 0 and 3.35, which
+    is reached where only `made` has noise; where only `real` has, it is 0.70. NaN without any pair.
+    DANet averages over many fake images of one clean image; here the same block can be given in
+    several pairs.
 
     References
     ----------
     Z. Yue, Q. Zhao, L. Zhang and D. Meng, "Dual adversarial network: toward real-world noise
     removal and noise generation", ECCV 2020.
     """
-    if made.shape != real.shape:
-        raise NoiseError(
-            f"made blocks of shape {made.shape} and real ones of {real.shape} are not pairs; give "
-            "as many blocks of one size"
-        )
-    return _map_divergence(_map_variance(made, full_scale), _map_variance(real, full_scale))
+    if not made.size:
+        return float("nan")
+    ratio = (made / real).clip(0.1, 10.0)
+    return 0.5 * float((ratio - 1 - np.log(ratio)).mean())
 
 
-def measure_floor(blocks: NoiseBlocks, halvings: int = 20, seed: int = 0) -> dict[str, float]:
-    """Measure what the scores are between two halves of the same camera's frames.
-
-    Parameters
-    ----------
-    blocks : NoiseBlocks
-    halvings : int
-        Random halvings of the frames.
-    seed : int
-
-    Returns
-    -------
-    dict of str to float
-        `SCORES`: the median over the halvings.
-
-    Raises
-    ------
-    NoiseError
-        The blocks are from fewer than two frames.
-    """
-    frames = int(blocks.frame.max()) + 1
-    if frames < 2:
-        raise NoiseError("one frame cannot be halved; give at least two with smooth areas in them")
-    parts = _measure_frames(blocks)
-    rng = generator(seed, "halvings")
-    found = []
-    for _ in range(halvings):
-        order = rng.permutation(frames)
-        one, other = (
-            _describe([parts[frame] for frame in half]) for half in np.array_split(order, 2)
-        )
-        found.append(compare_noise(one, other))
-    return {name: _median([scores[name] for scores in found]) for name in SCORES}
-
-
-class _FrameNoise(NamedTuple):
-    """One frame's own statistics: its spectrum in DN², the rest as in `NoiseStatistics`."""
-
-    values: Floats
-    power: Floats
-    correlation: Floats
-    mean: Floats
-    variance: Floats
-    shares: Floats
-    maps: Floats
-    map_mean: Floats
-
-
-def _measure_frames(blocks: NoiseBlocks) -> list[_FrameNoise]:
-    full_scale = 2.0**blocks.depth - 1
+def _describe_frames(blocks: NoiseBlocks) -> list[NoiseStatistics]:
+    side, full_scale = blocks.side, 2.0**blocks.depth - 1
+    # The lowest frequency is what trends have taken off, so all of its ring and line is left out.
+    frequency = np.abs(np.fft.fftfreq(side)) * side
+    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64).ravel()
+    above = slice(2, side // 2 + 1)
     found = []
     for frame in range(int(blocks.frame.max()) + 1):
         own = blocks.frame == frame
         residual, mean = blocks.residual[own], blocks.mean[own]
         few = np.unique(np.linspace(0, len(residual) - 1, _MOST_MAPS).astype(np.intp))
-        one = _FrameNoise(
+        power = (np.abs(np.fft.fft2(residual)) ** 2).mean(0) / side**2
+        power = np.maximum(power, _ABOVE_ROUNDING / 12)
+        one = NoiseStatistics(
             values=np.quantile(residual, (np.arange(2000) + 0.5) / 2000),
-            power=(np.abs(np.fft.fft2(residual)) ** 2).mean(0) / residual[0].size,
+            radial=np.log10((np.bincount(radius, power.ravel()) / np.bincount(radius))[above]),
+            rows=np.log10(power.mean(1)[above]),
+            columns=np.log10(power.mean(0)[above]),
             correlation=_correlate(residual),
             mean=mean,
             variance=residual.var((1, 2)),
-            shares=_share(residual, full_scale),
-            maps=_map_variance(residual[few], full_scale),
+            shares=residual_shares(residual, full_scale),
+            maps=variance_maps(residual[few], full_scale),
             map_mean=mean[few],
         )
         found.append(one)
     return found
 
 
-def _describe(frames: Sequence[_FrameNoise]) -> NoiseStatistics:
-    power = np.maximum([frame.power for frame in frames], _ABOVE_ROUNDING / 12)
-    side = power.shape[-1]
-    # The lowest frequency is what trends have taken off, so all of its ring and line is left out.
-    frequency = np.abs(np.fft.fftfreq(side)) * side
-    radius = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64)
-    rings = np.stack([power[:, radius == r].mean(1) for r in range(2, side // 2 + 1)], 1)
-    half = slice(2, side // 2 + 1)
-    joined = {
-        name: np.concatenate([getattr(frame, name) for frame in frames])
-        for name in ("values", "mean", "variance", "maps", "map_mean")
-    }
-    return NoiseStatistics(
-        radial=np.log10(rings).mean(0),
-        rows=np.log10(power.mean(2)[:, half]).mean(0),
-        columns=np.log10(power.mean(1)[:, half]).mean(0),
-        correlation=np.mean([frame.correlation for frame in frames], axis=0),
-        shares=np.mean([frame.shares for frame in frames], axis=0),
-        **joined,
-    )
+def _join(frames: Sequence[NoiseStatistics]) -> NoiseStatistics:
+    joined = {}
+    for name in (field.name for field in fields(NoiseStatistics)):
+        parts = [getattr(frame, name) for frame in frames]
+        joined[name] = np.mean(parts, axis=0) if name in _AVERAGED else np.concatenate(parts)
+    return NoiseStatistics(**joined)
 
 
 def _correlate(residual: Floats) -> Floats:
@@ -330,15 +259,11 @@ def _correlate(residual: Floats) -> Floats:
 
 
 def _divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
-    spread = max(float(real.values.std()), 1e-6)
-    reach = max(5 * spread, _BINS / 2)
+    reach = max(5 * float(real.values.std()), _BINS / 2)
     edges = np.linspace(-reach, reach, _BINS + 1)
     edges[[0, -1]] = -np.inf, np.inf
-    share = []
-    for one in (made, real):
-        count = np.histogram(one.values, edges)[0] / len(one.values) + 0.0005
-        share.append(count / count.sum())
-    return float(scipy.stats.entropy(share[0], share[1]))
+    counts = [np.histogram(x, edges)[0] / len(x) + 0.0005 for x in (made.values, real.values)]
+    return float(scipy.stats.entropy(*(count / count.sum() for count in counts)))
 
 
 def _level_error(made: NoiseStatistics, real: NoiseStatistics) -> float:
@@ -364,32 +289,6 @@ def _like_intensities(
         yield own, other
 
 
-def _share(residual: Floats, full_scale: float) -> Floats:
-    counts = np.histogram(residual / full_scale, _SHARES, (-1.0, 1.0))[0]
-    return np.asarray(counts / residual.size)
-
-
-def _share_divergence(made: Floats, real: Floats) -> float:
-    both = (made > 0) & (real > 0)
-    if not both.any():
-        return float("nan")
-    return float((real[both] * np.log(real[both] / made[both])).sum())
-
-
-def _map_variance(residual: Floats, full_scale: float) -> Floats:
-    found = (residual / full_scale) ** 2
-    for axis in (-2, -1):
-        found = scipy.ndimage.correlate1d(found, _WINDOW, axis, mode="mirror")
-    return np.maximum(found, _LEAST_VARIANCE)
-
-
-def _map_divergence(made: Floats, real: Floats) -> float:
-    if not made.size:
-        return float("nan")
-    ratio = (made / real).clip(*_RATIOS)
-    return 0.5 * float((ratio - 1 - np.log(ratio)).mean())
-
-
 def _paired_divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
     """Divergence of the variance maps of each real block and a made one of like intensity."""
     fake, true = [np.empty(0, np.intp)], [np.empty(0, np.intp)]
@@ -399,13 +298,7 @@ def _paired_divergence(made: NoiseStatistics, real: NoiseStatistics) -> float:
             other = other[np.argsort(real.map_mean[other], kind="stable")]
             fake.append(own[(2 * np.arange(len(other)) + 1) * len(own) // (2 * len(other))])
             true.append(other)
-    return _map_divergence(made.maps[np.concatenate(fake)], real.maps[np.concatenate(true)])
-
-
-def _median(values: list[float]) -> float:
-    """The median of what is defined, NaN where nothing is."""
-    known = [value for value in values if not np.isnan(value)]
-    return float(np.median(known)) if known else float("nan")
+    return map_divergence(made.maps[np.concatenate(fake)], real.maps[np.concatenate(true)])
 
 
 def _rms(values: Floats) -> float:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 
-from synth.disk.folders import find_frames, group_by_folder
+from synth.disk.folders import find_frames
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask, read_frame, require_frame
 from synth.noise.bank import NoiseBank, join_banks
 from synth.noise.blocks import find_noise_blocks
 from synth.noise.cameras import CameraNoise
 from synth.noise.model import NoiseModel, fit_model
-from synth.noise.sampling import NoiseFrame, SamplingRule, sample_sequences
-from synth.noise.sampling import sample_noise as sample_frames
-
-Item = TypeVar("Item")
+from synth.noise.sampling import (
+    Loader,
+    NoiseFrame,
+    SamplingRule,
+    by_folder,
+    load_each,
+    sample_frames,
+)
 
 Frames = str | Path | Frame | Iterable[str | Path | Frame]
 """A folder, a file, an (H, W) array, or several of these."""
@@ -42,7 +47,7 @@ def sample_noise(
     Parameters
     ----------
     source : path, (H, W) ndarray of uint8 or uint16, or several of these
-        Frames without targets; folders are searched recursively.
+        Frames without targets; folders are searched recursively. A file counts once.
     by : {"source", "folder"}
         Whether all frames are of one camera, or those of each folder.
     sequence : bool
@@ -76,17 +81,8 @@ def sample_noise(
     rule = SamplingRule(**settings)
     if sequence and rule.rule == "texture":
         raise ValueError("rule: texture is for single frames; leave sequence out")
-    banks = []
-    for name, folders in _cameras(source, by):
-        try:
-            if sequence:
-                banks.append(sample_sequences(folders, rule, seed=seed))
-            else:
-                frames = [frame for folder in folders for frame in folder]
-                banks.append(sample_frames(frames, rule, seed=seed))
-        except NoiseError as error:
-            raise _named(error, name) from None
-    return join_banks(banks)
+    cameras = find_cameras(source, by)
+    return join_banks([camera.sample(rule, sequence=sequence, seed=seed) for camera in cameras])
 
 
 def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> CameraNoise:
@@ -94,10 +90,8 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
 
     Parameters
     ----------
-    source : path, (H, W) ndarray of uint8 or uint16, or several of these
-        Frames without targets; folders are searched recursively. Of many, 128 are read.
-    by : {"source", "folder"}
-        Whether all frames are of one camera, or those of each folder.
+    source, by
+        See `sample_noise`; of many frames of a camera, 128 are read.
     patches : bool
         Keep patches of real noise to draw from, not only its spectrum.
 
@@ -109,10 +103,8 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
     ------
     NoiseError
         The frames hold too little noise without scene, or are of different depth.
-    FrameError
-        A file is absent or damaged, or a folder holds no frame.
-    TypeError, ValueError
-        An array is no frame.
+    FrameError, TypeError, ValueError
+        As `sample_noise`.
 
     Examples
     --------
@@ -122,25 +114,42 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
     >>> round(fit_noise(frames).models[0].summary["sigma"], 1)
     3.0
     """
-    models: list[NoiseModel] = []
-    for name, folders in _cameras(source, by):
-        few = thin_out([frame for folder in folders for frame in folder])
+    return CameraNoise([camera.fit(patches=patches) for camera in find_cameras(source, by)])
+
+
+class Camera(NamedTuple):
+    """Frames of one camera, and what they are from, for messages."""
+
+    name: str
+    frames: Sequence[NoiseFrame]
+
+    def sample(
+        self, rule: SamplingRule, *, sequence: bool, seed: int, load: Loader = load_each
+    ) -> NoiseBank:
+        """See `synth.noise.sampling.sample_frames`; errors name the camera."""
         try:
-            blocks = find_noise_blocks(frame.load() for frame in few)
-            models.append(fit_model(blocks, keep_patches=patches))
+            return sample_frames(self.frames, rule, sequence=sequence, seed=seed, load=load)
         except NoiseError as error:
-            raise _named(error, name) from None
-    return CameraNoise(models)
+            raise self._named(error) from None
+
+    def few(self) -> list[NoiseFrame]:
+        """The frames that a model is fitted to: all, or 128 evenly chosen ones of many."""
+        chosen = np.unique(np.linspace(0, len(self.frames) - 1, _MOST_FRAMES).astype(int))
+        return [self.frames[at] for at in chosen]
+
+    def fit(self, *, patches: bool, load: Loader = load_each) -> NoiseModel:
+        """Fit a model, see `synth.noise.model.fit_model`; errors name the camera."""
+        try:
+            return fit_model(find_noise_blocks(load(self.few())), keep_patches=patches)
+        except NoiseError as error:
+            raise self._named(error) from None
+
+    def _named(self, error: NoiseError) -> NoiseError:
+        return NoiseError(f"{self.name}: {error}" if self.name else str(error))
 
 
-def thin_out(frames: Sequence[Item]) -> list[Item]:
-    """Choose as many frames as a model is fitted to: all, or 128 evenly chosen ones of many."""
-    chosen = np.unique(np.linspace(0, len(frames) - 1, _MOST_FRAMES).astype(int))
-    return [frames[at] for at in chosen]
-
-
-def _cameras(source: Frames, by: By) -> list[tuple[str, list[list[NoiseFrame]]]]:
-    """The frames of each camera by folder, each camera with a name for messages."""
+def find_cameras(source: Frames, by: By = "source") -> list[Camera]:
+    """List frames by camera, named relative to the folder that is given; see `sample_noise`."""
     if by not in ("source", "folder"):
         raise ValueError(f"by: must be 'source' or 'folder', not {by!r:.80}")
     alone = isinstance(source, str | Path | np.ndarray)
@@ -149,30 +158,18 @@ def _cameras(source: Frames, by: By) -> list[tuple[str, list[list[NoiseFrame]]]]
         raise NoiseError("there are no frames; give some")
     if any(isinstance(one, np.ndarray) for one in given):
         names = ["frame"] if alone else [f"frame {number}" for number in range(len(given))]
-        return [("", [[_in_memory(*one) for one in zip(given, names, strict=True)]])]
-    frames: dict[Path, NoiseFrame] = {}
+        loads = [partial(_load, array) for array in map(require_frame, given, names)]
+        return [Camera("", list(map(NoiseFrame, names, loads)))]
+    found: dict[Path, NoiseFrame] = {}
     for path in map(Path, given):
         base = path if path.is_dir() else path.parent
         for file in find_frames([path]):
-            frames[file] = _on_disk(file, file.relative_to(base).as_posix())
-    folders = group_by_folder(list(frames))
-    parts = [[frames[file] for file in folder] for folder in folders]
-    if by == "source":
-        return [(", ".join(map(str, given[:3])) + ", …" * (len(given) > 3), parts)]
-    return [(str(folder[0].parent), [own]) for folder, own in zip(folders, parts, strict=True)]
+            name = file.relative_to(base).as_posix()
+            found.setdefault(file, NoiseFrame(name, partial(_load, file), file))
+    if by == "folder":
+        return [Camera(f"{folder}", frames) for folder, frames in by_folder(found.values()).items()]
+    return [Camera(", ".join(map(str, given[:3])) + ", …" * (len(given) > 3), [*found.values()])]
 
 
-def _in_memory(array: Frame, name: str) -> NoiseFrame:
-    frame = require_frame(array, name)
-    return NoiseFrame(name, lambda: (frame, None))
-
-
-def _on_disk(file: Path, name: str) -> NoiseFrame:
-    def load() -> tuple[Frame, Mask | None]:
-        return read_frame(file), None
-
-    return NoiseFrame(name, load)
-
-
-def _named(error: NoiseError, name: str) -> NoiseError:
-    return NoiseError(f"{name}: {error}") if name else error
+def _load(frame: Path | Frame) -> tuple[Frame, Mask | None]:
+    return read_frame(frame) if isinstance(frame, Path) else frame, None

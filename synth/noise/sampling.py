@@ -6,10 +6,13 @@ background. The texture rule takes what is noise once a local trend is off.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, cast
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from functools import partial
+from operator import methodcaller
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
 
 import cv2
 import numpy as np
@@ -24,8 +27,7 @@ from synth.seeds import generator
 # A bank lives in memory; past this it is a mistake in the stride, not a wish.
 MAX_BANK_BYTES = 2 << 30
 
-
-_THRESHOLDS = ("max_var", "min_mean", "max_seq_var", "max_seq_mean")
+_MOST = {"side": 65536, "bits": 16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +76,10 @@ class SamplingRule:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012
 
     def __post_init__(self) -> None:
-        most = {"side": 65536, "bits": 16}
-        for key in ("side", "stride", "limit", "bits", *_THRESHOLDS):
-            value, low = getattr(self, key), 0 if key in _THRESHOLDS else 1
-            if value is None:
-                continue
-            if not low <= value <= most.get(key, value) or math.isinf(value):
-                upper = f" and at most {most[key]}" if key in most else ""
+        for key in (field.name for field in fields(self)[:-1]):
+            value, low = getattr(self, key), 0 if key.startswith(("max", "min")) else 1
+            if value is not None and not low <= value <= _MOST.get(key, sys.float_info.max):
+                upper = f" and at most {_MOST[key]}" if key in _MOST else ""
                 raise ValueError(f"{key}: must be {low} or more{upper}, not {value:g}")
         if self.rule == "texture" and self.side < 16:
             raise ValueError("rule: texture is for patches of 16 pixels and more")
@@ -93,153 +92,90 @@ class SamplingRule:
 
 @dataclass(frozen=True, slots=True)
 class NoiseFrame:
-    """A frame to sample from: its name in the bank, and how to get it.
+    """A frame to learn noise from: its name in the bank, how to get it, and its file if it has one.
 
-    `load` returns the frame and, where the frame has targets, the mask of the pixels that no
-    window may touch.
+    `load` returns the frame and, where it has targets, the mask of pixels that no window may touch.
     """
 
     name: str
     load: Callable[[], tuple[Frame, Mask | None]]
+    path: Path | None = None
 
 
-def window_statistics(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and population variance of every square window, at every position.
+Loader: TypeAlias = Callable[[Iterable[NoiseFrame]], Iterable[tuple[Frame, Mask | None]]]
+"""How frames are loaded: in their order, perhaps ahead, or with a bar of progress."""
 
-    Parameters
-    ----------
-    frame : (H, W) ndarray of uint8 or uint16
-    side : int
-        Side of the windows, at most min(H, W).
+load_each: Loader = partial(map, methodcaller("load"))
+Floats: TypeAlias = NDArray[np.float64]
 
-    Returns
-    -------
-    mean, var : (H - side + 1, W - side + 1) ndarray of float64
-        DN and DN²; entry (r, c) belongs to the window whose first pixel is (r, c). Sums are exact
-        integers as long as they stay below 2^53 (16-bit windows up to side 1448).
+
+def sample_frames(
+    frames: Sequence[NoiseFrame],
+    rule: SamplingRule,
+    *,
+    sequence: bool = False,
+    seed: int = 0,
+    load: Loader = load_each,
+) -> NoiseBank:
+    """Sample noise patches from frames.
+
+    Patches are in the order of the frames, then rows, then columns. In a `sequence`, the frames of
+    each folder are a recording of one scene, and are read twice. A window that passes in all of
+    them and is steady gives a patch of each.
+
+    Raises
+    ------
+    NoiseError
+        No window passes, frames of different depth, a bank beyond the memory bound, or a sequence
+        of fewer than two frames (it would pass every test over time) or of different shapes.
     """
-    total, squares = _window_sums(frame, side)
+    if rule.rule == "texture":
+        return _sample_noise_alone(frames, rule, seed, load)
+
+    def find() -> Iterator[tuple[str, Frame, NDArray[np.bool_]]]:
+        for group in by_folder(frames).values() if sequence else [frames]:
+            steady = _find_steady(group, rule, load) if sequence else None
+            for source, (frame, targets) in zip(group, load(group), strict=True):
+                passed = _pass(frame, targets, rule) if steady is None else steady
+                yield source.name, frame, passed
+
+    return _cut(find(), rule, seed)
+
+
+def by_folder(frames: Iterable[NoiseFrame]) -> dict[Path | None, list[NoiseFrame]]:
+    """The frames in each folder, in order of first appearance; those without a file together."""
+    folders: dict[Path | None, list[NoiseFrame]] = {}
+    for frame in frames:
+        folders.setdefault(frame.path and frame.path.parent, []).append(frame)
+    return folders
+
+
+def window_statistics(frame: Frame, side: int, step: int = 1) -> tuple[Floats, Floats]:
+    """Mean, DN, and population variance, DN², of square windows of a frame.
+
+    Entry (r, c) belongs to the window whose first pixel is (r * step, c * step). Sums are exact
+    integers as long as they stay below 2^53 (16-bit windows up to side 1448).
+    """
+    total, squares = _window_sums(frame, side, step)
     mean = total / side**2
     return mean, squares / side**2 - mean**2
 
 
-def sample_noise(frames: Iterable[NoiseFrame], rule: SamplingRule, *, seed: int = 0) -> NoiseBank:
-    """Sample noise patches from single, independent frames.
-
-    Parameters
-    ----------
-    frames : iterable of NoiseFrame
-    rule : SamplingRule
-    seed : int
-        Decides which windows stay when there are more than ``rule.limit``.
-
-    Returns
-    -------
-    NoiseBank
-        In the order of the frames, then rows, then columns.
-
-    Raises
-    ------
-    NoiseError
-        No window passes, frames of different depth, or a bank beyond the memory bound.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> frame = np.full((64, 64), 100, np.uint8)
-    >>> frame[:32, ::2] = 200
-    >>> source = NoiseFrame("sky", lambda: (frame, None))
-    >>> bank = sample_noise([source], SamplingRule(side=32))
-    >>> len(bank), bank.row.tolist(), bank.col.tolist()
-    (2, [32, 32], [0, 32])
-    """
-    if rule.rule == "texture":
-        return _sample_noise_alone(frames, rule, seed)
-    sample = _Sample(rule, seed)
-    for source in frames:
-        frame, targets = source.load()
-        sample.add(source.name, frame, _passes(frame, targets, rule, rule.step))
-    return sample.to_bank()
-
-
-def sample_sequences(
-    sequences: Iterable[Sequence[NoiseFrame]], rule: SamplingRule, *, seed: int = 0
+def _sample_noise_alone(
+    frames: Sequence[NoiseFrame], rule: SamplingRule, seed: int, load: Loader
 ) -> NoiseBank:
-    """Sample noise patches from sequences of a fixed camera.
-
-    A window is kept when it passes the single-frame rule in every frame and is steady over the
-    sequence: variance over the frames of its variance at most ``max_seq_var``, of its mean at
-    most ``max_seq_mean``. A window that is kept gives one patch from every frame.
-
-    Parameters
-    ----------
-    sequences : iterable of sequences of NoiseFrame
-        Frames of one sequence have one shape. They are read twice, one at a time.
-    rule : SamplingRule
-    seed : int
-
-    Raises
-    ------
-    NoiseError
-        A sequence of fewer than two frames (it would pass every test over time), frames of
-        different shape, or as `sample_noise`.
-    """
-    sample = _Sample(rule, seed)
-    for sequence in sequences:
-        if len(sequence) < 2:
-            raise NoiseError(
-                f"{sequence[0].name}: is a sequence of one frame, which nothing can be said of "
-                "over time; give more frames, or take each frame by itself"
-            )
-        steady = _steady_windows(sequence, rule)[:: rule.step, :: rule.step]
-        for source in sequence:
-            sample.add(source.name, source.load()[0], steady)
-    return sample.to_bank()
-
-
-def _sample_noise_alone(frames: Iterable[NoiseFrame], rule: SamplingRule, seed: int) -> NoiseBank:
     """Sample patches of noise without texture."""
-    names = []
-
-    def load() -> Iterable[tuple[Frame, Mask | None]]:
-        for source in frames:
-            names.append(source.name)
-            yield source.load()
-
-    found = find_noise_patches(load(), rule.side)
-    patches = np.concatenate([pixels for _, _, _, pixels in found])
-    row = np.concatenate([rows for _, rows, _, _ in found])
-    col = np.concatenate([cols for _, _, cols, _ in found])
-    name = [names[number] for number, rows, _, _ in found for _ in rows]
-    chosen = np.arange(len(patches))
-    if rule.limit is not None and rule.limit < len(patches):
-        chosen = np.sort(generator(seed, "noise").choice(len(patches), rule.limit, replace=False))
-    return make_bank(
-        cast(Frame, patches[chosen]), [name[which] for which in chosen], row[chosen], col[chosen]
-    )
-
-
-def _window_sums(frame: Frame, side: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    height, width = frame.shape
-    if not 1 <= side <= min(height, width):
-        raise ValueError(f"a window of side {side} does not fit a frame of {height}x{width} pixels")
-    inside = (slice(height - side + 1), slice(width - side + 1))
-    size, first = (side, side), (0, 0)
-    total = cv2.boxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
-    squares = cv2.sqrBoxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
-    return cast(NDArray[np.float64], total), cast(NDArray[np.float64], squares)
-
-
-def _sums_on_grid(
-    frame: Frame, side: int, step: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sums and sums of squares of every `step`-th window."""
-    if step < side:
-        total, squares = _window_sums(frame, side)
-        return total[::step, ::step], squares[::step, ::step]
-    # They do not overlap, so that no more than each by itself is to be added.
-    values = _windows(frame, side)[::step, ::step].astype(np.float64)
-    return values.sum((2, 3)), np.einsum("rcij,rcij->rc", values, values)
+    found = [
+        [np.full(len(row), number), row, col, patches]
+        for number, row, col, patches in find_noise_patches(load(frames), rule.side)
+    ]
+    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    count = len(columns[0])
+    if rule.limit is not None and rule.limit < count:
+        chosen = np.sort(generator(seed, "noise").choice(count, rule.limit, replace=False))
+        columns = [column[chosen] for column in columns]
+    number, row, col, patches = columns
+    return make_bank(cast(Frame, patches), [frames[which].name for which in number], row, col)
 
 
 def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
@@ -247,18 +183,37 @@ def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
     return np.lib.stride_tricks.sliding_window_view(values, (side, side))
 
 
-def _passes(frame: Frame, targets: Mask | None, rule: SamplingRule, step: int) -> NDArray[np.bool_]:
-    """Which windows of a grid pass in this frame; compared as integers, so without rounding."""
-    if min(frame.shape) < rule.side:
+def _window_sums(frame: NDArray[Any], side: int, step: int) -> tuple[Floats, Floats]:
+    """Sums and sums of squares of every `step`-th window."""
+    height, width = frame.shape
+    if not 1 <= side <= min(height, width):
+        raise ValueError(f"a window of side {side} does not fit a frame of {height}x{width} pixels")
+    if step >= side:
+        # They do not overlap, so that no more than each by itself is to be added.
+        values = _windows(frame, side)[::step, ::step].astype(np.float64)
+        return values.sum((2, 3)), np.einsum("rcij,rcij->rc", values, values)
+    size, first = (side, side), (0, 0)
+    inside = np.s_[: height - side + 1 : step, : width - side + 1 : step]
+    total = cv2.boxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
+    squares = cv2.sqrBoxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
+    return cast(Floats, total), cast(Floats, squares)
+
+
+def _pass(frame: Frame, targets: Mask | None, rule: SamplingRule) -> NDArray[np.bool_]:
+    """Which windows of the rule's grid pass in this frame."""
+    side, count = rule.side, rule.side**2
+    if min(frame.shape) < side:
         return np.zeros((0, 0), bool)
-    total, squares = _sums_on_grid(frame, rule.side, step)
-    count = rule.side**2
+    total, squares = _window_sums(frame, side, rule.step)
     scale = _scale(frame, rule)
-    # n Σx² − (Σx)² < v n²  is  var < v
-    spread = squares * count
-    spread -= total * total
-    passed = (spread < rule.max_var * scale**2 * count**2) & (total > rule.min_mean * scale * count)
-    return passed if targets is None else passed & _free_of(targets, rule.side, step)
+    # n Σx² − (Σx)² < v n²  is  var < v, in whole numbers, so without rounding.
+    squares *= count
+    squares -= total * total
+    passed = squares < rule.max_var * scale**2 * count**2
+    passed &= total > rule.min_mean * scale * count
+    if targets is not None:
+        passed &= _window_sums(targets.view(np.uint8), side, rule.step)[0] == 0
+    return passed
 
 
 def _scale(frame: Frame, rule: SamplingRule) -> float:
@@ -266,134 +221,92 @@ def _scale(frame: Frame, rule: SamplingRule) -> float:
     return float(2**bits - 1) / 255.0
 
 
-def _free_of(targets: Mask, side: int, step: int) -> NDArray[np.bool_]:
-    if step < side:
-        return _window_sums(targets.view(np.uint8), side)[0][::step, ::step] == 0
-    return np.logical_not(_windows(targets, side)[::step, ::step].any((2, 3)))
-
-
-def _steady_windows(sequence: Sequence[NoiseFrame], rule: SamplingRule) -> NDArray[np.bool_]:
+def _find_steady(
+    sequence: Sequence[NoiseFrame], rule: SamplingRule, load: Loader
+) -> NDArray[np.bool_]:
     """Windows that pass in every frame and whose statistics hardly move (Welford's update)."""
-    passed: NDArray[np.bool_] | None = None
-    mean, total, scale = np.zeros(()), np.zeros(()), 1.0
-    for number, source in enumerate(sequence, start=1):
-        frame, targets = source.load()
-        here = _passes(frame, targets, rule, 1)
-        if not here.size:
-            return here
-        if passed is None:
-            passed, scale = here, _scale(frame, rule)
-            mean, total = np.zeros((2, 2, *here.shape))
-        elif here.shape != passed.shape:
+    first = sequence[0].name
+    if len(sequence) < 2:
+        raise NoiseError(
+            f"{first}: is a sequence of one frame, which nothing can be said of over time; give "
+            "more frames, or take each frame by itself"
+        )
+    passed, mean, total, scale = np.ones((), bool), np.zeros(()), np.zeros((2, 1, 1)), 1.0
+    shape = None
+    for number, (frame, targets) in enumerate(load(sequence), start=1):
+        if frame.shape != (shape := shape or frame.shape):
             raise NoiseError(
-                f"{source.name}: differs in size from its sequence's first frame, "
-                f"{sequence[0].name}; keep one sequence in a folder"
+                f"{sequence[number - 1].name}: differs in size from its sequence's first frame, "
+                f"{first}; keep one sequence in a folder"
             )
-        else:
-            passed &= here
-        statistics = np.stack(window_statistics(frame, rule.side))
-        step = statistics - mean
-        mean += step / number
-        total += step * (statistics - mean)
-    assert passed is not None
+        passed = passed & _pass(frame, targets, rule)
+        if passed.size:
+            scale = _scale(frame, rule)
+            statistics = np.stack(window_statistics(frame, rule.side, rule.step))
+            step = statistics - mean
+            mean = mean + step / number
+            total = total + step * (statistics - mean)
     var_of_mean, var_of_var = total / len(sequence)
-    passed &= var_of_mean <= rule.max_seq_mean * scale**2
-    passed &= var_of_var <= rule.max_seq_var * scale**4
-    return passed
+    passed = passed & (var_of_mean <= rule.max_seq_mean * scale**2)
+    return passed & (var_of_var <= rule.max_seq_var * scale**4)
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """Windows that passed in one frame, with the priority that decides who stays in a sample."""
+def _cut(
+    found: Iterable[tuple[str, Frame, NDArray[np.bool_]]], rule: SamplingRule, seed: int
+) -> NoiseBank:
+    """Cut the windows that passed out of frames that are given with their names.
 
-    frame: int
-    row: NDArray[np.intp]
-    col: NDArray[np.intp]
-    priority: NDArray[np.float64]
-    patches: Frame
-
-    def where(self, stay: NDArray[np.bool_]) -> _Found:
-        return _Found(
-            self.frame, self.row[stay], self.col[stay], self.priority[stay], self.patches[stay]
-        )
-
-
-class _Sample:
-    """The windows kept so far.
-
-    With a limit it is a bottom-k sample: every window that passes draws a priority, and the
-    `limit` least ones stay. So memory is bounded, and every window has the same chance.
+    Every window draws a priority, and the `limit` least ones stay (a bottom-k sample). So memory
+    is bounded, and every window has the same chance.
     """
-
-    def __init__(self, rule: SamplingRule, seed: int) -> None:
-        self._rule = rule
-        self._seed = seed
-        self._names: list[str] = []
-        self._kept: list[_Found] = []
-        self._count = 0
-        self._bound = np.inf
-
-    def add(self, name: str, frame: Frame, passed: NDArray[np.bool_]) -> None:
-        """Cut the windows of the grid that passed, or those of them that may still stay."""
-        number = len(self._names)
-        self._names.append(name)
-        side, limit, step = self._rule.side, self._rule.limit, self._rule.step
+    side, limit = rule.side, rule.limit or sys.maxsize
+    names: list[str] = []
+    # Of windows: number of the frame, row, column, priority, patch.
+    kept: list[list[NDArray[Any]]] = []
+    count, bound = 0, np.inf
+    for number, (name, frame, passed) in enumerate(found):
+        names.append(name)
         chosen = np.flatnonzero(passed)
-        priority = np.zeros(len(chosen))
-        if limit is not None:
-            priority = generator(self._seed, "noise", name, str(number)).random(len(chosen))
-            below = np.flatnonzero(priority <= self._bound)
-            chosen, priority = chosen[below], priority[below]
+        priority = generator(seed, "noise", name, str(number)).random(len(chosen))
+        stay = priority <= min(bound, _bound(priority, limit))
+        chosen, priority = chosen[stay], priority[stay]
         if not len(chosen):
-            return
-        if limit is not None and len(chosen) > limit:
-            stay = np.sort(np.argpartition(priority, limit)[:limit])
-            chosen, priority = chosen[stay], priority[stay]
-        row, col = np.unravel_index(chosen, passed.shape)
-        row, col = row * step, col * step
-        self._require_room(len(chosen), frame.itemsize)
-        patches = _windows(frame, side)[row, col]
-        self._kept.append(_Found(number, row, col, priority, cast(Frame, patches)))
-        self._count += len(chosen)
-        # Pruning costs a pass over all that is kept, so it waits until there is enough to drop.
-        if limit is not None and self._count > 2 * limit:
-            self._prune(limit)
-
-    def to_bank(self) -> NoiseBank:
-        """The bank of what stayed; `NoiseError` when nothing passed."""
-        if self._rule.limit is not None and self._count > self._rule.limit:
-            self._prune(self._rule.limit)
-        if not self._names:
-            raise NoiseError("there are no frames to sample; give some")
-        if not self._kept:
-            raise NoiseError(
-                f"no window of side {self._rule.side} passes in {len(self._names)} frames "
-                f"({self._names[0]} …); allow a greater variance, or take smaller patches"
-            )
-        depths = {str(found.patches.dtype) for found in self._kept}
-        if len(depths) > 1:
-            raise NoiseError(
-                f"frames of {' and '.join(sorted(depths))}; sample each depth by itself"
-            )
-        return make_bank(
-            cast(Frame, np.concatenate([found.patches for found in self._kept])),
-            [self._names[found.frame] for found in self._kept for _ in found.row],
-            np.concatenate([found.row for found in self._kept]),
-            np.concatenate([found.col for found in self._kept]),
-        )
-
-    def _prune(self, limit: int) -> None:
-        priority = np.concatenate([found.priority for found in self._kept])
-        self._bound = float(np.partition(priority, limit - 1)[limit - 1])
-        pruned = [found.where(found.priority <= self._bound) for found in self._kept]
-        self._kept = [found for found in pruned if len(found.row)]
-        self._count = sum(len(found.row) for found in self._kept)
-
-    def _require_room(self, more: int, itemsize: int) -> None:
-        count = self._count + more
-        size = count * self._rule.side**2 * itemsize
+            continue
+        if kept and kept[0][-1].dtype != frame.dtype:
+            raise NoiseError("frames of uint16 and uint8; sample each depth by itself")
+        count += len(chosen)
+        size = count * side**2 * frame.itemsize
         if size > MAX_BANK_BYTES:
             raise NoiseError(
                 f"{count:,} windows and more pass, a bank of over {size / 2**30:.1f} GiB; "
                 "limit their number, or take a larger stride"
             )
+        row, col = (rule.step * at for at in np.unravel_index(chosen, passed.shape))
+        patches = _windows(frame, side)[row, col]
+        kept.append([np.full(len(chosen), number), row, col, priority, patches])
+        # Pruning costs a pass over all that is kept, so it waits until there is enough to drop.
+        if count > 2 * limit:
+            kept, bound = _prune(kept, limit)
+            count = limit
+    if not names:
+        raise NoiseError("there are no frames to sample; give some")
+    if not kept:
+        raise NoiseError(
+            f"no window of side {side} passes in {len(names)} frames ({names[0]} …); allow a "
+            "greater variance, or take smaller patches"
+        )
+    numbers, row, col, _, patches = _prune(kept, limit)[0][0]
+    return make_bank(cast(Frame, patches), [names[number] for number in numbers], row, col)
+
+
+def _bound(priority: Floats, limit: int) -> float:
+    """The greatest priority that stays."""
+    return float(np.partition(priority, limit - 1)[limit - 1]) if len(priority) > limit else np.inf
+
+
+def _prune(kept: list[list[NDArray[Any]]], limit: int) -> tuple[list[list[NDArray[Any]]], float]:
+    whole = [np.concatenate(column) for column in zip(*kept, strict=True)]
+    bound = _bound(whole[3], limit)
+    if bound < np.inf:
+        whole = [column[whole[3] <= bound] for column in whole]
+    return [whole], bound

@@ -24,7 +24,7 @@ from synth.frames import Frame, read_frame
 from synth.noise.bank import make_bank
 from synth.noise.blocks import SIDE, NoiseBlocks, bank_blocks, find_noise_blocks
 from synth.noise.cameras import CameraNoise, generate_frames
-from synth.noise.fidelity import SCORES, compare_noise, describe_noise, measure_floor
+from synth.noise.fidelity import compare_noise, describe_noise, measure_floor
 from synth.noise.model import NoiseModel, fit_model
 from synth.noise.realisation import NoiseGenerator, realisation_seed
 from synth.noise.residual import transfer_residual
@@ -120,13 +120,13 @@ def main() -> None:
                 found = compare_noise(describe_noise(all_blocks(images)), real)
                 scores.setdefault(name, []).append(found)
         print(f"{files[0].parent.name}: {len(frames)} frames, blocks of {SIDE} pixels")
-        print(f"  {'floor':10}" + "".join(f"{name} {floor[name]:.3f}  " for name in SCORES))
+        print(f"  {'floor':10}" + "".join(f"{name} {floor[name]:.3f}  " for name in floor))
         for name, found in scores.items():
-            middle = {key: float(np.nanmedian([one[key] for one in found])) for key in SCORES}
+            middle = {key: float(np.nanmedian([one[key] for one in found])) for key in floor}
             print(
                 f"  {name:10}"
                 + "".join(
-                    f"{key} {middle[key]:.3f} ({middle[key] / floor[key]:.2f})  " for key in SCORES
+                    f"{key} {middle[key]:.3f} ({middle[key] / floor[key]:.2f})  " for key in floor
                 ),
                 flush=True,
             )

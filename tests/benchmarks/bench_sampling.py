@@ -10,10 +10,9 @@ from pathlib import Path
 import click
 import cv2
 
-from pipelines.build.noise import sample_files
 from synth.disk.folders import find_frames
 from synth.frames import read_frame, write_frame
-from synth.noise.sampling import SamplingRule
+from synth.noise.learn import sample_noise
 from synth.seeds import generator
 from synth.simulate.scenes import simulate_frame
 from synth.simulate.sensor import make_sensor
@@ -29,14 +28,13 @@ def main(frames: tuple[Path, ...], runs: int) -> None:
         paths = list(frames) or [_simulated(Path(scratch))]
         files = find_frames(paths)
         reading, sampling = [], []
-        rule = SamplingRule(stride=1, limit=1000)
         for run in range(runs + 1):
             started = time.perf_counter()
             for file in files:
                 read_frame(file)
             read = time.perf_counter() - started
             started = time.perf_counter()
-            bank = sample_files(paths, rule, False, seed=0, progress=lambda *_: None)
+            bank = sample_noise(paths, stride=1, limit=1000)
             if run:
                 reading.append(read)
                 sampling.append(time.perf_counter() - started)

@@ -175,7 +175,7 @@ def test_commands_in_messages_have_the_options_that_stand_with_them() -> None:
 
 def test_messages_are_found_where_they_are_raised() -> None:
     for name, part in {
-        "synth build": "synth.noise.sampling:_Sample",
+        "synth build": "synth.noise.sampling:_cut",
         "synth rotate": "synth.disk.description:require_usable",
         "detect train": "detect.checkpoint:claim_run",
         "detect study": "pipelines.label:label_frames",

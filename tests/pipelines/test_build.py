@@ -173,7 +173,7 @@ def test_noise_of_another_depth_needs_a_gain(
 ) -> None:
     made = make_set(dtype=np.uint16)
     patches = np.random.default_rng(0).integers(90, 99, (20, 8, 8)).astype(np.uint8)
-    make_bank(patches).save(tmp_path / "bank.npz")
+    (tmp_path / "bank.npz").write_bytes(make_bank(patches).to_bytes())
     noise = {"frames": tmp_path / "bank.npz"}
     with pytest.raises(NoiseError, match=r"001\.png: .*uint8 does not fit .* uint16"):
         build_from(made, tmp_path / "out", noise=noise)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from small_sets import SmallSet
 
 from pipelines.build.config import NoiseSettings
-from pipelines.build.noise import gather_noise, sample_files
+from pipelines.build.noise import gather_noise
 from pipelines.build.sources import Source, dataset_source, pixel_digest
 from synth.dataset import open_dataset
 from synth.errors import DatasetError, NoiseError
@@ -70,7 +69,7 @@ def test_folders_may_be_banks_of_their_own(source: Source, cameras: Path) -> Non
 
 
 def test_several_sources_are_several_kinds(source: Source, cameras: Path, tmp_path: Path) -> None:
-    make_bank(np.zeros((3, 8, 8), np.uint8)).save(tmp_path / "old.npz")
+    (tmp_path / "old.npz").write_bytes(make_bank(np.zeros((3, 8, 8), np.uint8)).to_bytes())
     bank = gather(source, cameras / "B", tmp_path / "old.npz", cameras / "A" / "1.png")
     assert [len(indices) for indices in bank.members()] == [6, 3, 6]
 
@@ -104,35 +103,9 @@ def test_a_source_without_a_usable_patch_is_told_by_name(source: Source, cameras
 
 
 def test_sources_of_two_depths_are_refused(source: Source, cameras: Path, tmp_path: Path) -> None:
-    make_bank(np.zeros((3, 8, 8), np.uint16)).save(tmp_path / "deep.npz")
+    (tmp_path / "deep.npz").write_bytes(make_bank(np.zeros((3, 8, 8), np.uint16)).to_bytes())
     with pytest.raises(NoiseError, match="uint16 and of uint8"):
         gather(source, cameras, tmp_path / "deep.npz")
-
-
-def test_a_sequence_is_the_frames_of_one_folder(cameras: Path) -> None:
-    shutil.rmtree(cameras / "B")
-    seen: list[tuple[int, int]] = []
-
-    def note(stage: str, done: int, total: int) -> None:
-        seen.append((done, total))
-
-    rule = SamplingRule(8)
-    # Each frame has a level of its own, 40 DN apart: no mean is steady.
-    with pytest.raises(NoiseError, match="no window"):
-        sample_files([cameras], rule, True, seed=0, progress=note)
-    steady = SamplingRule(8, max_seq_mean=1e6)
-    assert len(sample_files([cameras], steady, True, seed=0, progress=note)) == 4 * 6
-    assert seen[-1] == (8, 8)
-
-
-def test_files_are_named_relative_to_what_was_given(cameras: Path) -> None:
-    def ignore(stage: str, done: int, total: int) -> None:
-        return
-
-    paths = [cameras / "A", cameras / "B" / "1.png"]
-    bank = sample_files(paths, SamplingRule(8), False, seed=0, progress=ignore)
-    # Six windows a frame.
-    assert bank.frame.tolist()[::6] == ["1.png", "2.png", "9.png", "10.png", "1.png"]
 
 
 def test_what_is_sampled_does_not_depend_on_readers(

@@ -17,7 +17,6 @@ from simulated_noise import Camera
 from small_sets import write_small_set
 
 from pipelines.build import build
-from pipelines.build.noise import fit_files
 from pipelines.build.parallel import Pool
 from pipelines.build.sources import pixel_digest
 from pipelines.errors import ConfigError
@@ -29,6 +28,7 @@ from synth.dataset import open_dataset
 from synth.errors import NoiseError
 from synth.frames import Frame, read_frame
 from synth.noise.cameras import CameraNoise, load_cameras
+from synth.noise.learn import fit_noise
 from synth.noise.model import make_physical_model
 from synth.steps import Residual
 
@@ -162,7 +162,7 @@ def test_frames_that_train_and_frames_that_test_share_no_pixels_and_no_recording
         recordings = [{file.stem.split("_")[0] for file in side} for side in (own, other)]
         assert not recordings[0] & recordings[1]
         left += other
-    wanted = fit_files(left, True, lambda *progress: None)
+    wanted = fit_noise(left, by="folder")
     assert same(load_cameras(noise_of_test(study, "seen")), wanted)
     assert not pixels(left) & (run_of(study, "noisy").seen or set())
 
@@ -181,7 +181,7 @@ def test_without_a_test_in_noise_all_frames_train(ready: Prepare, root: Path) ->
 
 def test_all_frames_of_an_unseen_camera_give_test_noise(ready: Prepare, root: Path) -> None:
     found = load_cameras(noise_of_test(ready(), "unseen"))
-    everything = fit_files([root / "frames" / "other"], True, lambda *progress: None)
+    everything = fit_noise(root / "frames" / "other", by="folder")
     assert same(found, everything)
 
 

@@ -37,7 +37,7 @@ from synth.noise.components import measure_components
 from synth.noise.model import make_physical_model
 from synth.noise.realisation import NoiseGenerator
 from synth.noise.residual import generate_frame, measure_own_noise, transfer_residual
-from synth.noise.sampling import NoiseFrame, SamplingRule, sample_noise, window_statistics
+from synth.noise.sampling import NoiseFrame, SamplingRule, sample_frames, window_statistics
 from synth.noise.transfer import mixup, resize_patch
 from synth.recipe import remake
 from synth.scene import Scene
@@ -177,9 +177,9 @@ REFUSING: dict[str, tuple[Callable[[Frame, Mask], object], type[Exception]]] = {
     "niqe": (lambda f, m: patch_features(f, 16), QualityError),
     "blocks": (lambda f, m: find_noise_patches([(f, m)], 16), NoiseError),
     "components": (lambda f, m: measure_components(np.stack([f] * 4)), NoiseError),
-    "sample": (lambda f, m: sample_noise([NoiseFrame("f", lambda: (f, m))], RULE), NoiseError),
+    "sample": (lambda f, m: sample_frames([NoiseFrame("f", lambda: (f, m))], RULE), NoiseError),
     "texture": (
-        lambda f, m: sample_noise(
+        lambda f, m: sample_frames(
             [NoiseFrame("f", lambda: (f, m))], SamplingRule(side=16, rule="texture")
         ),
         NoiseError,

@@ -48,6 +48,15 @@ def test_each_folder_is_a_camera_by_folder(folder: Path) -> None:
     assert sigmas == pytest.approx([2, 4], rel=0.1)
 
 
+def test_files_count_once_and_are_named_relative_to_what_was_given_first(folder: Path) -> None:
+    one = folder / "camera0" / "0.png"
+    bank = synth.sample_noise([folder / "camera1", one, folder])
+    names = ["2.png", "3.png", "0.png", "camera0/1.png"]
+    assert list(dict.fromkeys(bank.frame.tolist())) == names
+    twice = synth.fit_noise([folder / "camera0", one])
+    assert twice.to_bytes() == synth.fit_noise(folder / "camera0").to_bytes()
+
+
 def test_settings_are_those_of_the_sampling_rule(frames: list[Frame]) -> None:
     bank = synth.sample_noise(frames, side=16, max_var=8, limit=5, seed=1)
     assert isinstance(bank, NoiseBank)
@@ -65,6 +74,18 @@ def test_a_sequence_keeps_windows_of_every_frame(frames: list[Frame]) -> None:
         synth.sample_noise(frames[0], sequence=True)
     with pytest.raises(ValueError, match="texture"):
         synth.sample_noise(frames, sequence=True, rule="texture")
+
+
+def test_each_folder_is_a_sequence_of_its_own(folder: Path) -> None:
+    bank = synth.sample_noise(folder, sequence=True, max_seq_var=200)
+    of = {name: set(zip(bank.row[bank.frame == name], bank.col[bank.frame == name], strict=True))
+          for name in np.unique(bank.frame).tolist()}  # fmt: skip
+    assert of["camera0/0.png"] == of["camera0/1.png"]
+    assert of["camera1/2.png"] == of["camera1/3.png"]
+    (folder / "alone").mkdir()
+    synth.write_frame(folder / "alone" / "9.png", synth.read_frame(folder / "camera0" / "0.png"))
+    with pytest.raises(NoiseError, match=r"alone/9\.png: is a sequence of one frame"):
+        synth.sample_noise(folder, sequence=True)
 
 
 def test_patches_are_kept_when_they_are_asked_for(frames: list[Frame]) -> None:

@@ -15,8 +15,7 @@ from synth.noise.bank import NoiseBank
 from synth.noise.sampling import (
     NoiseFrame,
     SamplingRule,
-    sample_noise,
-    sample_sequences,
+    sample_frames,
     window_statistics,
 )
 
@@ -98,9 +97,9 @@ def test_the_windows_that_pass_are_those_of_a_loop(
     rule = SamplingRule(side, stride, max_var, min_mean=127.0)
     if not wanted:
         with pytest.raises(NoiseError, match="no window"):
-            sample_noise([as_frame(frame)], rule)
+            sample_frames([as_frame(frame)], rule)
         return
-    bank = sample_noise([as_frame(frame)], rule)
+    bank = sample_frames([as_frame(frame)], rule)
     assert places(bank) == wanted
     assert bank.patches.dtype == dtype
     for patch, row, col in zip(bank.patches, bank.row, bank.col, strict=True):
@@ -108,26 +107,26 @@ def test_the_windows_that_pass_are_those_of_a_loop(
 
 
 def test_windows_reach_the_last_row_and_column() -> None:
-    bank = sample_noise([as_frame(np.full((64, 96), 9, np.uint8))], SamplingRule(32))
+    bank = sample_frames([as_frame(np.full((64, 96), 9, np.uint8))], SamplingRule(32))
     assert places(bank) == [("frame", row, col) for row in (0, 32) for col in (0, 32, 64)]
-    every = sample_noise([as_frame(np.full((7, 9), 9, np.uint8))], SamplingRule(4, stride=1))
+    every = sample_frames([as_frame(np.full((7, 9), 9, np.uint8))], SamplingRule(4, stride=1))
     assert (every.row.max(), every.col.max(), len(every)) == (3, 5, 4 * 6)
 
 
 def test_thresholds_are_strict() -> None:
     # Population variance of {0, 2} is 1, mean is 1.
     frame = np.array([[0, 2], [2, 0]], np.uint8)
-    assert len(sample_noise([as_frame(frame)], SamplingRule(2, max_var=1.0001))) == 1
+    assert len(sample_frames([as_frame(frame)], SamplingRule(2, max_var=1.0001))) == 1
     with pytest.raises(NoiseError):
-        sample_noise([as_frame(frame)], SamplingRule(2, max_var=1.0))
+        sample_frames([as_frame(frame)], SamplingRule(2, max_var=1.0))
     with pytest.raises(NoiseError):
-        sample_noise([as_frame(frame)], SamplingRule(2, min_mean=1.0))
+        sample_frames([as_frame(frame)], SamplingRule(2, min_mean=1.0))
 
 
 def test_black_windows_do_not_pass() -> None:
     frame = np.zeros((4, 8), np.uint8)
     frame[:, 4:] = 1
-    assert places(sample_noise([as_frame(frame)], SamplingRule(4))) == [("frame", 0, 4)]
+    assert places(sample_frames([as_frame(frame)], SamplingRule(4))) == [("frame", 0, 4)]
 
 
 @given(st.integers(0, 2**32), st.sampled_from([10, 12, 14, 16]))
@@ -144,13 +143,13 @@ def test_thresholds_scale_with_the_depth_that_is_told(seed: int, bits: int) -> N
         for col in range(0, 40, step)
         if np.var(deep[row : row + 8, col : col + 8]) < 50 * scale**2
     ]
-    assert places(sample_noise([as_frame(deep)], rule)) == wanted
+    assert places(sample_frames([as_frame(deep)], rule)) == wanted
 
 
 def test_the_whole_depth_of_the_files_is_the_default() -> None:
     frame = rough_frame(5, (24, 40), np.uint16)
-    default = sample_noise([as_frame(frame)], SamplingRule(8))
-    assert places(default) == places(sample_noise([as_frame(frame)], SamplingRule(8, bits=16)))
+    default = sample_frames([as_frame(frame)], SamplingRule(8))
+    assert places(default) == places(sample_frames([as_frame(frame)], SamplingRule(8, bits=16)))
 
 
 @given(st.integers(0, 2**32))
@@ -166,15 +165,15 @@ def test_windows_that_touch_a_target_are_left_out(seed: int) -> None:
         if not targets[row : row + 4, col : col + 4].any()
     ]
     if wanted:
-        bank = sample_noise([as_frame(frame, targets=targets)], SamplingRule(4, stride=1))
+        bank = sample_frames([as_frame(frame, targets=targets)], SamplingRule(4, stride=1))
         assert places(bank) == wanted
 
 
 @pytest.mark.parametrize("limit", [1, 7, 30, 31, 1000])
 def test_a_limit_keeps_a_part_of_what_passes(limit: int) -> None:
     frames = [as_frame(rough_frame(seed, (32, 40)), f"f{seed}") for seed in range(3)]
-    everything = places(sample_noise(frames, SamplingRule(6)))
-    kept = places(sample_noise(frames, SamplingRule(6, limit=limit)))
+    everything = places(sample_frames(frames, SamplingRule(6)))
+    kept = places(sample_frames(frames, SamplingRule(6, limit=limit)))
     assert len(kept) == min(limit, len(everything))
     assert kept == [place for place in everything if place in set(kept)]
 
@@ -182,8 +181,12 @@ def test_a_limit_keeps_a_part_of_what_passes(limit: int) -> None:
 def test_the_seed_decides_what_a_limit_keeps() -> None:
     frames = [as_frame(rough_frame(0, (40, 60)))]
     rule = SamplingRule(4, stride=2, limit=10)
-    assert places(sample_noise(frames, rule, seed=1)) == places(sample_noise(frames, rule, seed=1))
-    assert places(sample_noise(frames, rule, seed=1)) != places(sample_noise(frames, rule, seed=2))
+    assert places(sample_frames(frames, rule, seed=1)) == places(
+        sample_frames(frames, rule, seed=1)
+    )
+    assert places(sample_frames(frames, rule, seed=1)) != places(
+        sample_frames(frames, rule, seed=2)
+    )
 
 
 def test_a_limit_gives_every_window_the_same_chance() -> None:
@@ -193,7 +196,7 @@ def test_a_limit_gives_every_window_the_same_chance() -> None:
     rule = SamplingRule(2, limit=4)
     runs = 600
     hits = Counter(
-        place for seed in range(runs) for place in places(sample_noise(frames, rule, seed=seed))
+        place for seed in range(runs) for place in places(sample_frames(frames, rule, seed=seed))
     )
     assert sum(hits.values()) == 4 * runs
     assert len(hits) == 48
@@ -228,9 +231,9 @@ def test_a_sequence_keeps_the_windows_that_are_steady(seed: int, count: int, dty
     sequence = [as_frame(frame, f"{n}") for n, frame in enumerate(frames)]
     if not wanted:
         with pytest.raises(NoiseError, match="no window"):
-            sample_sequences([sequence], SamplingRule(side))
+            sample_frames(sequence, SamplingRule(side), sequence=True)
         return
-    bank = sample_sequences([sequence], SamplingRule(side))
+    bank = sample_frames(sequence, SamplingRule(side), sequence=True)
     assert places(bank) == [(f"{n}", *place) for n in range(count) for place in wanted]
     for patch, name, row, col in zip(bank.patches, bank.frame, bank.row, bank.col, strict=True):
         np.testing.assert_array_equal(patch, frames[int(name)][row : row + side, col : col + side])
@@ -247,43 +250,46 @@ def test_a_mean_that_varies_by_just_the_threshold_passes(rule: SamplingRule, pas
     # Means 10 and 14: their variance is 4.
     sequence = [as_frame(np.full((2, 2), level, np.uint8)) for level in (10, 14)]
     if passes:
-        assert len(sample_sequences([sequence], rule)) == 2
+        assert len(sample_frames(sequence, rule, sequence=True)) == 2
     else:
         with pytest.raises(NoiseError):
-            sample_sequences([sequence], rule)
+            sample_frames(sequence, rule, sequence=True)
 
 
 def test_a_variance_that_varies_too_much_fails() -> None:
     # Variances 0 and 16: their variance is 64.
     still, loud = np.full((2, 2), 10, np.uint8), np.array([[6, 14], [14, 6]], np.uint8)
     sequence = [as_frame(still), as_frame(loud)]
-    assert len(sample_sequences([sequence], SamplingRule(2, max_seq_var=64.0))) == 2
+    assert len(sample_frames(sequence, SamplingRule(2, max_seq_var=64.0), sequence=True)) == 2
     with pytest.raises(NoiseError):
-        sample_sequences([sequence], SamplingRule(2))
+        sample_frames(sequence, SamplingRule(2), sequence=True)
 
 
 def test_a_sequence_of_one_frame_is_refused() -> None:
     with pytest.raises(NoiseError, match="one frame"):
-        sample_sequences([[as_frame(np.ones((8, 8), np.uint8), "only")]], SamplingRule(4))
+        sample_frames([as_frame(np.ones((8, 8), np.uint8), "only")], SamplingRule(4), sequence=True)
 
 
 def test_a_sequence_of_unlike_sizes_is_refused_by_name() -> None:
     sequence = [as_frame(np.ones((8, 8), np.uint8), "a"), as_frame(np.ones((8, 9), np.uint8), "b")]
     with pytest.raises(NoiseError, match="b: differs in size"):
-        sample_sequences([sequence], SamplingRule(4))
+        sample_frames(sequence, SamplingRule(4), sequence=True)
 
 
 def test_targets_in_any_frame_of_a_sequence_keep_their_windows_out() -> None:
     frame, targets = np.full((4, 8), 9, np.uint8), np.zeros((4, 8), bool)
     targets[1, 1] = True
     sequence = [as_frame(frame, "a"), as_frame(frame, "b", targets)]
-    assert places(sample_sequences([sequence], SamplingRule(4))) == [("a", 0, 4), ("b", 0, 4)]
+    assert places(sample_frames(sequence, SamplingRule(4), sequence=True)) == [
+        ("a", 0, 4),
+        ("b", 0, 4),
+    ]
 
 
 def test_frames_of_two_depths_are_refused() -> None:
     frames = [as_frame(np.full((4, 4), 9, dtype)) for dtype in (np.uint8, np.uint16)]
     with pytest.raises(NoiseError, match="uint16 and uint8"):
-        sample_noise(frames, SamplingRule(4))
+        sample_frames(frames, SamplingRule(4))
 
 
 def test_frames_smaller_than_a_window_are_passed_over() -> None:
@@ -291,15 +297,15 @@ def test_frames_smaller_than_a_window_are_passed_over() -> None:
         as_frame(np.full((3, 9), 9, np.uint8), "small"),
         as_frame(np.full((4, 9), 9, np.uint8), "large"),
     ]
-    assert set(sample_noise(frames, SamplingRule(4)).frame.tolist()) == {"large"}
+    assert set(sample_frames(frames, SamplingRule(4)).frame.tolist()) == {"large"}
 
 
 def test_a_bank_beyond_the_memory_bound_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("synth.noise.sampling.MAX_BANK_BYTES", 100)
     frames = [as_frame(np.full((20, 20), 9, np.uint8))]
     with pytest.raises(NoiseError, match="limit their number"):
-        sample_noise(frames, SamplingRule(4, stride=1))
-    assert len(sample_noise(frames, SamplingRule(4, stride=1, limit=5))) == 5
+        sample_frames(frames, SamplingRule(4, stride=1))
+    assert len(sample_frames(frames, SamplingRule(4, stride=1, limit=5))) == 5
 
 
 def mixed_frame(seed: int) -> Frame:
@@ -312,7 +318,7 @@ def mixed_frame(seed: int) -> Frame:
 
 def test_the_texture_rule_takes_noise_on_a_ramp_and_leaves_texture() -> None:
     frames = [as_frame(mixed_frame(seed), f"frame{seed}") for seed in range(3)]
-    bank = sample_noise(frames, SamplingRule(rule="texture"))
+    bank = sample_frames(frames, SamplingRule(rule="texture"))
     assert set(bank.frame.tolist()) == {"frame0", "frame1", "frame2"}
     assert (bank.row + 32 <= 64 + 16).all()
     assert len(bank) >= 3 * 8
@@ -321,29 +327,29 @@ def test_the_texture_rule_takes_noise_on_a_ramp_and_leaves_texture() -> None:
         np.testing.assert_array_equal(patch, frame[row : row + 32, col : col + 32])
     # The published rule refuses every one of them: the ramp alone has a variance of 8.
     with pytest.raises(NoiseError):
-        sample_noise(frames, SamplingRule(max_var=9.0))
+        sample_frames(frames, SamplingRule(max_var=9.0))
 
 
 def test_frames_without_noise_of_their_own_are_passed_over_by_the_texture_rule() -> None:
     empty = np.full((64, 64), 7, np.uint8)
     frames = [as_frame(empty, "empty"), as_frame(mixed_frame(0), "noisy"), as_frame(empty, "last")]
-    assert set(sample_noise(frames, SamplingRule(rule="texture")).frame.tolist()) == {"noisy"}
+    assert set(sample_frames(frames, SamplingRule(rule="texture")).frame.tolist()) == {"noisy"}
     with pytest.raises(NoiseError, match="no 32x32 block"):
-        sample_noise(frames[:1], SamplingRule(rule="texture"))
+        sample_frames(frames[:1], SamplingRule(rule="texture"))
 
 
 def test_the_texture_rule_keeps_clear_of_targets_and_to_its_limit() -> None:
     targets = np.zeros((128, 256), bool)
     targets[30:34, 100:104] = True
     frame = as_frame(mixed_frame(1), "frame", targets)
-    whole = sample_noise([frame], SamplingRule(rule="texture"))
+    whole = sample_frames([frame], SamplingRule(rule="texture"))
     assert not any(
         targets[row : row + 32, col : col + 32].any()
         for row, col in zip(whole.row, whole.col, strict=True)
     )
-    some = sample_noise([frame], SamplingRule(rule="texture", limit=5), seed=3)
+    some = sample_frames([frame], SamplingRule(rule="texture", limit=5), seed=3)
     assert len(some) == 5
     assert set(places(some)) <= set(places(whole))
-    again = sample_noise([frame], SamplingRule(rule="texture", limit=5), seed=3)
+    again = sample_frames([frame], SamplingRule(rule="texture", limit=5), seed=3)
     assert places(some) == places(again)
-    assert places(some) != places(sample_noise([frame], SamplingRule(rule="texture", limit=5)))
+    assert places(some) != places(sample_frames([frame], SamplingRule(rule="texture", limit=5)))
