@@ -9,7 +9,7 @@ import json
 import os
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,7 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise write_error(path, error) from None
-
-
-def write_error(path: Path | str, error: OSError) -> StoreError:
-    """The `StoreError` of a file that cannot be written."""
-    return StoreError(path, f"cannot be written ({error.strerror}); nothing was kept")
+        raise StoreError(path, f"cannot be written ({error.strerror}); nothing was kept") from None
 
 
 def write_file(path: str, data: bytes) -> None:
@@ -39,29 +34,16 @@ def write_file(path: str, data: bytes) -> None:
     StoreError
         It cannot be written (disk full, read-only).
     """
-    try:
+    with naming(path):
         _write_file(path, data)
-    except OSError as error:
-        raise write_error(path, error) from None
 
 
 def place_file(path: str, data: bytes, parts: Path) -> None:
     """Write a file under a name that no other process uses, and give it its own in one step.
 
     A worker that was taken for dead may still write what another one has written again since; the
-    bytes are the same, but it may end at any moment.
-
-    Parameters
-    ----------
-    path : str
-    data : bytes
-    parts : Path
-        A folder of the same file system.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written (disk full, read-only).
+    bytes are the same, but it may end at any moment. `parts` is a folder of the same file system;
+    errors are those of `write_file`.
     """
     part = f"{parts}/{uuid.uuid4().hex}"
     with naming(path):
@@ -89,19 +71,20 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     made = missing_parents(path)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
     try:
-        with naming(path), ExitStack() as held:
+        with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle = held.enter_context(_alone_with(partial))
-            try:
-                os.ftruncate(handle, 0)
-                write_all(handle, data)
-                if sync:
-                    os.fsync(handle)
-                partial.replace(path)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+            with _alone_with(partial, flags, wait=True) as handle:
+                try:
+                    os.ftruncate(handle, 0)
+                    _write_all(handle, data)
+                    if sync:
+                        os.fsync(handle)
+                    partial.replace(path)
+                except OSError:
+                    partial.unlink(missing_ok=True)
+                    raise
     except StoreError:
         remove_empty(made)
         raise
@@ -112,19 +95,19 @@ def write_json(path: Path, value: Any) -> None:
     replace_file(path, (json.dumps(value, indent=1) + "\n").encode(), sync=True)
 
 
-def write_all(handle: int, data: bytes) -> None:
+def _write_file(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        _write_all(handle, data)
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, data: bytes) -> None:
     """Write all bytes to an open file: the system may take only some of them at a time."""
     done = os.write(handle, data)
     while done < len(data):
         done += os.write(handle, data[done:])
-
-
-def _write_file(path: str, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-    try:
-        write_all(handle, data)
-    finally:
-        os.close(handle)
 
 
 def missing_parents(path: Path) -> list[Path]:
@@ -159,30 +142,24 @@ def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterat
     OSError
         It cannot be opened or locked.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    handle = os.open(folder, flags if follow else flags | os.O_NOFOLLOW)
-    try:
-        lock(handle, wait=wait)
-        # A folder that becomes a finished set by its new name is not this process's.
-        if not wait and not _is_there(folder, handle):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(folder))
+    flags = os.O_RDONLY | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW)
+    with _alone_with(folder, flags, wait=wait):
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
-def _alone_with(path: Path) -> Iterator[int]:
-    """Open a file to write, make it where there is none, and keep other processes out of it."""
-    there = False
-    while not there:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+def _alone_with(path: Path, flags: int, *, wait: bool) -> Iterator[int]:
+    """Open a file or a folder, and keep other processes out of it."""
+    while True:
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o644)
         try:
-            lock(handle, wait=True)
-            # The process that was waited for has renamed it.
-            there = _is_there(path, handle)
-            if there:
+            lock(handle, wait=wait)
+            # What another process has renamed since, as it was whole, is not this one's.
+            if _is_there(path, handle):
                 yield handle
+                return
+            if not wait:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
         finally:
             os.close(handle)
 
@@ -224,9 +201,13 @@ class OutputFile:
         self.sha256 = sha256(data)
 
 
-def file_problem(path: Path, wanted: str) -> str | None:
-    """What is wrong with a file that should have this SHA-256."""
+def file_problem(root: Path, name: str, wanted: str) -> str | None:
+    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
+    path = root / name
     try:
+        link = link_inside(root, parts_inside(name))
+        if link is not None:
+            return link_problem(link)
         # A manifest that others wrote may name a pipe, or a device that never ends.
         if not path.is_file() and path.exists():
             return f"{path}: is not a file"
@@ -238,12 +219,6 @@ def file_problem(path: Path, wanted: str) -> str | None:
     except ValueError:
         return f"{str(path)!r}: is no name that a file can have"
     return None if found == wanted else f"{path}: was changed after the build"
-
-
-def named_file_problem(root: Path, name: str, wanted: str) -> str | None:
-    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
-    link = link_inside(root, parts_inside(name))
-    return file_problem(root / name, wanted) if link is None else link_problem(link)
 
 
 def link_problem(link: Path) -> str:
