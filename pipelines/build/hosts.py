@@ -91,23 +91,15 @@ def gather_hosts(
 ) -> HostImages:
     """List the hosts that a configuration asks for; none where no step needs any.
 
-    Parameters
-    ----------
-    config : BuildConfig
-    source : Source
-    training : sequence of Survey
-        What was found of its training images, in their order.
-    forbidden : frozenset of bytes
-        Pixel hashes of the test images; a frame among them is refused.
-    jobs : int
-        Threads that read frames.
+    `training` is what was found of the source's training images, in their order; `jobs` threads
+    read frames.
 
     Raises
     ------
     NoiseError
         Frames without targets are asked for, and there are none.
     DatasetError
-        One of them is a test image, or two have the same name.
+        One of them has pixels that are `forbidden`, those of a test image, or the name of another.
     """
     steps = [step for step in config.negatives.recipe.inner() if isinstance(step, Transplant)]
     kinds = {kind for step in steps for kind in as_tuple(step.hosts)}
@@ -120,7 +112,8 @@ def gather_hosts(
         frames = simulated_hosts(source)
     elif "noise" in kinds:
         files = find_hosts(given)
-        digests = list(Pool(jobs, "threads").map(_hash_frame, files.values()))
+        pool = Pool(jobs, "threads")
+        digests = list(pool.map(lambda file: pixel_digest(read_frame(file)), files.values()))
         for (name, file), pixels in zip(files.items(), digests, strict=True):
             if pixels in forbidden:
                 raise DatasetError(
@@ -177,7 +170,3 @@ def _load_pair(pair: Pair) -> tuple[Frame, Mask]:
 
 def _load_frame(file: Path) -> tuple[Frame, None]:
     return read_frame(file), None
-
-
-def _hash_frame(file: Path) -> bytes:
-    return pixel_digest(read_frame(file))

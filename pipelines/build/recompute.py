@@ -50,18 +50,10 @@ _OUTPUTS_PER_TASK = 48
 class Difference:
     """What tells an output on disk from the one that was made again.
 
-    Attributes
-    ----------
-    id : str
-    pixels : int
-        Pixels of the image that differ; all of them where size or depth do.
-    largest : int or None
-        Largest difference, DN; None where size or depth differ.
-    mask_pixels : int
-        Pixels of the mask that differ.
-    tolerated : bool
-        Whether another processor may be the reason: the mask is the same, and no more than
-        `MOST_SHARE` of the image's pixels differ, by `MOST_DN` at most.
+    `pixels` and `mask_pixels` differ, all of them where size or depth do, those of the image by
+    `largest` DN at most (None where size or depth differ). It is `tolerated` where another
+    processor may be the reason: the mask is the same, and no more than `MOST_SHARE` of the image's
+    pixels differ, by `MOST_DN` at most.
     """
 
     id: str
@@ -90,7 +82,7 @@ def recompute(
     data : Path, optional
         Where the set that it was made from is; not for simulated frames.
     noise : sequence of Path, optional
-        Frames that targets were put into (``negatives.hosts: noise``); not for others.
+        Frames that targets were put into (``hosts: noise``); not for others.
     count : int, optional
         A sample of so many outputs, always the same one.
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Generic, Protocol, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -42,11 +42,7 @@ class PairFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A pair decoded, beside its files.
-
-    A mask's file is the source's own where that holds nothing but 0 and 255, else the mask
-    written anew.
-    """
+    """A pair decoded, beside its files as they are written."""
 
     files: PairFiles
     image: Frame
@@ -73,31 +69,11 @@ class Survey:
     pixels: bytes | None
 
 
-class Pair(Protocol):
-    """One labelled image, wherever it is from."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    def survey(self, held_out: bool) -> Survey:
-        """Look at the pair; the pixels of a held-out image are decoded too."""
-
-    def files(self) -> PairFiles:
-        """Its files as they are written: those of the source where any reader reads them right.
-
-        Else the image is a grey PNG of its pixels, and the mask a PNG of 0 and 255.
-        """
-
-    def load(self) -> LoadedPair:
-        """Its image and mask as arrays, and its files."""
-
-
 # Bytes of pairs, or of hosts, that a process keeps: eight hundred of 256 x 256 pixels and 8 bits.
 KEPT_BYTES = 1 << 27
 
 
-class Kept(Generic[Value]):
+class Kept(dict[str, Value]):
     """What was loaded first, as far as there is room; nothing of it goes along to other processes.
 
     A build looks at all pairs before it makes outputs of them in the same order, so those that are
@@ -105,32 +81,19 @@ class Kept(Generic[Value]):
     """
 
     def __init__(self, room: int) -> None:
-        self._room = room
-        self._values: dict[str, Value] = {}
+        super().__init__()
+        self.room = room
         self._lock = Lock()
 
     def __reduce__(self) -> tuple[type[Kept[Value]], tuple[int]]:
         return Kept, (0,)
 
-    @property
-    def full(self) -> bool:
-        """Whether there is no more room."""
-        return self._room <= 0
-
     def put(self, name: str, value: Value, nbytes: int) -> None:
         """Keep a value of so many bytes, if there is room."""
         with self._lock:
-            if not self.full and name not in self._values:
-                self._values[name] = value
-                self._room -= nbytes
-
-    def get(self, name: str) -> Value | None:
-        """What was kept; None for nothing."""
-        return self._values.get(name)
-
-    def take(self, name: str) -> Value | None:
-        """What was kept, which is not kept any longer; None for nothing."""
-        return self._values.pop(name, None)
+            if self.room > 0 and name not in self:
+                self[name] = value
+                self.room -= nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +109,13 @@ class FilePair:
     kept: Kept[LoadedPair] = field(repr=False, compare=False)
 
     def survey(self, held_out: bool) -> Survey:
-        """See `Pair`. Damage to the container is found here, before anything is built."""
+        """Look at the pair; the pixels of a held-out image are decoded too.
+
+        Damage to the container is found here, before anything is built.
+        """
         data, mask_data = self.image.read(), self.mask.read()
         path, image, pixels = self.image.path, None, None
-        if held_out or not self.kept.full:
+        if held_out or self.kept.room > 0:
             image = decode_frame(data, path)
         mask = self.mask.decode(mask_data)
         shape = frame_shape(data, path) if image is None else image.shape
@@ -165,13 +131,16 @@ class FilePair:
         return Survey(outline, hashlib.sha256(digests).digest(), pixels)
 
     def files(self) -> PairFiles:
-        """See `Pair`."""
+        """Its files as they are written: those of the source where any reader reads them right.
+
+        Else the image is a grey PNG of its pixels, and the mask a PNG of 0 and 255.
+        """
         data, mask_data = self.image.read(), self.mask.read()
         return self._as_written(data, mask_data, self.mask.decode(mask_data))
 
     def load(self) -> LoadedPair:
-        """See `Pair`."""
-        kept = self.kept.take(self.id)
+        """Its image and mask as arrays, and its files."""
+        kept = self.kept.pop(self.id, None)
         if kept is not None:
             return kept
         data, mask_data = self.image.read(), self.mask.read()
@@ -196,7 +165,7 @@ class SimulatedPair:
     seed: int
 
     def survey(self, held_out: bool) -> Survey:
-        """See `Pair`."""
+        """See `FilePair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
         targets = () if held_out else tuple(find_targets(frame.mask))
         pixels = pixel_digest(frame.image)
@@ -205,14 +174,18 @@ class SimulatedPair:
         return Survey(outline, digest, pixels if held_out else None)
 
     def files(self) -> PairFiles:
-        """See `Pair`."""
+        """See `FilePair`."""
         return self.load().files
 
     def load(self) -> LoadedPair:
-        """See `Pair`."""
+        """See `FilePair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
         files = PairFiles(encode_png(frame.image), ".png", encode_png(frame.mask), ".png")
         return LoadedPair(files, frame.image, frame.mask, tuple(find_targets(frame.mask)))
+
+
+Pair = FilePair | SimulatedPair
+"""One labelled image, wherever it is from."""
 
 
 @dataclass(frozen=True)

@@ -68,13 +68,7 @@ def require_whole(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def require_usable(out: Path) -> bool:
-    """Whether a built set is there, as far as a glance tells.
-
-    Raises
-    ------
-    StoreError
-        Something else is there.
-    """
+    """Whether a built set is there, as far as a glance tells; `StoreError` for anything else."""
     if not out.exists():
         if out.is_symlink():
             raise StoreError(out, "is a link to nothing; remove it, or choose another --out")
@@ -142,13 +136,12 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
 
 def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """What tells two builds apart; where their sources lie and what they run on does not."""
-    for key in ("format", "name", "configuration"):
-        difference = _difference(found.get(key), wanted.get(key), key)
+    keys = "format", "name", "configuration"
+    for difference in (_difference(found.get(key), wanted.get(key), key) for key in keys):
         if difference:
             return difference
     source = found.get("source")
-    same = isinstance(source, dict) and source.get("fingerprint") == wanted["source"]["fingerprint"]
-    if not same:
+    if not isinstance(source, dict) or source.get("fingerprint") != wanted["source"]["fingerprint"]:
         return "the source's images, masks or splits are not the same"
     return None if found.get("noise") == wanted["noise"] else "the noise bank is not the same"
 
@@ -175,13 +168,7 @@ def is_sharded(root: Path) -> bool:
 
 
 def manifest_files(root: Path) -> list[Path]:
-    """The manifest of every shard of a set, in order.
-
-    Raises
-    ------
-    DatasetError
-        ``dataset.json`` cannot be read, or names something that is no shard.
-    """
+    """The manifest of every shard of a set, in order; `DatasetError` where none are named."""
     path = root / DESCRIPTION
     try:
         names = json.loads(path.read_bytes())["shards"]

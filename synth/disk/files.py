@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,13 +27,7 @@ def naming(path: Path | str) -> Iterator[None]:
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write a file in one go, in place of any other of its name.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written (disk full, read-only).
-    """
+    """Write a file in one go, in place of any other; `StoreError` where that cannot be done."""
     with naming(path):
         _write_file(path, data)
 
@@ -55,14 +49,8 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write a file, and its folder, so that its name never shows a part of it.
 
     Processes that write one file do so in turn. What a killed one leaves beside it, the next one
-    to write it uses up.
-
-    Parameters
-    ----------
-    path : Path
-    data : bytes
-    sync : bool
-        Wait until the bytes are on the disk, so that not even a failing machine leaves a part.
+    to write it uses up. With `sync` the bytes are on the disk then, so that not even a failing
+    machine leaves a part.
 
     Raises
     ------
@@ -70,24 +58,19 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
         It cannot be written; what was there before is still there.
     """
     partial = path.with_name(f".{path.name}.partial")
-    made = missing_parents(path)
     flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
-    try:
-        with naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with _alone_with(partial, flags, wait=True) as handle:
-                try:
-                    os.ftruncate(handle, 0)
-                    _write_all(handle, data)
-                    if sync:
-                        os.fsync(handle)
-                    partial.replace(path)
-                except OSError:
-                    partial.unlink(missing_ok=True)
-                    raise
-    except StoreError:
-        remove_empty(made)
-        raise
+    with making_parents(path), naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_with(partial, flags, wait=True) as handle:
+            try:
+                os.ftruncate(handle, 0)
+                _write_all(handle, data)
+                if sync:
+                    os.fsync(handle)
+                partial.replace(path)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -110,30 +93,25 @@ def _write_all(handle: int, data: bytes) -> None:
         done += os.write(handle, data[done:])
 
 
-def missing_parents(path: Path) -> list[Path]:
-    """The folders above a path that are not there yet, from the inside out."""
-    return [folder for folder in path.parents if not folder.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the folders that were made for nothing."""
-    with suppress(OSError):  # what is not empty is needed, and so is what is above it
-        for folder in folders:
-            folder.rmdir()
+@contextmanager
+def making_parents(path: Path) -> Iterator[None]:
+    """Remove folders above a path again that were made in this block, if it ends by an error."""
+    made = [folder for folder in path.parents if not folder.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not empty is needed, and so is what is above it
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager
 def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterator[None]:
     """Keep other processes out of a folder, as far as they ask for it in the same way.
 
-    Parameters
-    ----------
-    folder : Path
-        One that is there.
-    wait : bool
-        Wait for a process that is at work in it.
-    follow : bool
-        Whether the folder may be a link to one.
+    With `wait` a process that is at work in it is waited for; `follow` says whether the folder may
+    be a link to one.
 
     Raises
     ------

@@ -133,11 +133,7 @@ def parse_line(line: bytes | str) -> Line:
 def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
     """Read one manifest, and make something of each of its lines.
 
-    Parameters
-    ----------
-    path : Path
-    convert : callable
-        Raises a `ValueError` or the like for a line that says what none should.
+    `convert` raises a `ValueError` or the like for a line that says what none should.
 
     Raises
     ------
@@ -180,10 +176,7 @@ def read_manifest(out: Path) -> list[Line]:
 def refusing(out: Path, id_: str) -> Iterator[None]:
     """Work on what a line chose: choices are tested where they are used, by failing.
 
-    Raises
-    ------
-    StoreError
-        A step is not known, or its choice is one that it does not make.
+    A `StoreError` says so where a step is not known, or its choice is none that it makes.
     """
     line = f"has a manifest line of {id_!r:.80}"
     try:

@@ -11,10 +11,9 @@ Written by ``synth build --format webdataset``:
 
 Nothing is unpacked, so no name in a tar file can lead anywhere.
 
-Outputs go into the tar file as they are made, with no loose file in between. A shard is the unit of
-work and of resumption: one worker writes it from its first byte to its last under a name of its
-own, renames it, and then leaves a mark that it is whole. A shard without a mark, or that is not
-what its mark says, is made again. Its bytes follow from the plan alone.
+A shard is the unit of work and of resumption: one worker writes it from its first byte to its last
+under a name of its own, renames it, and then leaves a mark that it is whole. A shard without a
+mark, or that is not what its mark says, is made again. Its bytes follow from the plan alone.
 """
 
 from __future__ import annotations
@@ -92,10 +91,9 @@ class Member(ImageFile):
         )
 
 
-Index = tuple[dict[str, Member], dict[str, MaskFile], dict[str, tuple[str, ...]]]
-
-
-def read_index(root: Path) -> Index:
+def read_index(
+    root: Path,
+) -> tuple[dict[str, Member], dict[str, MaskFile], dict[str, tuple[str, ...]]]:
     """Read where every image and mask lies; no tar file is opened.
 
     Returns
@@ -132,12 +130,9 @@ def read_index(root: Path) -> Index:
             raise DatasetError(tar, f"cannot be read ({error.strerror})") from None
         except StoreError as error:
             raise DatasetError(error.path, error.problem) from None
-    known = {split: turns[split] for split in SPLITS if split in turns}
-    return (
-        images,
-        masks,
-        {split: tuple(sorted(of, key=of.__getitem__)) for split, of in known.items()},
-    )
+    order = {split: turns[split] for split in SPLITS if split in turns}
+    splits = {split: tuple(sorted(of, key=of.__getitem__)) for split, of in order.items()}
+    return images, masks, splits
 
 
 def _members(tar: Path, line: Line) -> tuple[Line, Member, Member]:
@@ -193,16 +188,9 @@ class Shard:
 
 
 class ShardWriter:
-    """Writes one shard; a context manager that leaves nothing when it is left by an error.
+    """Writes one shard into a staging directory; leaves nothing when it is left by an error.
 
     Of its outputs only their manifest lines are in memory.
-
-    Parameters
-    ----------
-    place : str
-        The staging directory.
-    name : str
-        As ``train-000000``.
     """
 
     def __init__(self, place: Path, name: str) -> None:
@@ -227,13 +215,7 @@ class ShardWriter:
         self._partial.unlink(missing_ok=True)
 
     def add(self, entry: Line, image: OutputFile, mask: OutputFile) -> None:
-        """Append an output: its files, and what its manifest line says without them.
-
-        Raises
-        ------
-        StoreError
-            It cannot be written (disk full, read-only).
-        """
+        """Append an output: its files, and what its manifest line says without them."""
         key = member_key(entry.id)
         line: dict[str, Any] = {}
         for what, end, file in (("image", "", image), ("mask", MASK_END, mask)):
@@ -279,7 +261,7 @@ def member_header(name: str, size: int) -> bytes:
     if len(name) > tarfile.LENGTH_NAME or not name.isascii() or size >= 8**11:
         return _tarfile_header(name, size)
     # What differs between most members is put into one of `tarfile`, which takes ten times as long.
-    header = bytearray(_empty_header())
+    header = bytearray(_tarfile_header("", 0))
     header[: len(name)] = name.encode()
     header[124:135] = b"%011o" % size
     header[148:156] = b" " * 8
@@ -287,15 +269,11 @@ def member_header(name: str, size: int) -> bytes:
     return bytes(header)
 
 
+@lru_cache(maxsize=8)
 def _tarfile_header(name: str, size: int) -> bytes:
     header = tarfile.TarInfo(name)
     header.size = size
     return header.tobuf(tarfile.PAX_FORMAT)
-
-
-@lru_cache(maxsize=1)
-def _empty_header() -> bytes:
-    return _tarfile_header("", 0)
 
 
 def whole_shards(stage: Staging, threads: int) -> dict[str, Shard]:
@@ -317,10 +295,7 @@ def whole_shards(stage: Staging, threads: int) -> dict[str, Shard]:
 
 
 def publish_shards(
-    stage: Staging,
-    shards: list[Shard],
-    description: Mapping[str, Any],
-    files: Mapping[str, bytes],
+    stage: Staging, shards: list[Shard], description: Mapping[str, Any], files: Mapping[str, bytes]
 ) -> None:
     """Put a set whose shards are all made in its place; what else lies among them is removed.
 

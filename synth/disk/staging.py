@@ -30,9 +30,8 @@ from synth.disk.files import (
     alone_in,
     file_problem,
     file_sha256,
-    missing_parents,
+    making_parents,
     naming,
-    remove_empty,
     sha256,
     write_file,
 )
@@ -56,12 +55,7 @@ class Staging:
     def completed(self, expected: Iterable[tuple[str, str]], threads: int) -> int:
         """Number of outputs, from the first, that are whole; the rest of the manifest is cut off.
 
-        Parameters
-        ----------
-        expected : iterable of (id, split)
-            The outputs in the order of the plan.
-        threads : int
-            How many files are read at once.
+        `expected` is the (id, split) of all in the order of the plan; so many `threads` read.
         """
         path = self.place / MANIFEST
         whole = size = 0
@@ -178,26 +172,18 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _place_of(out: Path) -> Iterator[Path]:
-    """Make the directory that becomes an output, and keep other processes out of it.
-
-    The folders above it are removed after an error, if nothing is in them.
-    """
+    """Make the directory that becomes an output, and keep other processes out of it."""
     place = out.with_name(f".{out.name}.partial")
-    made = missing_parents(out)
-    with ExitStack() as alone:
-        try:
-            with naming(place):
-                place.mkdir(parents=True, exist_ok=True)
-                try:
-                    alone.enter_context(alone_in(place))
-                except BlockingIOError:
-                    raise StoreError(
-                        out, "is being built by another process; wait until it ends"
-                    ) from None
-            yield place
-        except BaseException:
-            remove_empty(made)
-            raise
+    with making_parents(out), ExitStack() as alone:
+        with naming(place):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                alone.enter_context(alone_in(place))
+            except BlockingIOError:
+                raise StoreError(
+                    out, "is being built by another process; wait until it ends"
+                ) from None
+        yield place
 
 
 def _is_staging(place: Path) -> bool:
