@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import shlex
 import warnings
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
 from synth.disk.layout import (
@@ -134,23 +134,6 @@ class Dataset:
             raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
 
-@dataclass(frozen=True, eq=False)
-class _Members(Mapping[str, Any]):
-    """The files of a set in shards by id; each is looked up when it is asked for."""
-
-    ids: Collection[str]
-    find: Callable[[str], Any]
-
-    def __getitem__(self, id_: str) -> Any:
-        return self.find(id_)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.ids)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-
 def require_same_size(
     path: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]
 ) -> None:
@@ -236,10 +219,8 @@ def open_dataset(
     if not root.is_dir():
         raise DatasetError(root, "is not a folder; give the data set's own folder")
     if is_sharded(root):
-        index = read_index(root)
-        images = _Members(index.rows, index.image)
-        masks = _Members(index.rows, index.mask)
-        return Dataset(root, root.resolve().name, index.splits, True, images, masks)
+        images, masks, splits = read_index(root)
+        return Dataset(root, root.resolve().name, splits, True, images, masks)
     trees = Trees(_raise)
     if folders is None:
         places = find_places(root, trees)

@@ -9,14 +9,20 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from pipelines.build.config import SimulationSettings
-from pipelines.build.hosts import HostImages, frame_hosts, simulated_hosts, training_hosts
+from pipelines.build.hosts import (
+    HostImages,
+    find_hosts,
+    frame_hosts,
+    simulated_hosts,
+    training_hosts,
+)
 from pipelines.build.parallel import Pool
 from pipelines.build.run import fingerprint, read_supply, survey
 from pipelines.build.sources import Pair, Source, dataset_source, simulated_source
@@ -25,12 +31,11 @@ from synth.dataset import Dataset, open_dataset
 from synth.disk.description import DESCRIPTION, MANIFEST, NOISE, read_description
 from synth.disk.manifest import Line, read_manifest, refusing
 from synth.errors import StoreError
-from synth.frames import Frame, ImageFile, decode_frame
-from synth.recipe import remake
+from synth.frames import Frame
+from synth.recipe import Sample, remake
 from synth.scene import Scene
 from synth.seeds import generator
 from synth.steps import Supply
-from synth.steps.base import Choice
 
 MOST_DN = 1
 """By how much a pixel of an image may differ that another processor made."""
@@ -45,18 +50,10 @@ _OUTPUTS_PER_TASK = 48
 class Difference:
     """What tells an output on disk from the one that was made again.
 
-    Attributes
-    ----------
-    id : str
-    pixels : int
-        Pixels of the image that differ; all of them where size or depth do.
-    largest : int or None
-        Largest difference, DN; None where size or depth differ.
-    mask_pixels : int
-        Pixels of the mask that differ.
-    tolerated : bool
-        Whether another processor may be the reason: the mask is the same, and no more than
-        `MOST_SHARE` of the image's pixels differ, by `MOST_DN` at most.
+    `pixels` and `mask_pixels` differ, all of them where size or depth do, those of the image by
+    `largest` DN at most (None where size or depth differ). It is `tolerated` where another
+    processor may be the reason: the mask is the same, and no more than `MOST_SHARE` of the image's
+    pixels differ, by `MOST_DN` at most.
     """
 
     id: str
@@ -85,7 +82,7 @@ def recompute(
     data : Path, optional
         Where the set that it was made from is; not for simulated frames.
     noise : sequence of Path, optional
-        Frames that targets were put into (``negatives.hosts: noise``); not for others.
+        Frames that targets were put into (``hosts: noise``); not for others.
     count : int, optional
         A sample of so many outputs, always the same one.
 
@@ -104,46 +101,50 @@ def recompute(
     """
     description = read_description(out)
     try:
-        source = _find_source(out, description, data)
-        lines = _draw(read_manifest(out), count)
-        surveys = survey(source, pool)
-        if data is not None and fingerprint(surveys) != description["source"]["fingerprint"]:
-            raise StoreError(
-                data, f"is not what {out} was made from: its images, masks or splits are others"
-            )
-        frames = simulated_hosts(source) if data is None else {}
-        frames |= frame_hosts(noise, pool.jobs) if noise else {}
-        hosts = HostImages(frames | training_hosts(source, surveys["train"]))
-        groups = list(_groups(out, lines, source, hosts))
+        lines = read_manifest(out)
+        source = _find_source(out, description, data, len(lines))
+        if count is not None and count < len(lines):
+            drawn = generator(0, "recompute").choice(len(lines), count, replace=False)
+            lines = [lines[at] for at in sorted(drawn.tolist())]
+        if data is not None:
+            found = fingerprint(survey(source, pool))
+            if found != description["source"]["fingerprint"]:
+                raise StoreError(
+                    data, f"is not what {out} was made from: its images, masks or splits are others"
+                )
+        frames = frame_hosts(find_hosts(noise)) if noise else {}
+        frames |= simulated_hosts(source) if data is None else {}
+        hosts = HostImages(frames | training_hosts(source))
+        tasks = list(_tasks(out, lines, source, hosts))
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         raise StoreError(
             out / DESCRIPTION, "is not that of a build, or its manifest is not; build the set again"
         ) from None
-    supply = Supply(hosts=hosts.loaded())
-    if description.get("noise"):
-        supply = replace(read_supply(out / NOISE), hosts=supply.hosts)
+    supply = read_supply(out / NOISE) if description.get("noise") else Supply()
+    supply = replace(supply, hosts=hosts.loaded())
     dataset = open_dataset(out)
 
-    def work(group: _Group) -> list[Difference | None]:
-        return list(_differences(dataset, group, supply))
+    def work(task: tuple[Pair, Sequence[Line]]) -> list[Difference | None]:
+        pair, members = task
+        loaded = pair.load()
+        scene = Scene(loaded.image, loaded.mask, pair.id, targets=loaded.targets)
+        found = []
+        for line in members:
+            with refusing(out, line.id):
+                made = remake(scene, line.steps, supply)
+            found.append(_compare(dataset, line.id, made))
+        return found
 
     done = 0
-    with closing(pool.map(work, groups)) as results:
-        for differences in results:
-            for difference in differences:
-                done += 1
-                yield done, len(lines), difference
+    with closing(pool.map(work, tasks)) as results:
+        for difference in chain.from_iterable(results):
+            done += 1
+            yield done, len(lines), difference
 
 
-def _draw(lines: list[Line], count: int | None) -> list[Line]:
-    """As many lines as are wanted, in their order, by a seed that is always the same."""
-    if count is None or count >= len(lines):
-        return lines
-    drawn = generator(0, "recompute").choice(len(lines), count, replace=False)
-    return [lines[at] for at in sorted(drawn.tolist())]
-
-
-def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -> Source:
+def _find_source(
+    out: Path, description: Mapping[str, Any], data: Path | None, outputs: int
+) -> Source:
     settings = description["configuration"]
     if settings.get("command") not in ("build", "transfer", "rotate"):
         raise StoreError(
@@ -153,7 +154,7 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
         return dataset_source(open_dataset(data, label=label_of(settings.get("label"))))
     if settings.get("simulate") is not None:
         simulation = SimulationSettings.model_validate(settings["simulate"])
-        if simulation.train + simulation.test > len(read_manifest(out)):
+        if simulation.train + simulation.test > outputs:
             raise ValueError("a set has all frames that were simulated for it")
         return simulated_source(simulation, settings["seed"])
     name = description["source"]["name"]
@@ -162,73 +163,41 @@ def _find_source(out: Path, description: Mapping[str, Any], data: Path | None) -
     )
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Outputs of one source: their ids, and the steps that made them; none made an original."""
-
-    pair: Pair
-    split: str
-    outputs: Sequence[tuple[str, Sequence[tuple[str, Choice]]]]
-
-
-def _groups(
+def _tasks(
     out: Path, lines: Sequence[Line], source: Source, hosts: HostImages
-) -> Iterator[_Group]:
+) -> Iterator[tuple[Pair, Sequence[Line]]]:
     """The lines of a manifest by their sources, not too many at a time."""
-    pairs: dict[str, Pair] = {pair.id: pair for some in source.splits.values() for pair in some}
-    for (name, split), members in groupby(lines, lambda line: (line.source, line.split)):
+    pairs = {pair.id: pair for some in source.splits.values() for pair in some}
+    for name, group in groupby(lines, lambda line: line.source):
         if name not in pairs:
             raise StoreError(
                 out / MANIFEST, f"names the source {name!r:.80}, which {source.name!r:.80} has not"
             )
-        outputs = []
-        for line in members:
-            for _, choice in line.steps:
-                host = choice.get("host")
-                if host is not None and host not in hosts.images:
-                    raise StoreError(
-                        out,
-                        f"has targets in the frame {host!r:.80}; say where it is now, with "
-                        "--noise FRAMES as for the build",
-                    )
-            outputs.append((line.id, line.steps))
-        for at in range(0, len(outputs), _OUTPUTS_PER_TASK):
-            yield _Group(pairs[name], split, outputs[at : at + _OUTPUTS_PER_TASK])
+        members = list(group)
+        for host in (choice.get("host") for line in members for _, choice in line.steps):
+            if host is not None and host not in hosts.images:
+                raise StoreError(
+                    out,
+                    f"has targets in the frame {host!r:.80}; say where it is now, with "
+                    "--noise FRAMES as for the build",
+                )
+        for at in range(0, len(members), _OUTPUTS_PER_TASK):
+            yield pairs[name], members[at : at + _OUTPUTS_PER_TASK]
 
 
-def _differences(dataset: Dataset, group: _Group, supply: Supply) -> Iterator[Difference | None]:
-    scene = None
-    for id_, steps in group.outputs:
-        image, mask = dataset.image_file(id_), dataset.mask_file(id_).file
-        if not steps:
-            files = group.pair.files()
-            wanted = decode_frame(files.image, image.path), decode_frame(files.mask, mask.path)
-            same = files.image == image.read() and files.mask == mask.read()
-            yield None if same else _compare(id_, image, mask, *wanted)
-            continue
-        if scene is None:
-            source = group.pair.load()
-            scene = Scene(source.image, source.mask, group.pair.id, targets=source.targets)
-        with refusing(dataset.root, id_):
-            made = remake(scene, steps, supply)
-        yield _compare(id_, image, mask, made.image, made.mask.view(np.uint8) * np.uint8(255))
-
-
-def _compare(
-    id_: str, image: ImageFile, mask: ImageFile, wanted: Frame, wanted_mask: Frame
-) -> Difference | None:
-    pixels, largest, size = _difference(image, wanted)
-    mask_pixels, _, _ = _difference(mask, wanted_mask)
-    if not pixels and not mask_pixels:
-        return None
+def _compare(dataset: Dataset, id_: str, made: Sample) -> Difference | None:
+    image, mask = dataset.image_file(id_).frame(), dataset.mask_file(id_).file.frame()
+    size = made.image.size
+    pixels, largest = _apart(image, made.image)
+    mask_pixels, _ = _apart(mask, made.mask.view(np.uint8) * np.uint8(255))
     few = largest is not None and largest <= MOST_DN and pixels <= MOST_SHARE * size
-    return Difference(id_, pixels, largest, mask_pixels, few and not mask_pixels)
+    found = Difference(id_, pixels, largest, mask_pixels, few and not mask_pixels)
+    return found if pixels or mask_pixels else None
 
 
-def _difference(file: ImageFile, wanted: Frame) -> tuple[int, int | None, int]:
-    """Pixels that differ, largest difference in DN, and pixels in all."""
-    found = file.frame()
+def _apart(found: Frame, wanted: Frame) -> tuple[int, int | None]:
+    """Pixels that differ, and the largest difference in DN."""
     if wanted.shape != found.shape or wanted.dtype != found.dtype:
-        return wanted.size, None, wanted.size
+        return wanted.size, None
     apart = np.abs(wanted.astype(np.int64) - found.astype(np.int64))
-    return int(np.count_nonzero(apart)), int(apart.max()), wanted.size
+    return int(np.count_nonzero(apart)), int(apart.max())

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from threading import Lock
-from typing import Protocol
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -27,6 +27,8 @@ from synth.simulate.scenes import SimulatedFrame, simulate_frame
 from synth.simulate.sensor import Sensor, make_sensor
 from synth.targets import Target, find_targets
 
+Value = TypeVar("Value")
+
 
 @dataclass(frozen=True, slots=True)
 class PairFiles:
@@ -40,16 +42,18 @@ class PairFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A pair decoded, beside its files.
-
-    A mask's file is the source's own where that holds nothing but 0 and 255, else the mask
-    written anew.
-    """
+    """A pair decoded, beside its files as they are written."""
 
     files: PairFiles
     image: Frame
     mask: Mask
     targets: tuple[Target, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of it in memory."""
+        files = len(self.files.image) + len(self.files.mask)
+        return self.image.nbytes + self.mask.nbytes + files
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,65 +69,31 @@ class Survey:
     pixels: bytes | None
 
 
-class Pair(Protocol):
-    """One labelled image, wherever it is from."""
-
-    @property
-    def id(self) -> str:
-        """Its id."""
-
-    def survey(self, held_out: bool) -> Survey:
-        """Look at the pair; the pixels of a held-out image are decoded too."""
-
-    def files(self) -> PairFiles:
-        """Its files as they are written: those of the source where any reader reads them right.
-
-        Else the image is a grey PNG of its pixels, and the mask a PNG of 0 and 255.
-        """
-
-    def load(self) -> LoadedPair:
-        """Its image and mask as arrays, and its files."""
+# Bytes of pairs, or of hosts, that a process keeps: eight hundred of 256 x 256 pixels and 8 bits.
+KEPT_BYTES = 1 << 27
 
 
-# Bytes of pairs that a build keeps: eight hundred of 256 x 256 pixels and 8 bits.
-_KEPT_BYTES = 1 << 27
+class Kept(dict[str, Value]):
+    """What was loaded first, as far as there is room; nothing of it goes along to other processes.
 
-
-class _Kept:
-    """Pairs that were decoded to be looked at, until they are made into outputs.
-
-    It keeps the first ones, as they come back in the same order. Nothing of it goes along to
-    another process.
+    A build looks at all pairs before it makes outputs of them in the same order, so those that are
+    kept until then are the first ones.
     """
 
-    def __init__(self, room: int = 0) -> None:
-        self._room = room
-        self._pairs: dict[str, LoadedPair] = {}
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room = room
         self._lock = Lock()
 
-    def __reduce__(self) -> tuple[type[_Kept], tuple[()]]:
-        return _Kept, ()
+    def __reduce__(self) -> tuple[type[Kept[Value]], tuple[int]]:
+        return Kept, (0,)
 
-    @property
-    def full(self) -> bool:
-        return self._room <= 0
-
-    def put(self, id_: str, pair: LoadedPair) -> None:
+    def put(self, name: str, value: Value, nbytes: int) -> None:
+        """Keep a value of so many bytes, if there is room."""
         with self._lock:
-            if not self.full and id_ not in self._pairs:
-                self._pairs[id_] = pair
-                self._room -= _nbytes(pair)
-
-    def get(self, id_: str) -> LoadedPair | None:
-        return self._pairs.get(id_)
-
-    def take(self, id_: str) -> LoadedPair | None:
-        return self._pairs.pop(id_, None)
-
-
-def _nbytes(pair: LoadedPair) -> int:
-    files = len(pair.files.image) + len(pair.files.mask)
-    return pair.image.nbytes + pair.mask.nbytes + files
+            if self.room > 0 and name not in self:
+                self[name] = value
+                self.room -= nbytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,59 +106,54 @@ class FilePair:
     id: str
     image: ImageFile
     mask: MaskFile
-    kept: _Kept = field(default_factory=_Kept, repr=False, compare=False)
+    kept: Kept[LoadedPair] = field(repr=False, compare=False)
 
     def survey(self, held_out: bool) -> Survey:
-        """See `Pair`. Damage to the container is found here, before anything is built."""
-        files = self._read()
-        targets: tuple[Target, ...] = ()
-        pixels = None
-        if held_out:
-            image = decode_frame(files.image, self.image.path)
-            shape, pixels = (image.shape[0], image.shape[1]), pixel_digest(image)
-            require_same_size(self.mask.path, self._mask(files).shape, shape)
-        elif self.kept.full:
-            mask = self._mask(files)
-            shape = frame_shape(files.image, self.image.path)
-            require_same_size(self.mask.path, mask.shape, shape)
-            targets = tuple(find_targets(mask))
-        else:
-            pair = self._decode(files)
-            self.kept.put(self.id, pair)
-            shape, targets = pair.mask.shape, pair.targets
-        digest = hashlib.sha256(hashlib.sha256(files.image).digest())
-        digest.update(hashlib.sha256(files.mask).digest())
-        return Survey(Outline(self.id, shape, targets), digest.digest(), pixels)
+        """Look at the pair; the pixels of a held-out image are decoded too.
+
+        Damage to the container is found here, before anything is built.
+        """
+        data, mask_data = self.image.read(), self.mask.read()
+        path, image, pixels = self.image.path, None, None
+        if held_out or self.kept.room > 0:
+            image = decode_frame(data, path)
+        mask = self.mask.decode(mask_data)
+        shape = frame_shape(data, path) if image is None else image.shape
+        require_same_size(self.mask.path, mask.shape, shape)
+        targets = () if held_out else tuple(find_targets(mask))
+        if held_out and image is not None:
+            pixels = pixel_digest(image)
+        elif image is not None:
+            pair = LoadedPair(self._as_written(data, mask_data, mask), image, mask, targets)
+            self.kept.put(self.id, pair, pair.nbytes)
+        digests = hashlib.sha256(data).digest() + hashlib.sha256(mask_data).digest()
+        outline = Outline(self.id, mask.shape, targets)
+        return Survey(outline, hashlib.sha256(digests).digest(), pixels)
 
     def files(self) -> PairFiles:
-        """See `Pair`."""
-        files = self._read()
-        return self._as_written(files, self._mask(files))
+        """Its files as they are written: those of the source where any reader reads them right.
+
+        Else the image is a grey PNG of its pixels, and the mask a PNG of 0 and 255.
+        """
+        data, mask_data = self.image.read(), self.mask.read()
+        return self._as_written(data, mask_data, self.mask.decode(mask_data))
 
     def load(self) -> LoadedPair:
-        """See `Pair`."""
-        kept = self.kept.take(self.id)
-        return kept if kept is not None else self._decode(self._read())
-
-    def _read(self) -> PairFiles:
-        return PairFiles(
-            self.image.read(), self.image.path.suffix, self.mask.read(), self.mask.path.suffix
-        )
-
-    def _mask(self, files: PairFiles) -> Mask:
-        return self.mask.decode(files.mask)
-
-    def _as_written(self, files: PairFiles, mask: Mask) -> PairFiles:
-        image, suffix = plain_file(files.image, f"{self.image.path}")
-        if self.mask.is_standard(files.mask, mask):
-            return replace(files, image=image, image_suffix=suffix)
-        return PairFiles(image, suffix, encode_png(mask), ".png")
-
-    def _decode(self, files: PairFiles) -> LoadedPair:
-        image = decode_frame(files.image, self.image.path)
-        mask = self._mask(files)
+        """Its image and mask as arrays, and its files."""
+        kept = self.kept.pop(self.id, None)
+        if kept is not None:
+            return kept
+        data, mask_data = self.image.read(), self.mask.read()
+        image, mask = decode_frame(data, self.image.path), self.mask.decode(mask_data)
         require_same_size(self.mask.path, mask.shape, image.shape)
-        return LoadedPair(self._as_written(files, mask), image, mask, tuple(find_targets(mask)))
+        files = self._as_written(data, mask_data, mask)
+        return LoadedPair(files, image, mask, tuple(find_targets(mask)))
+
+    def _as_written(self, data: bytes, mask_data: bytes, mask: Mask) -> PairFiles:
+        image, suffix = plain_file(data, self.image.path)
+        if self.mask.is_standard(mask_data, mask):
+            return PairFiles(image, suffix, mask_data, self.mask.path.suffix)
+        return PairFiles(image, suffix, encode_png(mask), ".png")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,25 +165,27 @@ class SimulatedPair:
     seed: int
 
     def survey(self, held_out: bool) -> Survey:
-        """See `Pair`."""
+        """See `FilePair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
-        height, width = frame.mask.shape
         targets = () if held_out else tuple(find_targets(frame.mask))
         pixels = pixel_digest(frame.image)
         digest = hashlib.sha256(pixels + hashlib.sha256(frame.mask.tobytes()).digest()).digest()
-        return Survey(
-            Outline(self.id, (height, width), targets), digest, pixels if held_out else None
-        )
+        outline = Outline(self.id, frame.mask.shape, targets)
+        return Survey(outline, digest, pixels if held_out else None)
 
     def files(self) -> PairFiles:
-        """See `Pair`."""
+        """See `FilePair`."""
         return self.load().files
 
     def load(self) -> LoadedPair:
-        """See `Pair`."""
+        """See `FilePair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
         files = PairFiles(encode_png(frame.image), ".png", encode_png(frame.mask), ".png")
         return LoadedPair(files, frame.image, frame.mask, tuple(find_targets(frame.mask)))
+
+
+Pair = FilePair | SimulatedPair
+"""One labelled image, wherever it is from."""
 
 
 @dataclass(frozen=True)
@@ -236,7 +203,7 @@ class Source:
 
 def dataset_source(dataset: Dataset) -> Source:
     """The pairs of a data set on disk."""
-    kept = _Kept(_KEPT_BYTES)
+    kept = Kept[LoadedPair](KEPT_BYTES)
     splits: dict[str, tuple[Pair, ...]] = {
         split: tuple(
             FilePair(id_, dataset.image_file(id_), dataset.mask_file(id_), kept) for id_ in ids
@@ -244,34 +211,29 @@ def dataset_source(dataset: Dataset) -> Source:
         for split, ids in dataset.splits.items()
     }
 
-    def wrap(id_: str) -> NoiseFrame:
-        def load() -> tuple[Frame, Mask]:
-            pair = kept.get(id_)
-            frame, mask = (pair.image, pair.mask) if pair else dataset.read_pair(id_)
-            return frame, _grown(mask)
+    def load(id_: str) -> tuple[Frame, Mask]:
+        pair = kept.get(id_)
+        frame, mask = (pair.image, pair.mask) if pair else dataset.read_pair(id_)
+        # A target's blur reaches two pixels beyond its label; noise is sampled clear of it.
+        return frame, cv2.dilate(mask.view(np.uint8), np.ones((5, 5), np.uint8)).view(np.bool_)
 
-        return NoiseFrame(id_, load)
-
-    return Source(dataset.name, splits, tuple(wrap(id_) for id_ in dataset.ids("train")))
+    frames = tuple(NoiseFrame(id_, partial(load, id_)) for id_ in dataset.ids("train"))
+    return Source(dataset.name, splits, frames)
 
 
 def simulated_source(settings: SimulationSettings, seed: int) -> Source:
     """The pairs of a simulated data set, ids ``000001`` and on, training first."""
-    ids = [f"{number:06d}" for number in range(1, settings.train + settings.test + 1)]
-    pairs = [SimulatedPair(id_, settings, seed) for id_ in ids]
-
-    def wrap(number: int) -> NoiseFrame:
-        name = f"noise/{number:04d}"
-        return NoiseFrame(name, partial(_noise_of, settings, seed, name))
-
+    numbers = range(1, settings.train + settings.test + 1)
+    pairs = tuple(SimulatedPair(f"{number:06d}", settings, seed) for number in numbers)
+    names = [f"noise/{number:04d}" for number in range(1, settings.noise_frames + 1)]
     return Source(
         "simulated",
-        {"train": tuple(pairs[: settings.train]), "test": tuple(pairs[settings.train :])},
-        tuple(wrap(number) for number in range(1, settings.noise_frames + 1)),
+        {"train": pairs[: settings.train], "test": pairs[settings.train :]},
+        tuple(NoiseFrame(name, partial(_simulate_noise, settings, seed, name)) for name in names),
     )
 
 
-def _noise_of(settings: SimulationSettings, seed: int, name: str) -> tuple[Frame, None]:
+def _simulate_noise(settings: SimulationSettings, seed: int, name: str) -> tuple[Frame, None]:
     return _simulate(settings, seed, name, False).image, None
 
 
@@ -280,12 +242,6 @@ def pixel_digest(image: Frame) -> bytes:
     digest = hashlib.sha256(f"{image.dtype} {image.shape}".encode())
     digest.update(np.ascontiguousarray(image).data)
     return digest.digest()
-
-
-def _grown(mask: Mask, pixels: int = 2) -> Mask:
-    """A target's blur reaches beyond its label; noise is sampled clear of it."""
-    kernel = np.ones((2 * pixels + 1, 2 * pixels + 1), np.uint8)
-    return cv2.dilate(mask.view(np.uint8), kernel).view(np.bool_)
 
 
 # 256 frames of so many pixels with their masks are at most 50 MB.
@@ -304,24 +260,16 @@ def _camera(settings: SimulationSettings, seed: int) -> Sensor:
 
 def _simulate(settings: SimulationSettings, seed: int, name: str, labelled: bool) -> SimulatedFrame:
     # A build looks at every pair twice, to plan and to make. Small ones are kept meanwhile.
-    height, width = settings.shape
-    if height * width > _KEPT_PIXELS:
-        return _simulate_anew(settings, seed, name, labelled)
-    return _simulate_once(settings, seed, name, labelled)
+    small = settings.shape[0] * settings.shape[1] <= _KEPT_PIXELS
+    simulate = _simulate_once if small else _simulate_once.__wrapped__
+    return simulate(settings, seed, name, labelled)
 
 
-def _simulate_anew(
+@lru_cache(maxsize=256)
+def _simulate_once(
     settings: SimulationSettings, seed: int, name: str, labelled: bool
 ) -> SimulatedFrame:
     rng = generator(seed, "frame", name)
     kind = settings.kinds[int(rng.integers(len(settings.kinds)))]
-    return simulate_frame(
-        kind,
-        _camera(settings, seed),
-        rng,
-        targets=settings.targets if labelled else (0, 0),
-        scr=settings.scr,
-    )
-
-
-_simulate_once = lru_cache(maxsize=256)(_simulate_anew)
+    targets = settings.targets if labelled else (0, 0)
+    return simulate_frame(kind, _camera(settings, seed), rng, targets=targets, scr=settings.scr)

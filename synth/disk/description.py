@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -53,19 +54,13 @@ def finished(out: Path, description: Mapping[str, Any]) -> dict[str, Any] | None
 
 
 def require_whole(out: Path, description: Mapping[str, Any]) -> None:
-    """Refuse a set that lacks files by now; none is read, which `verify` is for.
-
-    Raises
-    ------
-    StoreError
-        The message names what is gone.
-    """
+    """Refuse a set that lacks files by now, with a `StoreError`; none is read, see `verify`."""
     gone = [name for name in description.get("files", {}) if not (out / name).is_file()]
     outputs = description.get("counts", {}).get("outputs", 0)
-    for folder, count in description.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
-        there = sum(1 for _ in (out / folder).iterdir()) if (out / folder).is_dir() else 0
-        if there < count:
-            gone.append(folder)
+    for name, count in description.get("folders", {IMAGES: outputs, MASKS: outputs}).items():
+        folder = out / name
+        if count and not (folder.is_dir() and len(os.listdir(folder)) >= count):  # noqa: PTH208
+            gone.append(name)
     if gone:
         raise StoreError(
             out, f"is not whole: some of {gone[0]} is gone; remove the set to build it again"
@@ -73,13 +68,7 @@ def require_whole(out: Path, description: Mapping[str, Any]) -> None:
 
 
 def require_usable(out: Path) -> bool:
-    """Whether a built set is there, as far as a glance tells.
-
-    Raises
-    ------
-    StoreError
-        Something else is there.
-    """
+    """Whether a built set is there, as far as a glance tells; `StoreError` for anything else."""
     if not out.exists():
         if out.is_symlink():
             raise StoreError(out, "is a link to nothing; remove it, or choose another --out")
@@ -109,9 +98,9 @@ def read_description(out: Path) -> dict[str, Any]:
             path, f"cannot be read ({error.strerror}); the folder is not a built data set"
         ) from None
     try:
-        found = json.loads(data)
+        found = dict(json.loads(data))
         body = {key: value for key, value in found.items() if key != "sha256"}
-        intact = describe(body) == data and _is_description(body)
+        intact = describe(body) == data and _has_types(body)
     except (ValueError, AttributeError, TypeError, RecursionError):
         intact = False
     if not intact:
@@ -121,21 +110,17 @@ def read_description(out: Path) -> dict[str, Any]:
             parts_inside(name)
         except ValueError as error:
             raise StoreError(path, f"names {name!r:.80}, {error}; build the set again") from None
-    return dict(found)
+    return found
 
 
-def _is_description(found: Mapping[str, Any]) -> bool:
-    """Whether what is counted on has the types that a build gives it."""
+def _has_types(found: Mapping[str, Any]) -> bool:
+    """Whether what is counted on has the types that a build gives it; or an `AttributeError`."""
+    noises = found.get("noise"), (found.get("configuration") or {}).get("noise")
     kinds = {"files": str, "shards": int, "folders": int, "counts": int}
-    parts = {key: found.get(key, {}) for key in kinds}
-    settings = found.get("configuration") or {}
-    if not isinstance(settings, dict) or not all(
-        isinstance(noise, dict | None) for noise in (found.get("noise"), settings.get("noise"))
-    ):
-        return False
-    return all(
-        isinstance(part, dict) and all(isinstance(value, kinds[key]) for value in part.values())
-        for key, part in parts.items()
+    return all(isinstance(noise, dict | None) for noise in noises) and all(
+        isinstance(value, kind)
+        for key, kind in kinds.items()
+        for value in found.get(key, {}).values()
     )
 
 
@@ -151,32 +136,28 @@ def split_lists(name: str, lists: Mapping[str, Iterable[str]]) -> dict[str, byte
 
 def _difference_of_builds(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
     """What tells two builds apart; where their sources lie and what they run on does not."""
-    for key in ("format", "name", "configuration"):
-        difference = _difference(found.get(key), wanted.get(key), key)
+    keys = "format", "name", "configuration"
+    for difference in (_difference(found.get(key), wanted.get(key), key) for key in keys):
         if difference:
             return difference
     source = found.get("source")
-    same = isinstance(source, dict) and source.get("fingerprint") == wanted["source"]["fingerprint"]
-    if not same:
+    if not isinstance(source, dict) or source.get("fingerprint") != wanted["source"]["fingerprint"]:
         return "the source's images, masks or splits are not the same"
-    if found.get("noise") != wanted["noise"]:
-        return "the noise bank is not the same"
-    return None
+    return None if found.get("noise") == wanted["noise"] else "the noise bank is not the same"
 
 
 def _difference(found: Any, wanted: Any, key: str) -> str | None:
     """The first difference between two plain values, as words."""
+    pairs: list[tuple[Any, Any, str]] | None = None
     if isinstance(found, dict) and isinstance(wanted, dict):
-        for name in sorted(found.keys() | wanted.keys()):
-            difference = _difference(found.get(name), wanted.get(name), f"{key}.{name}")
-            if difference:
-                return difference
-        return None
-    if isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        names = sorted(found.keys() | wanted.keys())
+        pairs = [(found.get(name), wanted.get(name), f"{key}.{name}") for name in names]
+    elif isinstance(found, list) and isinstance(wanted, list) and len(found) == len(wanted):
+        pairs = [(*pair, key) for pair in zip(found, wanted, strict=True)]
         # Of steps a name says more than a number.
-        pairs = list(zip(found, wanted, strict=True))
-        if all(isinstance(one, dict) for pair in pairs for one in pair):
-            return next(filter(None, (_difference(*pair, key) for pair in pairs)), None)
+        pairs = pairs if all(isinstance(one, dict) for one in (*found, *wanted)) else None
+    if pairs is not None:
+        return next(filter(None, (_difference(*pair) for pair in pairs)), None)
     key = key.removeprefix("configuration.")
     return None if found == wanted else f"{key} is {found!r} there and {wanted!r} here"
 
@@ -187,13 +168,7 @@ def is_sharded(root: Path) -> bool:
 
 
 def manifest_files(root: Path) -> list[Path]:
-    """The manifest of every shard of a set, in order.
-
-    Raises
-    ------
-    DatasetError
-        ``dataset.json`` cannot be read, or names something that is no shard.
-    """
+    """The manifest of every shard of a set, in order; `DatasetError` where none are named."""
     path = root / DESCRIPTION
     try:
         names = json.loads(path.read_bytes())["shards"]

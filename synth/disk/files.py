@@ -8,8 +8,8 @@ import hashlib
 import json
 import os
 import uuid
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,45 +23,21 @@ def naming(path: Path | str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise write_error(path, error) from None
-
-
-def write_error(path: Path | str, error: OSError) -> StoreError:
-    """The `StoreError` of a file that cannot be written."""
-    return StoreError(path, f"cannot be written ({error.strerror}); nothing was kept")
+        raise StoreError(path, f"cannot be written ({error.strerror}); nothing was kept") from None
 
 
 def write_file(path: str, data: bytes) -> None:
-    """Write a file in one go, in place of any other of its name.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written (disk full, read-only).
-    """
-    try:
+    """Write a file in one go, in place of any other; `StoreError` where that cannot be done."""
+    with naming(path):
         _write_file(path, data)
-    except OSError as error:
-        raise write_error(path, error) from None
 
 
 def place_file(path: str, data: bytes, parts: Path) -> None:
     """Write a file under a name that no other process uses, and give it its own in one step.
 
     A worker that was taken for dead may still write what another one has written again since; the
-    bytes are the same, but it may end at any moment.
-
-    Parameters
-    ----------
-    path : str
-    data : bytes
-    parts : Path
-        A folder of the same file system.
-
-    Raises
-    ------
-    StoreError
-        It cannot be written (disk full, read-only).
+    bytes are the same, but it may end at any moment. `parts` is a folder of the same file system;
+    errors are those of `write_file`.
     """
     part = f"{parts}/{uuid.uuid4().hex}"
     with naming(path):
@@ -73,14 +49,8 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
     """Write a file, and its folder, so that its name never shows a part of it.
 
     Processes that write one file do so in turn. What a killed one leaves beside it, the next one
-    to write it uses up.
-
-    Parameters
-    ----------
-    path : Path
-    data : bytes
-    sync : bool
-        Wait until the bytes are on the disk, so that not even a failing machine leaves a part.
+    to write it uses up. With `sync` the bytes are on the disk then, so that not even a failing
+    machine leaves a part.
 
     Raises
     ------
@@ -88,23 +58,19 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
         It cannot be written; what was there before is still there.
     """
     partial = path.with_name(f".{path.name}.partial")
-    made = missing_parents(path)
-    try:
-        with naming(path), ExitStack() as held:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle = held.enter_context(_alone_with(partial))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW
+    with making_parents(path), naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with _alone_with(partial, flags, wait=True) as handle:
             try:
                 os.ftruncate(handle, 0)
-                write_all(handle, data)
+                _write_all(handle, data)
                 if sync:
                     os.fsync(handle)
                 partial.replace(path)
             except OSError:
                 partial.unlink(missing_ok=True)
                 raise
-    except StoreError:
-        remove_empty(made)
-        raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -112,45 +78,40 @@ def write_json(path: Path, value: Any) -> None:
     replace_file(path, (json.dumps(value, indent=1) + "\n").encode(), sync=True)
 
 
-def write_all(handle: int, data: bytes) -> None:
+def _write_file(path: str, data: bytes) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    try:
+        _write_all(handle, data)
+    finally:
+        os.close(handle)
+
+
+def _write_all(handle: int, data: bytes) -> None:
     """Write all bytes to an open file: the system may take only some of them at a time."""
     done = os.write(handle, data)
     while done < len(data):
         done += os.write(handle, data[done:])
 
 
-def _write_file(path: str, data: bytes) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+@contextmanager
+def making_parents(path: Path) -> Iterator[None]:
+    """Remove folders above a path again that were made in this block, if it ends by an error."""
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
-        write_all(handle, data)
-    finally:
-        os.close(handle)
-
-
-def missing_parents(path: Path) -> list[Path]:
-    """The folders above a path that are not there yet, from the inside out."""
-    return [folder for folder in path.parents if not folder.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Remove the folders that were made for nothing."""
-    with suppress(OSError):  # what is not empty is needed, and so is what is above it
-        for folder in folders:
-            folder.rmdir()
+        yield
+    except BaseException:
+        with suppress(OSError):  # what is not empty is needed, and so is what is above it
+            for folder in made:
+                folder.rmdir()
+        raise
 
 
 @contextmanager
 def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterator[None]:
     """Keep other processes out of a folder, as far as they ask for it in the same way.
 
-    Parameters
-    ----------
-    folder : Path
-        One that is there.
-    wait : bool
-        Wait for a process that is at work in it.
-    follow : bool
-        Whether the folder may be a link to one.
+    With `wait` a process that is at work in it is waited for; `follow` says whether the folder may
+    be a link to one.
 
     Raises
     ------
@@ -159,30 +120,24 @@ def alone_in(folder: Path, *, wait: bool = False, follow: bool = True) -> Iterat
     OSError
         It cannot be opened or locked.
     """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    handle = os.open(folder, flags if follow else flags | os.O_NOFOLLOW)
-    try:
-        lock(handle, wait=wait)
-        # A folder that becomes a finished set by its new name is not this process's.
-        if not wait and not _is_there(folder, handle):
-            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(folder))
+    flags = os.O_RDONLY | os.O_DIRECTORY | (0 if follow else os.O_NOFOLLOW)
+    with _alone_with(folder, flags, wait=wait):
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
-def _alone_with(path: Path) -> Iterator[int]:
-    """Open a file to write, make it where there is none, and keep other processes out of it."""
-    there = False
-    while not there:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o644)
+def _alone_with(path: Path, flags: int, *, wait: bool) -> Iterator[int]:
+    """Open a file or a folder, and keep other processes out of it."""
+    while True:
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o644)
         try:
-            lock(handle, wait=True)
-            # The process that was waited for has renamed it.
-            there = _is_there(path, handle)
-            if there:
+            lock(handle, wait=wait)
+            # What another process has renamed since, as it was whole, is not this one's.
+            if _is_there(path, handle):
                 yield handle
+                return
+            if not wait:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN), str(path))
         finally:
             os.close(handle)
 
@@ -224,9 +179,13 @@ class OutputFile:
         self.sha256 = sha256(data)
 
 
-def file_problem(path: Path, wanted: str) -> str | None:
-    """What is wrong with a file that should have this SHA-256."""
+def file_problem(root: Path, name: str, wanted: str) -> str | None:
+    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
+    path = root / name
     try:
+        link = link_inside(root, parts_inside(name))
+        if link is not None:
+            return link_problem(link)
         # A manifest that others wrote may name a pipe, or a device that never ends.
         if not path.is_file() and path.exists():
             return f"{path}: is not a file"
@@ -238,12 +197,6 @@ def file_problem(path: Path, wanted: str) -> str | None:
     except ValueError:
         return f"{str(path)!r}: is no name that a file can have"
     return None if found == wanted else f"{path}: was changed after the build"
-
-
-def named_file_problem(root: Path, name: str, wanted: str) -> str | None:
-    """What is wrong with a file of a set that should have this SHA-256; no link is followed."""
-    link = link_inside(root, parts_inside(name))
-    return file_problem(root / name, wanted) if link is None else link_problem(link)
 
 
 def link_problem(link: Path) -> str:

@@ -28,7 +28,8 @@ def _plain_number(value: Any) -> Any:
 
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_plain_number)
-_READ = json.JSONDecoder().decode
+# What fails on a line that says what none should.
+_ODD = (TypeError, ValueError, LookupError, OverflowError, AttributeError)
 
 Choice = dict[str, Any]
 Value = TypeVar("Value")
@@ -78,10 +79,7 @@ class Line:
     def files(self) -> dict[str, str]:
         """SHA-256 of its files by name: an image and a mask, or what an export made.
 
-        Raises
-        ------
-        ValueError
-            The line does not say.
+        `ValueError` where the line does not say.
         """
         more = self.more
         if "files" in more:
@@ -105,16 +103,10 @@ class Line:
 
 
 def parse_line(line: bytes | str) -> Line:
-    """Read a line.
-
-    Raises
-    ------
-    ValueError
-        It is not one that a build writes.
-    """
+    """Read a line; `ValueError` where it is not one that a build writes."""
     text = line if isinstance(line, str) else line.decode()
     try:
-        record = _READ(text)
+        record = json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
     if not isinstance(record, dict):
@@ -125,35 +117,23 @@ def parse_line(line: bytes | str) -> Line:
     take = record.pop
     id_ = take("id", None)
     split, source = take("split", ""), take("source", id_)
-    facts, listed = take("facts", {}), take("steps", ())
+    facts, listed = take("facts", {}), take("steps", [])
     if not (isinstance(id_, str) and isinstance(split, str) and isinstance(source, str)):
         raise ValueError("id, split and source are text")
-    if not isinstance(facts, dict) or not isinstance(listed, list | tuple):
+    if not isinstance(facts, dict) or not isinstance(listed, list):
         raise ValueError("facts are an object, and steps a list")
-    steps = []
-    for step in listed:
-        if not isinstance(step, dict) or len(step) != 1:
-            raise ValueError("a step is one name with its choice")
-        ((name, choice),) = step.items()
-        if not isinstance(choice, dict):
-            raise ValueError("a step's choice is an object")
-        steps.append((name, choice))
-    return Line(id_, split, source, tuple(steps), facts, record)
-
-
-def read_lines(path: Path) -> Iterator[Line]:
-    """Read one manifest; errors as `read_as`."""
-    return read_as(path, lambda line: line)
+    if not all(isinstance(step, dict) and len(step) == 1 for step in listed):
+        raise ValueError("a step is one name with its choice")
+    steps = tuple(next(iter(step.items())) for step in listed)
+    if not all(isinstance(choice, dict) for _, choice in steps):
+        raise ValueError("a step's choice is an object")
+    return Line(id_, split, source, steps, facts, record)
 
 
 def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
     """Read one manifest, and make something of each of its lines.
 
-    Parameters
-    ----------
-    path : Path
-    convert : callable
-        Raises a `ValueError`, `TypeError` or `KeyError` for a line that says what none should.
+    `convert` raises a `ValueError` or the like for a line that says what none should.
 
     Raises
     ------
@@ -167,7 +147,7 @@ def read_as(path: Path, convert: Callable[[Line], Value]) -> Iterator[Value]:
                     continue
                 try:
                     found = convert(parse_line(line))
-                except (ValueError, TypeError, KeyError, OverflowError):
+                except _ODD:
                     raise StoreError(
                         path, f"line {number} is not one that a build writes; build the set again"
                     ) from None
@@ -189,25 +169,19 @@ def read_manifest(out: Path) -> list[Line]:
         ``dataset.json`` does not name the shards.
     """
     paths = manifest_files(out) if is_sharded(out) else [out / MANIFEST]
-    return [entry for path in paths for entry in read_lines(path)]
+    return [entry for path in paths for entry in read_as(path, lambda line: line)]
 
 
 @contextmanager
 def refusing(out: Path, id_: str) -> Iterator[None]:
     """Work on what a line chose: choices are tested where they are used, by failing.
 
-    Raises
-    ------
-    StoreError
-        A step is not known, or its choice is one that it does not make.
+    A `StoreError` says so where a step is not known, or its choice is none that it makes.
     """
+    line = f"has a manifest line of {id_!r:.80}"
     try:
         yield
     except RecipeError as error:
-        raise StoreError(
-            out, f"has a manifest line of {id_!r:.80} with other steps: {error}"
-        ) from None
-    except (TypeError, ValueError, IndexError, KeyError, OverflowError, AttributeError):
-        raise StoreError(
-            out, f"has a manifest line of {id_!r:.80} that no build writes; build the set again"
-        ) from None
+        raise StoreError(out, f"{line} with other steps: {error}") from None
+    except _ODD:
+        raise StoreError(out, f"{line} that no build writes; build the set again") from None

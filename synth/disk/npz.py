@@ -27,20 +27,11 @@ _PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 def read_npz(path: Path, what: str) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an ``.npz`` file; nothing in it is executed (no pickle).
+    """Read the arrays of an ``.npz`` file, by name; nothing in it is executed (no pickle).
 
     The directory of the archive and the headers of the arrays are read first, and have to agree, so
-    that a small file cannot fill the memory.
-
-    Parameters
-    ----------
-    path : Path
-    what : str
-        What it should be, for messages, and how to make one.
-
-    Returns
-    -------
-    dict of str to ndarray
+    that a small file cannot fill the memory. `what` it should be, and how to make one, is for
+    messages.
 
     Raises
     ------

@@ -9,12 +9,11 @@ sees half a set.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager, suppress
-from functools import cached_property
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +28,14 @@ from synth.disk.description import (
 )
 from synth.disk.files import (
     alone_in,
+    file_problem,
     file_sha256,
-    missing_parents,
-    named_file_problem,
+    making_parents,
     naming,
-    remove_empty,
     sha256,
-    write_all,
     write_file,
 )
-from synth.disk.manifest import parse_line
+from synth.disk.manifest import Line, parse_line
 from synth.disk.names import parts_inside
 from synth.errors import ResumableError, StoreError
 
@@ -48,49 +45,38 @@ PARTS = ".parts"
 _PLAN = ".plan.json"
 
 
+@dataclass(frozen=True)
 class Staging:
-    """The staging directory of one build; made by `staging`."""
+    """The staging directory of one build, `place`, which becomes `out`; made by `staging`."""
 
-    def __init__(self, out: Path, place: Path) -> None:
-        self.out = out
-        self.place = place
-
-    @cached_property
-    def _manifest(self) -> int:
-        """The manifest's handle; it is made when a first line is looked for or written."""
-        path = self.place / MANIFEST
-        with naming(path):
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    out: Path
+    place: Path
 
     def completed(self, expected: Iterable[tuple[str, str]], threads: int) -> int:
         """Number of outputs, from the first, that are whole; the rest of the manifest is cut off.
 
-        Parameters
-        ----------
-        expected : iterable of (id, split)
-            The outputs in the order of the plan.
-        threads : int
-            How many files are read at once.
+        `expected` is the (id, split) of all in the order of the plan; so many `threads` read.
         """
-        with open(self._manifest, "rb", closefd=False) as stream:
-            stream.seek(0)
-            lines = stream.read().splitlines(keepends=True)
-        whole = 0
-        size = 0
-        with ThreadPoolExecutor(threads) as pool:
-            checks = pool.map(lambda line: line_is_whole(self.place, line), lines)
+        path = self.place / MANIFEST
+        whole = size = 0
+        with naming(path), path.open("a+b") as file, ThreadPoolExecutor(threads) as pool:
+            file.seek(0)
+            lines = file.read().splitlines(keepends=True)
+            checks = pool.map(lambda line: check_line(self.place, line), lines)
             for line, (found, problem), key in zip(lines, checks, expected, strict=False):
-                if problem or not line.endswith(b"\n") or found != key:
+                torn = problem or not line.endswith(b"\n")
+                if torn or found is None or (found.id, found.split) != key:
                     break
                 whole += 1
                 size += len(line)
-        os.ftruncate(self._manifest, size)
+            file.truncate(size)
         return whole
 
     def append(self, lines: bytes) -> None:
         """Record outputs as complete."""
-        with naming(self.place / MANIFEST):
-            write_all(self._manifest, lines)
+        path = self.place / MANIFEST
+        with naming(path), path.open("ab") as file:
+            file.write(lines)
 
     def publish(self, description: Mapping[str, Any], files: Mapping[str, bytes]) -> None:
         """Write the lists and ``dataset.json``, then rename the directory to the output.
@@ -101,8 +87,6 @@ class Staging:
         shutil.rmtree(self.place / PARTS, ignore_errors=True)
         if (self.place / PARTS).exists():
             shutil.rmtree(self.place / PARTS)
-        if "_manifest" in vars(self):
-            os.fsync(self._manifest)
         hashes = dict(description.get("files", {}))
         for name, data in files.items():
             path = self.place / name
@@ -119,11 +103,6 @@ class Staging:
             self.place.rename(self.out)
         except OSError as error:
             raise StoreError(self.out, f"cannot be put in place ({error.strerror})") from None
-
-    def close(self) -> None:
-        """Close the manifest."""
-        if "_manifest" in vars(self):
-            os.close(self._manifest)
 
 
 @contextmanager
@@ -142,6 +121,7 @@ def staging(
         Another build is writing this output, or the place cannot be written, or holds what no
         build left there.
     """
+    plan = json.dumps(description, sort_keys=True).encode()
     with _place_of(out) as place:
         if (out / DESCRIPTION).is_file():
             with suppress(OSError):  # what is not empty is not this run's
@@ -152,13 +132,14 @@ def staging(
         if any(place.iterdir()) and not _is_staging(place):
             raise StoreError(place, "is in the way and no build's; remove it")
         try:
-            with closing(_open_staging(out, place, description, folders)) as stage:
-                yield stage
+            with naming(place):
+                _prepare(place, plan, folders)
+            yield Staging(out, place)
         except ResumableError:
             raise
         except Exception as error:
             shutil.rmtree(place, ignore_errors=True)
-            # A write or a flush that fails does not know its file's name.
+            # A read or a flush that fails does not know its file's name.
             if isinstance(error, OSError) and error.filename is None:
                 with naming(out):
                     raise
@@ -191,26 +172,18 @@ def new_folder(out: Path) -> Iterator[Path]:
 
 @contextmanager
 def _place_of(out: Path) -> Iterator[Path]:
-    """Make the directory that becomes an output, and keep other processes out of it.
-
-    The folders above it are removed after an error, if nothing is in them.
-    """
+    """Make the directory that becomes an output, and keep other processes out of it."""
     place = out.with_name(f".{out.name}.partial")
-    made = missing_parents(out)
-    with ExitStack() as alone:
-        try:
-            with naming(place):
-                place.mkdir(parents=True, exist_ok=True)
-                try:
-                    alone.enter_context(alone_in(place))
-                except BlockingIOError:
-                    raise StoreError(
-                        out, "is being built by another process; wait until it ends"
-                    ) from None
-            yield place
-        except BaseException:
-            remove_empty(made)
-            raise
+    with making_parents(out), ExitStack() as alone:
+        with naming(place):
+            place.mkdir(parents=True, exist_ok=True)
+            try:
+                alone.enter_context(alone_in(place))
+            except BlockingIOError:
+                raise StoreError(
+                    out, "is being built by another process; wait until it ends"
+                ) from None
+        yield place
 
 
 def _is_staging(place: Path) -> bool:
@@ -225,39 +198,31 @@ def _is_staging(place: Path) -> bool:
         return False
 
 
-def _open_staging(
-    out: Path, place: Path, description: Mapping[str, Any], folders: Sequence[str]
-) -> Staging:
-    plan = json.dumps(description, sort_keys=True).encode()
-    try:
-        same = (place / _PLAN).read_bytes() == plan
-    except OSError:
-        same = False
-    with naming(place):
-        if not same:
-            # The plan last: it is what tells this folder from anybody's.
-            for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
-                shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
-            write_file(str(place / _PLAN), plan)
-        for folder in (*folders, PARTS):
-            (place / folder).mkdir(parents=True, exist_ok=True)
-    return Staging(out, place)
+def _prepare(place: Path, plan: bytes, folders: Sequence[str]) -> None:
+    """Clear what is of another plan, and make the folders."""
+    path = place / _PLAN
+    if not path.is_file() or path.read_bytes() != plan:
+        # The plan last: it is what tells this folder from anybody's.
+        for entry in sorted(place.iterdir(), key=lambda entry: entry.name == _PLAN):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+        write_file(str(path), plan)
+    for folder in (*folders, PARTS):
+        (place / folder).mkdir(parents=True, exist_ok=True)
 
 
-def line_is_whole(root: Path, line: bytes) -> tuple[tuple[str, str] | None, str | None]:
-    """The (id, split) of a manifest line, and what is wrong with its files."""
+def check_line(root: Path, line: bytes) -> tuple[Line | None, str | None]:
+    """Read a manifest line; it, and what is wrong with it or with its files."""
     try:
         entry = parse_line(line)
         files = entry.files
     except ValueError:
         return None, f"{root / MANIFEST}: holds a line that is not the build's"
-    key = entry.id, entry.split
     for name, wanted in files.items():
         try:
             parts_inside(name)
         except ValueError as error:
-            return key, f"{root / MANIFEST}: names {name!r:.80}, {error}; build the set again"
-        problem = named_file_problem(root, name, wanted)
+            return entry, f"{root / MANIFEST}: names {name!r:.80}, {error}; build the set again"
+        problem = file_problem(root, name, wanted)
         if problem:
-            return key, problem
-    return key, None
+            return entry, problem
+    return entry, None

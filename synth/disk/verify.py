@@ -11,20 +11,12 @@ from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
-from synth.disk.description import (
-    DESCRIPTION,
-    IMAGES,
-    MANIFEST,
-    MASKS,
-    manifest_files,
-    read_description,
-)
-from synth.disk.files import file_problem, link_problem, named_file_problem
-from synth.disk.manifest import parse_line, read_lines
+from synth.disk.description import DESCRIPTION, IMAGES, MANIFEST, MASKS, SHARDS, read_description
+from synth.disk.files import file_problem, link_problem
 from synth.disk.names import link_inside, parts_inside
 from synth.disk.shards import read_index
 from synth.disk.split_names import SPLITS
-from synth.disk.staging import line_is_whole
+from synth.disk.staging import check_line
 from synth.errors import DatasetError
 
 _LIST = re.compile(r"50_50/(train|val|test)\.txt|img_idx/(train|val|test)_[^/]*\.txt")
@@ -48,50 +40,46 @@ def verify(out: Path, threads: int) -> Iterator[tuple[int, int, str | None]]:
         ``dataset.json`` itself is missing or was changed, or names a file outside of the set.
     """
     description = read_description(out)
-    expected = {DESCRIPTION}
     files = description.get("files", {})
-    sound: set[str] = set()
-    splits: dict[str, str] = {}
     # A set in shards has its outputs in these files, and no manifest of its own.
-    shards = description.get("shards", {})
-    within, total = 0, sum(shards.values())
+    shards = description.get("shards")
+    within, total = 0, sum((shards or {}).values())
+    expected, sound = {DESCRIPTION, *files}, set()
     with ThreadPoolExecutor(threads) as pool:
-        problems = pool.map(lambda name: named_file_problem(out, name, files[name]), files)
+        problems = pool.map(lambda name: file_problem(out, name, files[name]), files)
         for name, problem in zip(files, problems, strict=True):
-            expected.add(name)
             if problem is None:
                 sound.add(name)
-            within += shards.get(Path(name).stem, 0) if name.endswith(".tar") else 0
+            if shards and name.endswith(".tar"):
+                within += shards.get(Path(name).stem, 0)
             if problem or total:
                 yield within, total, problem
-    try:
-        lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
-    except OSError:
-        lines = []
-    with ThreadPoolExecutor(threads) as pool:
-        checks = pool.map(lambda line: (line, *line_is_whole(out, line)), lines)
-        for done, (line, key, problem) in enumerate(checks, start=1):
-            if key is not None:
-                splits[key[0]] = key[1]
-            with suppress(ValueError):
-                for name in parse_line(line).files:
-                    with suppress(ValueError):
-                        expected.add("/".join(parts_inside(name)))
-            yield done, len(lines), problem
-    sharded = "shards" in description
-    if not sharded and file_problem(out / MANIFEST, files.get(MANIFEST, "")):
-        # What the build made cannot be told from the rest without its manifest.
-        return
-    if not sharded:
-        rest = _list_problems(out, files, sound, splits)
-    else:
-        # Shards that were changed are named already, and cannot be read.
-        rest = _shard_problems(out, shards) if sound.issuperset(files) else iter(())
-    if not sharded and not any(map(_LIST.fullmatch, files)):
-        # A set that was imported undivided may have been divided since.
-        expected |= {f"{split}.txt" for split in SPLITS}
+        if shards is not None:
+            # Shards that were changed are named already, and cannot be read.
+            rest = _shard_problems(out, shards) if sound.issuperset(files) else iter(())
+        else:
+            lines = []
+            with suppress(OSError):
+                lines = (out / MANIFEST).read_bytes().splitlines(keepends=True)
+            total = len(lines)
+            splits = {}
+            checks = pool.map(lambda line: check_line(out, line), lines)
+            for done, (entry, problem) in enumerate(checks, start=1):
+                if entry is not None:
+                    splits[entry.id] = entry.split
+                    for name in entry.files:
+                        with suppress(ValueError):
+                            expected.add("/".join(parts_inside(name)))
+                yield done, total, problem
+            if MANIFEST not in sound:
+                # What the build made cannot be told from the rest without its manifest.
+                return
+            rest = _list_problems(out, files, sound, splits)
+            if not any(map(_LIST.fullmatch, files)):
+                # A set that was imported undivided may have been divided since.
+                expected |= {f"{split}.txt" for split in SPLITS}
     for problem in chain(rest, _other_problems(out, expected)):
-        yield len(lines) or total, len(lines) or total, problem
+        yield total, total, problem
 
 
 def _other_problems(out: Path, expected: set[str]) -> Iterator[str]:
@@ -139,22 +127,15 @@ def _list_problems(
 
 
 def _shard_problems(out: Path, shards: Mapping[str, int]) -> Iterator[str]:
-    """Compare the manifests of a set's shards with the shards' names and sizes."""
+    """Read a set's shards as any reader does, and compare their sizes with the description."""
     try:
-        read_index(out)
+        images, _, _ = read_index(out)
     except DatasetError as error:
         yield str(error)
         return
-    for path in manifest_files(out):
-        split, lines = path.stem.rpartition("-")[0], list(read_lines(path))
-        if len(lines) != shards[path.stem]:
-            yield (
-                f"{path}: has {len(lines):,} outputs, and {DESCRIPTION} says "
-                f"{shards[path.stem]:,}; build the set again"
-            )
-        for line in lines:
-            if line.split != split:
-                yield (
-                    f"{path}: has {line.id!r:.80} in the split {line.split!r:.80}, and "
-                    f"the shard is of {split!r}; build the set again"
-                )
+    counts = Counter(file.path.parent for file in images.values())
+    for name, count in shards.items():
+        tar = out / SHARDS / f"{name}.tar"
+        if counts[tar] != count:
+            problem = f"has {counts[tar]:,} outputs, and {DESCRIPTION} says {count:,}"
+            yield f"{tar.with_suffix('.jsonl')}: {problem}; build the set again"

@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from synth.disk.files import missing_parents, remove_empty, replace_file
+from synth.disk.files import making_parents, replace_file
 from synth.disk.split_names import SPLITS
 from synth.errors import DatasetError, RecipeError, StoreError
 from synth.frames import Frame, natural_key
@@ -322,15 +322,15 @@ def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]
     left = len(there) < len(files) and all(file.read_bytes() == files[file] for file in there)
     if there and not left:
         raise DatasetError(there[0], "is there already; choose another --out, or remove it")
-    made = missing_parents(folder / "lists")
-    try:
-        # Training last: without it a set has nothing to train on, and no test image is among it.
-        for file in reversed(files):
-            replace_file(file, files[file])
-    except StoreError:
-        with suppress(OSError):
-            for file in files:
-                file.unlink(missing_ok=True)
-        remove_empty(made)
-        raise
+    with making_parents(folder / "lists"):
+        try:
+            # Training last: without it a set has nothing to train on, and no test image is among
+            # its images.
+            for file in reversed(files):
+                replace_file(file, files[file])
+        except StoreError:
+            with suppress(OSError):
+                for file in files:
+                    file.unlink(missing_ok=True)
+            raise
     return list(files)

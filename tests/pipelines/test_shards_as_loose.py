@@ -281,7 +281,7 @@ def test_one_image_is_in_memory_at_a_time(tmp_path: Path, monkeypatch: pytest.Mo
     assert peak(lambda: score_frames(frames, None, None, map)) < 60 * frame
     # Of a survey as many pairs are kept for the workers as there is room for.
     for room in (0, 20 * frame):
-        monkeypatch.setattr("pipelines.build.sources._KEPT_BYTES", room)
+        monkeypatch.setattr("pipelines.build.sources.KEPT_BYTES", room)
         pairs = dataset_source(dataset).splits["train"]
         used = peak(lambda: [pair.survey(held_out=False).digest for pair in pairs])  # noqa: B023
         assert room <= used < room + 12 * frame

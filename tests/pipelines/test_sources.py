@@ -61,7 +61,7 @@ def test_what_is_kept_of_pairs_does_not_travel(small_set: SmallSet) -> None:
 def test_no_more_pairs_are_kept_than_there_is_room_for(
     small_set: SmallSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sources, "_KEPT_BYTES", 1)
+    monkeypatch.setattr(sources, "KEPT_BYTES", 1)
     source = dataset_source(open_dataset(small_set.root))
     for pair in source.splits["train"]:
         pair.survey(held_out=False)
