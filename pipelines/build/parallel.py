@@ -22,9 +22,11 @@ Result = TypeVar("Result")
 
 _Attempt: TypeAlias = tuple[Result, None] | tuple[None, Exception]
 
-# Tasks for every worker, those that it works on, those that wait and those whose results wait: a
-# large one may hold up the results of many small ones.
+# Tasks for every worker that it works on or that wait.
 _TASKS_A_WORKER = 4
+# Results for every worker that may wait for their turn: a large task may hold up many small ones,
+# and joblib looks for results every 10 ms only.
+_RESULTS_A_WORKER = 64
 
 
 class Pool:
@@ -105,21 +107,25 @@ class Pool:
         import joblib
 
         threads = self.backend == "threads"
-        most = _TASKS_A_WORKER * self.jobs
+        most = _RESULTS_A_WORKER * self.jobs
         # Results that nobody takes would fill the memory: joblib counts those that are not made.
-        free = threading.Semaphore(most)
+        # A task waits for results far before its own, so that the next to be taken never waits.
+        taken = 0
+        took = threading.Condition()
 
-        def attempt_in_thread(item: Item) -> _Attempt[Result]:
-            free.acquire()
+        def attempt_in_thread(number: int, item: Item) -> _Attempt[Result]:
+            if number >= taken + most:
+                with took:
+                    took.wait_for(lambda: number < taken + most or stop.is_set())
             # Tasks that wait, as against those in hand, are not begun after an interrupt.
             return (None, _StoppedError()) if stop.is_set() else _attempt(work, item)
 
         def feed() -> Iterator[Any]:
-            for item in items:
+            for number, item in enumerate(items):
                 if stop.is_set():
                     return
                 if threads:
-                    yield joblib.delayed(attempt_in_thread)(item)
+                    yield joblib.delayed(attempt_in_thread)(number, item)
                 else:
                     yield joblib.delayed(_attempt_in_process)(os.getpid(), work, item)
 
@@ -127,7 +133,7 @@ class Pool:
             n_jobs=self.jobs,
             backend="threading" if threads else "loky",
             return_as="generator",
-            pre_dispatch=most,
+            pre_dispatch=_TASKS_A_WORKER * self.jobs,
             batch_size=1,
         )
         with nullcontext() if threads else _held_interrupts():
@@ -139,15 +145,19 @@ class Pool:
                 if error is not None:
                     raise error
                 yield cast(Result, result)
-                free.release()
+                taken += 1
+                if taken % self.jobs == 0:  # waking threads for each would cost more
+                    with took:
+                        took.notify_all()
         except BrokenProcessPool:
             raise PipelineError(
                 "a worker process was ended, perhaps for want of memory; fewer workers need less"
             ) from None
         finally:
             # What is in hand ends; its results, and further errors, are of no use any more.
-            stop.set()
-            free.release(2 * most)
+            with took:
+                stop.set()
+                took.notify_all()
             with suppress(BrokenProcessPool):
                 for _ in results:
                     pass
