@@ -6,7 +6,7 @@ Both give the build the same thing, a small `Pair` per image that any worker can
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from threading import Lock
@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from pipelines.build.config import SimulationSettings
 from synth.dataset import Dataset, require_same_size
@@ -42,18 +43,27 @@ class PairFiles:
 
 @dataclass(frozen=True, slots=True)
 class LoadedPair:
-    """A pair decoded, beside its files as they are written."""
+    """A pair decoded, beside its files as they are written; `packed` are the bits of its mask."""
 
     files: PairFiles
     image: Frame
-    mask: Mask
+    packed: NDArray[np.uint8]
     targets: tuple[Target, ...]
+
+    @property
+    def mask(self) -> Mask:
+        """The mask, (H, W)."""
+        return np.unpackbits(self.packed, axis=1, count=self.image.shape[1]).view(np.bool_)
 
     @property
     def nbytes(self) -> int:
         """Bytes of it in memory."""
         files = len(self.files.image) + len(self.files.mask)
-        return self.image.nbytes + self.mask.nbytes + files
+        return self.image.nbytes + self.packed.nbytes + files
+
+
+def _pack(files: PairFiles, image: Frame, mask: Mask, targets: Sequence[Target]) -> LoadedPair:
+    return LoadedPair(files, image, np.packbits(mask, axis=1), tuple(targets))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +79,7 @@ class Survey:
     pixels: bytes | None
 
 
-# Bytes of pairs, or of hosts, that a process keeps: eight hundred of 256 x 256 pixels and 8 bits.
+# Bytes of pairs, or of hosts, that a process keeps: a thousand of 256 x 256 pixels and 8 bits.
 KEPT_BYTES = 1 << 27
 
 
@@ -120,14 +130,14 @@ class FilePair:
         mask = self.mask.decode(mask_data)
         shape = frame_shape(data, path) if image is None else image.shape
         require_same_size(self.mask.path, mask.shape, shape)
-        targets = () if held_out else tuple(find_targets(mask))
+        targets = () if held_out else find_targets(mask)
         if held_out and image is not None:
             pixels = pixel_digest(image)
         elif image is not None:
-            pair = LoadedPair(self._as_written(data, mask_data, mask), image, mask, targets)
+            pair = _pack(self._as_written(data, mask_data, mask), image, mask, targets)
             self.kept.put(self.id, pair, pair.nbytes)
         digests = hashlib.sha256(data).digest() + hashlib.sha256(mask_data).digest()
-        outline = Outline(self.id, mask.shape, targets)
+        outline = Outline(self.id, mask.shape, tuple(targets))
         return Survey(outline, hashlib.sha256(digests).digest(), pixels)
 
     def files(self) -> PairFiles:
@@ -147,7 +157,7 @@ class FilePair:
         image, mask = decode_frame(data, self.image.path), self.mask.decode(mask_data)
         require_same_size(self.mask.path, mask.shape, image.shape)
         files = self._as_written(data, mask_data, mask)
-        return LoadedPair(files, image, mask, tuple(find_targets(mask)))
+        return _pack(files, image, mask, find_targets(mask))
 
     def _as_written(self, data: bytes, mask_data: bytes, mask: Mask) -> PairFiles:
         image, suffix = plain_file(data, self.image.path)
@@ -181,7 +191,7 @@ class SimulatedPair:
         """See `FilePair`."""
         frame = _simulate(self.settings, self.seed, self.id, True)
         files = PairFiles(encode_png(frame.image), ".png", encode_png(frame.mask), ".png")
-        return LoadedPair(files, frame.image, frame.mask, tuple(find_targets(frame.mask)))
+        return _pack(files, frame.image, frame.mask, find_targets(frame.mask))
 
 
 Pair = FilePair | SimulatedPair

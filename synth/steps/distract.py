@@ -68,9 +68,9 @@ class Distract(Step):
     kinds: Kind | tuple[Kind, ...] = KINDS
 
     def __post_init__(self) -> None:
-        few, many = self._span
-        if not 0 <= few <= many <= 1000:
-            raise ValueError("count: must be from 0 to 1000, the smaller number first")
+        span = as_tuple(self.count)
+        if len(span) not in (1, 2) or not 0 <= span[0] <= span[-1] <= 1000:
+            raise ValueError("count: must be one or two numbers from 0 to 1000, the smaller first")
         kinds = as_tuple(self.kinds)
         if not kinds or not set(kinds) <= set(KINDS):
             raise ValueError(f"kinds: must be some of {', '.join(KINDS)}")

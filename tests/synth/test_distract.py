@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 import pytest
@@ -10,7 +12,14 @@ from hypothesis import strategies as st
 
 from synth.simulate.scenes import simulate_frame
 from synth.simulate.sensor import make_sensor
-from synth.steps.distract import KINDS, MOST_LIKE_A_SPOT, Kind, add_distractor, spot_likeness
+from synth.steps.distract import (
+    KINDS,
+    MOST_LIKE_A_SPOT,
+    Distract,
+    Kind,
+    add_distractor,
+    spot_likeness,
+)
 
 
 @given(st.integers(0, 2**31), st.sampled_from(KINDS), st.sampled_from([8, 14]))
@@ -70,3 +79,9 @@ def test_where_no_place_is_free_nothing_is_added() -> None:
         np.testing.assert_array_equal(made, image)
     tiny = image[:5, :5]
     assert add_distractor(tiny, mask[1:6, 1:6], "edge", 0)[1] is None
+
+
+@pytest.mark.parametrize("count", [(), (2, 1), (1, 2, 3), -1, (0, 1001)])
+def test_a_count_is_one_number_or_two(count: Any) -> None:
+    with pytest.raises(ValueError, match="count: must be one or two numbers"):
+        Distract(count=count)
