@@ -25,6 +25,7 @@ import zlib
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeVar
 
@@ -59,6 +60,8 @@ _TINY = 400
 _RINGING = 16
 # Share of a mask's pixels up to which they are kept as a list.
 _FEW = 0.05
+# Files that a thread looks at in one go.
+_AT_A_TIME = 32
 # Values that an error lists.
 _LISTED = 8
 
@@ -325,8 +328,14 @@ def decide_masks(
         except FrameError:
             return None
 
+    every = [*files.values()]
+
+    def look_at_some(start: int) -> list[Look | None]:
+        return [look_at(file) for file in every[start : start + _AT_A_TIME]]
+
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        looks = dict(zip(files, pool.map(look_at, files.values()), strict=True))
+        found = chain.from_iterable(pool.map(look_at_some, range(0, len(every), _AT_A_TIME)))
+        looks = dict(zip(files, found, strict=True))
     seen = [look for look in looks.values() if look is not None]
     convention = convention_of(root, seen, label)
     pixels = sum(sum(look.counts.values()) for look in seen)

@@ -422,7 +422,7 @@ class _Reading:
                 if not stem.isprintable() or stem != stem.strip():
                     says = f"has a file called {name!a}, which no list can name; rename it"
                     self.note("name that no list can hold", folder.path, says)
-                elif found.setdefault(key, path) != path:
+                elif found.setdefault(key, path) is not path:
                     self.twins.append((key, found[key], path))
         return found
 
@@ -437,7 +437,7 @@ class _Reading:
             own = next((name for name in named if name in self.images), None)
             if own is None:
                 self.note("mask without image", path, "has no image", key.stem, read=True)
-            elif found.setdefault(own, path) != path:
+            elif found.setdefault(own, path) is not path:
                 self.twins.append((own, found[own], path))
         self.masks = found
         # A mask that no list names is not used.
