@@ -93,7 +93,15 @@ def build_step(step: type[Settings], given: Any) -> Settings:
 def _unknown(key: str, known: Sequence[str]) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
-    return f"{key}: unknown key; {hint}"
+    return f"{_printable(key)}: unknown key; {hint}"
+
+
+def _printable(key: str) -> str:
+    """A key as part of a message: on one line, not too long, without half characters."""
+    shown = "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in key
+    )
+    return shown if len(shown) <= 80 else f"{shown[:79]}…"
 
 
 def load_config(
@@ -323,7 +331,7 @@ def _find_steps(steps: list[Any], name: str, where: str) -> list[tuple[list[Any]
 
     found = list(walk(steps))
     if not found:
-        raise ConfigError(f"{where}: no step is called {name!r}")
+        raise ConfigError(f"{where}: no step is called {name!r:.80}")
     return found
 
 
@@ -338,13 +346,13 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
         inside = [name for name in known if last in _fields_at(model, [*outer, name])]
         close = close or [f"{name}.{last}" for name in inside]
         hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
-        return f"{key}: unknown key; {hint}"
+        return f"{_printable(key)}: unknown key; {hint}"
     return _describe(problem)
 
 
 def _describe(problem: Any) -> str:
     """A problem of pydantic's as one line that begins with the key."""
-    key = ".".join(map(str, problem["loc"]))
+    key = _printable(".".join(map(str, problem["loc"])))
     message = problem["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     if problem["type"] == "missing":

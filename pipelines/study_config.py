@@ -429,7 +429,7 @@ def unknown(what: str, name: object, known: Iterable[object]) -> str:
     names = [str(one) for one in known]
     close = difflib.get_close_matches(str(name), names, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
-    return f"no {what} is called {str(name)!r}; {hint}"
+    return f"no {what} is called {str(name)!r:.80}; {hint}"
 
 
 def _read_arm(path: Path, study: StudyConfig, name: str) -> Arm:

@@ -107,5 +107,5 @@ def find_saliency(name: str, frame: Frame) -> NDArray[np.float32]:
     if name not in _METHODS:
         near = difflib.get_close_matches(name, _METHODS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_METHODS)}"
-        raise DetectError(f"no baseline is called {name!r}; {hint}")
+        raise DetectError(f"no baseline is called {name!r:.80}; {hint}")
     return _METHODS[name](frame)

@@ -111,7 +111,7 @@ def require_known(name: str) -> str:
         return name
     near = difflib.get_close_matches(name, _BUILDERS, n=1)
     hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_BUILDERS)}"
-    raise ModelError(f"no network is called {name!r}; {hint}")
+    raise ModelError(f"no network is called {name!r:.80}; {hint}")
 
 
 def build_model(name: str, in_channels: int = 1) -> Network:

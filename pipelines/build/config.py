@@ -33,7 +33,7 @@ Sigma = Annotated[float, Field(ge=0, le=65535)]
 
 def _known_kind(kind: str) -> str:
     if kind not in SCENE_KINDS:
-        raise ValueError(f"no scene is called {kind!r}; known are {', '.join(SCENE_KINDS)}")
+        raise ValueError(f"no scene is called {kind!r:.80}; known are {', '.join(SCENE_KINDS)}")
     return kind
 
 
