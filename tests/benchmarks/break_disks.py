@@ -23,7 +23,8 @@ from pathlib import Path
 # Threads of OpenMP do not live on in a process that is forked, and are waited for there.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # The packages beside this file, not those of another checkout that is installed.
-sys.path[:0] = [str(Path(__file__).resolve().parents[up]) for up in (1, 2)]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from broken_disk import MODES
 from disk_commands import break_at, commands, make_inputs, run_undisturbed
