@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from synth import __version__
+from synth.disk.png import ENCODER
 
 
 def processor() -> str:
@@ -26,4 +27,5 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
+        "png": ENCODER,
     }

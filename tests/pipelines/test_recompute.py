@@ -233,7 +233,7 @@ def test_a_host_that_is_a_frame_is_asked_for(
 def test_a_set_says_what_must_be_equal_for_equal_bytes(built: Path) -> None:
     description = read_description(built)
     assert set(description["versions"]) == {
-        "sirst-synth", "python", "numpy", "opencv", "processor"
+        "sirst-synth", "python", "numpy", "opencv", "png", "processor"
     }  # fmt: skip
     assert platform.machine() in description["versions"]["processor"]
     assert "--recompute" in description["reproduced"]
