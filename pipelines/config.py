@@ -5,7 +5,6 @@ An unknown key is an error that suggests the right one; so is a key that is give
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -23,6 +22,7 @@ from pydantic import (
 )
 
 from pipelines.errors import ConfigError
+from synth.errors import nearest_name
 from synth.masks import Label, describe_label, parse_label
 
 Model = TypeVar("Model", bound="StrictModel")
@@ -91,9 +91,7 @@ def build_step(step: type[Settings], given: Any) -> Settings:
 
 
 def _unknown(key: str, known: Sequence[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known) or 'none'}"
-    return f"{_printable(key)}: unknown key; {hint}"
+    return f"{_printable(key)}: unknown key; {nearest_name(key, known)}"
 
 
 def _printable(key: str) -> str:
@@ -341,11 +339,9 @@ def _explain(problem: Any, model: type[BaseModel]) -> str:
     if problem["type"] == "extra_forbidden":
         *outer, last = location
         known = _fields_at(model, outer)
-        close = difflib.get_close_matches(last, known, n=1)
         # A key of an inner part, given without that part.
-        inside = [name for name in known if last in _fields_at(model, [*outer, name])]
-        close = close or [f"{name}.{last}" for name in inside]
-        hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(known)}"
+        inside = [f"{name}.{last}" for name in known if last in _fields_at(model, [*outer, name])]
+        hint = f"did you mean {inside[0]!r}?" if inside else nearest_name(last, known)
         return f"{_printable(key)}: unknown key; {hint}"
     return _describe(problem)
 

@@ -43,7 +43,6 @@ from pipelines.study_config import (
     LabelSettings,
     StudyConfig,
     evaluations,
-    unknown,
 )
 from pipelines.study_helpers import (
     IDENTITY,
@@ -75,7 +74,7 @@ from pipelines.study_sets import (
 from synth.dataset import Dataset, open_dataset
 from synth.disk.description import read_description, require_usable, require_whole
 from synth.disk.files import replace_file, sha256, write_json
-from synth.errors import NoiseError, StoreError
+from synth.errors import NoiseError, StoreError, no_such
 from synth.frames import ImageFile, read_frame
 from synth.inspect.splits import find_overlaps
 from synth.noise.cameras import CameraNoise, load_cameras
@@ -117,7 +116,7 @@ class Choice:
         ):
             for one in chosen or ():
                 if one not in known:
-                    raise ConfigError(f"{where}: {unknown(what, one, known)}")
+                    raise ConfigError(f"{where}: {no_such(what, one, known)}")
 
 
 @dataclass(frozen=True)
@@ -637,19 +636,19 @@ def _require_known(
         for name in arm.noise or ():
             if name not in noise:
                 raise ConfigError(
-                    f"arms.{arm.name}.noise: {unknown('noise', name, noise)}; "
+                    f"arms.{arm.name}.noise: {no_such('noise', name, noise)}; "
                     f"give --noise {name}=FRAMES"
                 )
         frames = arm.label.frames if arm.label is not None else REST
         if frames != REST and frames not in against:
             raise ConfigError(
-                f"arms.{arm.name}.label.frames: {unknown('further set', frames, against)}; "
+                f"arms.{arm.name}.label.frames: {no_such('further set', frames, against)}; "
                 f"give --against {frames}=SET"
             )
         for name in {one.partition("/")[0] for one in arm.elsewhere}:
             if name not in runs:
                 raise ConfigError(
-                    f"arms.{arm.name}: {unknown('other study', name, runs)}; "
+                    f"arms.{arm.name}: {no_such('other study', name, runs)}; "
                     f"give --runs {name}=FOLDER"
                 )
         if arm.init is not None and not arm.init.is_file():
@@ -659,11 +658,11 @@ def _require_known(
             raise ConfigError(f"tests: {one.name!r} needs noise; give --noise FRAMES")
         if one.noise is not None and one.noise not in noise:
             raise ConfigError(
-                f"tests: {unknown('noise', one.noise, noise)}; give --noise {one.noise}=FRAMES"
+                f"tests: {no_such('noise', one.noise, noise)}; give --noise {one.noise}=FRAMES"
             )
         if one.against is not None and one.against not in against:
             raise ConfigError(
-                f"tests: {unknown('further set', one.against, against)}; "
+                f"tests: {no_such('further set', one.against, against)}; "
                 f"give --against {one.against}=SET"
             )
 

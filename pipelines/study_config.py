@@ -7,7 +7,6 @@ they start from, the optimiser's steps, the images a step, and the seeds.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from pipelines.build.config import BuildConfig
 from pipelines.config import StrictModel, load_config
 from pipelines.errors import ConfigError
 from pipelines.training import TrainConfig
+from synth.errors import no_such
 from synth.steps import Physical
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -247,22 +247,22 @@ class StudyConfig(StrictModel):
     @model_validator(mode="after")
     def _fits(self) -> StudyConfig:
         if self.baseline not in self.arms:
-            raise ValueError(f"baseline: {unknown('arm', self.baseline, self.arms)}")
+            raise ValueError(f"baseline: {no_such('arm', self.baseline, self.arms)}")
         names = list(self.arms)
         for name, arm in self.arms.items():
             if arm.baseline is not None and arm.baseline not in self.arms:
-                raise ValueError(f"arms.{name}.baseline: {unknown('arm', arm.baseline, self.arms)}")
+                raise ValueError(f"arms.{name}.baseline: {no_such('arm', arm.baseline, self.arms)}")
         for place, (name, arm) in enumerate(self.arms.items()):
             for key, wanted in (("label", arm.label), ("teach", arm.teach)):
                 for other in wanted.by if wanted else ():
                     study, apart, _ = other.partition("/")
                     if apart and study not in self.runs:
                         raise ValueError(
-                            f"arms.{name}.{key}.by: {unknown('study in `runs`', study, self.runs)}"
+                            f"arms.{name}.{key}.by: {no_such('study in `runs`', study, self.runs)}"
                         )
                     if not apart and other not in names[:place]:
                         raise ValueError(
-                            f"arms.{name}.{key}.by: {unknown('arm above', other, names[:place])}"
+                            f"arms.{name}.{key}.by: {no_such('arm above', other, names[:place])}"
                         )
         for key in ("seeds", "fractions"):
             values = getattr(self, key)
@@ -422,14 +422,6 @@ def read_study(path: Path, overrides: Iterable[str] = ()) -> tuple[StudyConfig, 
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return study, arms
-
-
-def unknown(what: str, name: object, known: Iterable[object]) -> str:
-    """Say that there is no such thing, and which one may have been meant."""
-    names = [str(one) for one in known]
-    close = difflib.get_close_matches(str(name), names, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names) or 'none'}"
-    return f"no {what} is called {str(name)!r:.80}; {hint}"
 
 
 def _read_arm(path: Path, study: StudyConfig, name: str) -> Arm:

@@ -17,10 +17,9 @@ from typing import Any
 from pipelines.errors import ConfigError
 from pipelines.study import Choice, Run, Study, read_runs
 from pipelines.study_comparison import Result, compare, steps_to_reach
-from pipelines.study_config import unknown
 from pipelines.study_scores import RATIOS, RunScores, archive_path, load_scores
 from synth.disk.files import alone_in, replace_file
-from synth.errors import StoreError
+from synth.errors import StoreError, no_such
 
 Finished = Sequence[tuple[Run, Mapping[str, RunScores]]]
 Row = Mapping[str, str]
@@ -197,7 +196,7 @@ def recompute(
     known = list(dict.fromkeys(row["study"] for row in tables[RUNS_CSV]))
     for name in studies or ():
         if name not in known:
-            raise ConfigError(f"{folder / RUNS_CSV}: {unknown('study', name, known)}")
+            raise ConfigError(f"{folder / RUNS_CSV}: {no_such('study', name, known)}")
     wanted = [name for name in known if studies is None or name in studies]
     rows = [row for row in tables[RUNS_CSV] if row["study"] in wanted]
     choice.require_known(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -72,3 +74,25 @@ class StoreError(FileError):
 
 class ResumableError(Exception):
     """Base of errors that stop a build whose finished outputs are sound: the next run goes on."""
+
+
+def no_such(what: str, name: object, known: Iterable[object]) -> str:
+    """Say that nothing has a name: ``no step is called 'trun'; did you mean 'turn'?``.
+
+    Parameters
+    ----------
+    what : str
+        The kind of thing, such as ``"step"``.
+    name : object
+        What was asked for; quoted in at most 80 characters.
+    known : iterable
+        The names that there are; all of them are listed where none is near.
+    """
+    return f"no {what} is called {str(name)!r:.80}; {nearest_name(str(name), known)}"
+
+
+def nearest_name(name: str, known: Iterable[object]) -> str:
+    """The second half of such a message: the name that may have been meant, or all of them."""
+    names = [str(one) for one in known]
+    close = difflib.get_close_matches(name, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known are {', '.join(names) or 'none'}"

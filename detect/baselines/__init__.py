@@ -23,7 +23,6 @@ frame; here cells end at the border, so that a flat frame holds nothing.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -35,6 +34,7 @@ from detect.baselines.filters import max_median, top_hat
 from detect.baselines.lowrank import ipi, pstnn
 from detect.baselines.thresholds import RULES, Rule, segment
 from detect.errors import DetectError
+from synth.errors import no_such
 from synth.frames import Frame, Mask
 
 __all__ = ["RULES", "Baseline", "Rule", "baseline_names", "find_saliency", "segment"]
@@ -105,7 +105,5 @@ def find_saliency(name: str, frame: Frame) -> NDArray[np.float32]:
         There is no such method.
     """
     if name not in _METHODS:
-        near = difflib.get_close_matches(name, _METHODS, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_METHODS)}"
-        raise DetectError(f"no baseline is called {name!r:.80}; {hint}")
+        raise DetectError(no_such("baseline", name, _METHODS))
     return _METHODS[name](frame)

@@ -10,7 +10,6 @@ and 0.34 G for ACM.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from detect.models.network import Network
 from detect.models.rdian import RDIAN
 from detect.models.small import Small
 from detect.models.uiunet import UIUNet
+from synth.errors import no_such
 
 __all__ = [
     "Cost",
@@ -109,9 +109,7 @@ def require_known(name: str) -> str:
     """Return `name` if a network is called so; else raise a `ModelError` that suggests one."""
     if name in _BUILDERS:
         return name
-    near = difflib.get_close_matches(name, _BUILDERS, n=1)
-    hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(_BUILDERS)}"
-    raise ModelError(f"no network is called {name!r:.80}; {hint}")
+    raise ModelError(no_such("network", name, _BUILDERS))
 
 
 def build_model(name: str, in_channels: int = 1) -> Network:

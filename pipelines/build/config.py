@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from pipelines.config import LabelText, StrictModel, build_step
+from synth.errors import no_such
 from synth.noise.sampling import SamplingRule
 from synth.recipe import Recipe
 from synth.simulate.scenes import SCENE_KINDS
@@ -33,7 +34,7 @@ Sigma = Annotated[float, Field(ge=0, le=65535)]
 
 def _known_kind(kind: str) -> str:
     if kind not in SCENE_KINDS:
-        raise ValueError(f"no scene is called {kind!r:.80}; known are {', '.join(SCENE_KINDS)}")
+        raise ValueError(no_such("scene", kind, SCENE_KINDS))
     return kind
 
 

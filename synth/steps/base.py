@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
-from synth.errors import RecipeError
+from synth.errors import RecipeError, no_such
 from synth.scene import Labelled, Scene
 
 if TYPE_CHECKING:
@@ -211,9 +210,7 @@ def find_step(name: str) -> type[Step]:
     steps = known_steps()
     if name in steps:
         return steps[name]
-    close = difflib.get_close_matches(name, steps, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known are {', '.join(steps)}"
-    raise RecipeError(f"no step is called {name!r:.80}; {hint}")
+    raise RecipeError(no_such("step", name, steps))
 
 
 def parse_step(given: Any, build: Callable[[type[Step], Any], Step]) -> Step:

@@ -465,7 +465,7 @@ def test_a_worker_that_fails_stops_the_others(chosen: Run, tmp_path: Path) -> No
     ("arguments", "words", "status"),
     [
         (("--only", "turnd"), "no arm is called 'turnd'; did you mean 'turned'?", 1),
-        (("--seeds", "7"), "no seed is called '7'; there are 0, 1", 1),
+        (("--seeds", "7"), "no seed is called '7'; known are 0, 1", 1),
         (("--fractions", "0.3"), "no fraction is called '0.3'", 1),
         (("--fractions", "3"), "--fractions", 2),
         (("--seeds", "one"), "--seeds", 2),
@@ -473,7 +473,7 @@ def test_a_worker_that_fails_stops_the_others(chosen: Run, tmp_path: Path) -> No
         (("--against", "x=absent"), "absent: is not a folder", 1),
         (("--against", "x=a", "--against", "x=b"), "'x' is given twice", 2),
         (("--set", "stepss=3"), "stepss: unknown key; did you mean 'steps'?", 1),
-        (("--set", "arms.turned.noise=cam"), "no noise is called 'cam'; there are none", 1),
+        (("--set", "arms.turned.noise=cam"), "no noise is called 'cam'; known are none", 1),
         (("--set", "arms.turned.init=absent"), "absent: no such file", 1),
         (("--set", "tests=[{strengths: 2}]", "--test"), "'test+seen2' needs noise", 1),
         (("--set", "tests=[{against: nuaa}]", "--test"), "--against nuaa=SET", 1),
