@@ -351,24 +351,14 @@ def test_two_lists_of_one_split_are_refused(tmp_path: Path) -> None:
     assert "valid.txt" in words
 
 
-@pytest.mark.parametrize(
-    ("encoding", "looks"),
-    [
-        ("utf-16", "UTF-16"),
-        ("utf-16-le", "UTF-16"),
-        ("utf-16-be", "UTF-16"),
-        ("gbk", "GBK"),
-        ("latin-1", "Latin-1"),
-    ],
-)
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "gbk", "latin-1"])
 def test_a_list_in_another_encoding_is_named_with_the_way_out(
-    tmp_path: Path, encoding: str, looks: str
+    tmp_path: Path, encoding: str
 ) -> None:
     name = {"gbk": "红外目标", "latin-1": "Müller"}.get(encoding, "a")
     pairs(tmp_path, ".", f"{name}.png")
     (tmp_path / "train.txt").write_bytes(f"{name}\r\n".encode(encoding))
-    words = refusal(tmp_path)
-    assert f"train.txt: is not UTF-8 text (it looks like {looks}); save it as UTF-8" in words
+    assert "train.txt: is not UTF-8 text; save it as UTF-8" in refusal(tmp_path)
     assert [p.fault for p in open_loosely(tmp_path).problems] == ["unreadable list"]
 
 
