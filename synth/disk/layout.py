@@ -93,6 +93,10 @@ class Place(NamedTuple):
     masks: Path | None
 
 
+_Side = tuple[str | None, str, Path]
+"""A folder of images or of masks: its split, its kind, and where it is."""
+
+
 def file_id(path: Path, base: Path) -> str:
     """The id of a file below a folder: its folders and its name, joined by ``_``.
 
@@ -154,17 +158,6 @@ class Trees:
 
         return child_folders(folder, note)
 
-    def pair_in(self, folder: Path) -> dict[str, Path]:
-        """The folder of images and that of masks right in a folder, with pictures in them."""
-        found: dict[str, Path] = {}
-        for child in sorted(self.children(folder), key=Path.is_symlink):
-            kind = folder_kind(child)
-            if kind is not None and self[child]:
-                other = found.setdefault(kind, child)
-                if not other.samefile(child):
-                    raise undecided(folder, [other, child])
-        return found
-
 
 def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """Find the folders of images and masks of a set by their names; none where there are none.
@@ -176,21 +169,25 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     DatasetError
         Several folders could be meant, or folders of splits do not go together.
     """
-    children, pair = trees.children(root), trees.pair_in(root)
-    splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
-    if pair and splits:
-        raise undecided(root, [*pair.values(), *splits])
-    places: tuple[Place, ...] = ()
-    if len(pair) == 2:
-        places = divide_by_split(pair["images"], pair["masks"], trees)
-    inside = {split: trees.pair_in(split) for split in splits}
-    if any(len(own) == 2 for own in inside.values()):
-        named = _by_split(splits)
-        places = _arranged({split: inside[own] or {"": own} for split, own in named.items()})
-    unknown = [child for child in children if not (split_named(child.name) or folder_kind(child))]
-    if places and (others := list(filter(_is_set, unknown))):
-        raise undecided(root, [*(pair.values() or splits), *others])
-    return places
+    sides: list[_Side] = []
+    children = trees.children(root)
+    for child in children:
+        split = split_named(child.name)
+        for folder in trees.children(child) if split else [child]:
+            if (kind := folder_kind(folder)) and trees[folder]:
+                sides.append((split, kind, folder))
+    with_images, with_masks = (
+        {split for split, kind, _ in sides if kind == wanted} for wanted in _KINDS
+    )
+    if not with_images & with_masks:
+        return ()
+    _require_apart(sorted({folder.parent for split, _, folder in sides if split}))
+    used = {path for *_, folder in sides for path in (folder, folder.parent)}
+    for child in children:
+        alone = split_named(child.name) and _holds_picture(child)
+        if child not in used and (alone or _is_set(child)):
+            raise undecided(root, [*(folder for *_, folder in sides), child])
+    return _arrange(root, sides, trees)
 
 
 def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...]:
@@ -203,37 +200,42 @@ def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...
     DatasetError
         There are pictures beside the folders of splits, or only one of the two has any.
     """
-    inside: dict[str, dict[str, Path]] = {}
-    for kind, folder in (("images", images), ("masks", masks)):
-        tops = {folder.joinpath(*each.parts[:1]) for each in trees[folder]}
+    return _arrange(images.parent, [(None, "images", images), (None, "masks", masks)], trees)
+
+
+def _arrange(root: Path, sides: Iterable[_Side], trees: Trees) -> tuple[Place, ...]:
+    """The places of folders of images and of masks; those of no split may have splits in them."""
+    found: dict[str | None, dict[str, Path]] = {}
+    # Of two names of one folder its own counts.
+    for split, kind, folder in sorted(sides, key=lambda side: side[2].is_symlink()):
+        tops = {folder.joinpath(*inside.parts[:1]) for inside in trees[folder] if not split}
         named = sorted(top for top in tops if top != folder and split_named(top.name))
         if named and len(tops) > len(named):
             raise undecided(folder, [*named, *sorted(tops.difference(named))])
-        for split, own in _by_split(named).items():
-            inside.setdefault(split, {})[kind] = own
-    return _arranged(inside) if inside else (Place(None, images, masks),)
+        _require_apart(named)
+        for own in named or [folder]:
+            pair = found.setdefault(split_named(own.name) if named else split, {})
+            if not (other := pair.setdefault(kind, own)).samefile(own):
+                raise undecided(root, [other, own])
+    if None in found and len(found) > 1:
+        raise undecided(root, [folder for pair in found.values() for folder in pair.values()])
+    for kind, least in (("images", len(found)), ("masks", 1)):
+        without = [pair for pair in found.values() if kind not in pair]
+        if len(found) - len(without) < least:
+            other = next(iter(without[0].values()))
+            raise DatasetError(other, f"is of a split that has no folder of {kind}; add one")
+    ordered = {split: found[split] for split in (None, *SPLITS) if split in found}
+    return tuple(Place(split, pair["images"], pair.get("masks")) for split, pair in ordered.items())
 
 
-def _arranged(inside: Mapping[str, Mapping[str, Path]]) -> tuple[Place, ...]:
-    """The places of the folders of images and masks of each split; some may have no masks."""
-    for kind, least in (("images", len(inside)), ("masks", 1)):
-        without = [pair for pair in inside.values() if kind not in pair]
-        if len(inside) - len(without) < least:
-            folder = next(iter(without[0].values()))
-            raise DatasetError(folder, f"is of a split that has no folder of {kind}; add one")
-    found = {split: inside[split] for split in SPLITS if split in inside}
-    return tuple(Place(split, pair["images"], pair.get("masks")) for split, pair in found.items())
-
-
-def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folders by the split that each is called after; no two may hold images of one."""
+def _require_apart(folders: Iterable[Path]) -> None:
+    """Test that no two folders hold images of one split by their names."""
     taken: dict[str, Path] = {}
     for folder in folders:
         for split in splits_held(folder.name):
             if (other := taken.setdefault(split, folder)) is not folder:
                 words = f"is of the same split as {other}; put all into one of them"
                 raise DatasetError(folder, words)
-    return {str(split_named(folder.name)): folder for folder in folders}
 
 
 def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
