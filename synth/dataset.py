@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
 from synth.disk.layout import (
@@ -27,10 +26,7 @@ from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_masks
 
-FEW_TARGETS = 0.2
-"""Share of training images with a target below which there is a warning."""
-
-File = TypeVar("File", ImageFile, MaskFile)
+_FEW_TARGETS = 0.2
 
 
 @dataclass(frozen=True)
@@ -83,11 +79,15 @@ class Dataset:
 
     def image_file(self, id_: str) -> ImageFile:
         """File of an image; `DatasetError` for an id that has none."""
-        return self._file(self.images, id_, "image")
+        if id_ not in self.images:
+            raise DatasetError(self.root, f"has no image for id {id_!r}")
+        return self.images[id_]
 
     def mask_file(self, id_: str) -> MaskFile:
         """File of a mask; `DatasetError` for an id that has none."""
-        return self._file(self.masks, id_, "mask")
+        if id_ not in self.masks:
+            raise DatasetError(self.root, f"has no mask for id {id_!r}")
+        return self.masks[id_]
 
     def image_path(self, id_: str) -> Path:
         """Path of an image, see `ImageFile`."""
@@ -127,12 +127,6 @@ class Dataset:
         path = self.root / "manifest.jsonl"
         return [path] if path.is_file() else []
 
-    def _file(self, files: Mapping[str, File], id_: str, what: str) -> File:
-        try:
-            return files[id_]
-        except KeyError:
-            raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
-
 
 def require_same_size(
     path: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]
@@ -149,13 +143,13 @@ def require_same_size(
 def require_targets(root: Path | str, marked: int, total: int) -> str | None:
     """Test that training images of a set have targets: `marked` of them, out of `total`.
 
-    Returns a warning where fewer than `FEW_TARGETS` of them have one; `DatasetError` where there
-    are training images, and none has a target.
+    Returns a warning where fewer than a fifth of them have one; `DatasetError` where there are
+    training images, and none has a target.
     """
     if total and not marked:
         words = f"none of its {total:,} training masks marks a target, so there is nothing to learn"
         raise DatasetError(root, f"{words}; look at the masks")
-    if marked < FEW_TARGETS * total:
+    if marked < _FEW_TARGETS * total:
         return f"{root}: only {marked:,} of {total:,} training images have a target"
     return None
 
@@ -191,27 +185,24 @@ def open_dataset(
     Raises
     ------
     DatasetError
-        The folder, its images or its masks are missing, or several folders could be meant; it is
-        a set of another tool, which the error names; a list is no UTF-8 text, or names an image
-        that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
-        files share one id; masks hold several labels, see `synth.masks.decide_masks`.
+        It is no set, or one of another tool; several folders could be meant; a list is no UTF-8
+        text, or names an image that is absent, that has no mask, twice or in two splits; lists and
+        folders disagree; two files share one id; masks hold several labels, see
+        `synth.masks.decide_masks`.
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
     >>> from synth.frames import write_frame
     >>> with TemporaryDirectory() as folder:
-    ...     for name in ("images/a", "images/b", "masks/a", "masks/b"):
-    ...         Path(folder, name).parent.mkdir(exist_ok=True)
-    ...         write_frame(f"{folder}/{name}.png", np.eye(8, dtype=bool))
-    ...     for split, id_ in (("train", "a"), ("test", "b")):
-    ...         _ = Path(folder, f"{split}.txt").write_text(id_)
+    ...     for kind in ("images", "masks"):
+    ...         Path(folder, kind).mkdir()
+    ...         write_frame(f"{folder}/{kind}/a.png", np.eye(8, dtype=bool))
     ...     dataset = open_dataset(folder)
-    ...     image, mask = dataset.read_pair("b")
+    ...     image, mask = dataset.read_pair("a")
     >>> dataset.splits
-    {'train': ('a',), 'test': ('b',)}
+    {'train': ('a',), 'test': ()}
     >>> image.dtype.name, mask.sum().item()
     ('uint8', 8)
     """
@@ -250,20 +241,16 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool) -> Da
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
     masks, convention = {id_: MaskFile(file) for id_, file in files.items()}, STANDARD
-    where = shlex.quote(str(root))
+    fix = f"`synth check {shlex.quote(str(root))} --fix --out NEW --label"
     try:
         if label is not None or not own:
             masks, convention = decide_masks(root, files, label)
     except InvertedError as error:
-        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
-        raise InvertedError(root, f"{error.problem}; {advice}") from None
+        raise InvertedError(root, f"{error.problem}; {fix} 0` turns them") from None
     except MaskError as error:
         if label is not None:
             raise
-        advice = (
-            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
-            "VALUE, `synth check … --any-label` one in which they are every value but 0"
-        )
+        advice = f"{fix} VALUE` writes a set whose targets are VALUE, `--any-label` all but 0"
         raise MaskError(root, f"{error.problem}; {advice}") from None
     name = root.resolve().name
     return Dataset(
