@@ -37,11 +37,7 @@ def warn_skipped(path: Path, why: str, missing: bool) -> None:
     warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
 
 
-def pass_over(path: Path, why: str, missing: bool) -> None:
-    """Say nothing of a link that was not followed."""
-
-
-def child_folders(folder: Path, note: Note = pass_over) -> list[Path]:
+def child_folders(folder: Path, note: Note = lambda *_: None) -> list[Path]:
     """List the folders right in a folder, sorted by name; see `walk_folders` for links."""
     return _scan(folder, note)[1]
 
@@ -54,7 +50,7 @@ def folders_below(folder: Path, deepest: int, closed: Collection[str] = ()) -> I
             yield from folders_below(child, deepest - 1, closed)
 
 
-def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
+def walk_folders(start: Path, note: Note = lambda *_: None) -> Iterator[Folder]:
     """Go through a folder and all folders below it; every folder comes once.
 
     Links to folders are followed, after all real folders, so that a folder that has several names

@@ -2,19 +2,14 @@
 
 Read without any setting, with folders of any of the names in `IMAGE_FOLDERS` and `MASK_FOLDERS`:
 
-- ``images/`` and ``masks/``, with folders of recordings in both: ``images/rec1/0001.png`` and
-  ``masks/rec1/0001.png`` are the pair ``rec1_0001``;
-- ``<split>/images`` and ``<split>/masks``, or ``images/<split>`` and ``masks/<split>``, with the
-  names in `synth.disk.split_names.FOLDERS`. Where two splits have a file of one name, every id has
-  its split in front, as ``train_0001``;
-- masks named as their image, or with the suffix ``_pixels0``;
+- ``images/`` and ``masks/``; ``images/rec1/0001.png`` and its mask are the pair ``rec1_0001``;
+- ``<split>/images`` and ``<split>/masks``, or ``images/<split>`` and ``masks/<split>``. Where two
+  splits have a file of one name, every id has its split in front, as ``train_0001``;
+- masks named as their image, or with the suffix ``_pixels0``, in the same place below its folder;
 - lists of splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>``
   folder), ``trainval.txt`` or ``train.txt`` and ``test.txt`` beside the folders or in a subfolder
   that starts with ``idx``, ``img_idx/train_<name>.txt`` (BasicIRSTD). Lists beside split folders
-  have to agree with them; without both, every image is for training, unless other files or the
-  images' names tell of splits, see `require_one_split`.
-
-An image and a mask are a pair only if they are in the same place below their folders.
+  have to agree with them; without both, every image is for training, see `require_one_split`.
 """
 
 from __future__ import annotations
@@ -293,8 +288,7 @@ def read_layout(
     ------
     DatasetError
         What the `note` of `trees` raises for a problem; a folder would be read twice, or has
-        splits below recordings; all would be for training although something tells of splits, see
-        `require_one_split`.
+        splits below recordings; see also `require_one_split`, without lists and split folders.
     """
     layout = Layout(root, places, trees)
     layout.lists = (layout.readable(find_lists, root) or {}) if lists is None else lists
@@ -309,7 +303,6 @@ def read_layout(
             split: layout.read_list(file, split) for split, file in layout.lists.items()
         }
     else:
-        layout.require_no_held_out()
         if lists is None:
             require_one_split(root, layout.images.values())
         trees.note(Problem("no list of splits", root.name))
@@ -365,9 +358,12 @@ class Layout:
             other = self.seen.setdefault(folder_key(folder.path), folder.path)
             if other != folder.path:
                 raise DatasetError(folder.path, f"is the same folder as {other}; remove one")
-            for name in filter(split_named, folder.parts):
-                says = f"has a folder {name} of a split in its path; put splits right into images "
-                raise DatasetError(folder.path, says + "and masks, or call it otherwise")
+            for name in folder.parts:
+                held_out = not (split or self.lists) and split_told(name) in ("val", "test")
+                if held_out or split_named(name):
+                    says = f"is in a folder {name}, as of a split; put splits right into images "
+                    says += "and masks, write lists of splits, or call it otherwise"
+                    raise DatasetError(folder.path, says)
             parts = tuple(map(_composed, folder.parts))
             # As `images/rec1/images/0001.png`.
             if parts and folder_kind(folder.path) == kind:
@@ -502,15 +498,6 @@ class Layout:
                 ids[id_] = None
         return tuple(ids)
 
-    def require_no_held_out(self) -> None:
-        """Without lists all is training, so no folder may be called as what is held out."""
-        for id_, key in self.keys.items():
-            for name in key.parts:
-                if split_told(name) in ("val", "test"):
-                    says = f"is called {name}, as a split, but is in no split; write lists of "
-                    says += "splits, or call the folders train, val and test"
-                    raise DatasetError(self.images[id_].parent, says)
-
     def keep_pairs(self) -> None:
         """Leave ids out of splits that another one has, or that have no mask."""
         kept: dict[str, list[str]] = {"train": [], "test": []} | {name: [] for name in self.splits}
@@ -607,17 +594,10 @@ def require_one_split(
     advice: str = "write ids to train.txt and test.txt in the set's folder",
     read: Collection[Path] = (),
 ) -> None:
-    """Test that nothing tells of splits in a set whose images are all for training.
+    """Test that nothing tells of splits in a set whose `images` are all for training.
 
-    Parameters
-    ----------
-    root : Path
-        The set, in which lists are looked for.
-    images : iterable of Path
-    advice : str
-        What the error says to do.
-    read : collection of Path
-        Files that have been read, and are no lists that were missed.
+    `root` is the set, in which lists are looked for, `advice` what the error says to do, and `read`
+    are files that have been read, and are no lists that were missed.
 
     Raises
     ------

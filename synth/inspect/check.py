@@ -89,6 +89,13 @@ _WARNINGS = {
     "constant image": "replace it, or take its id off the list",
     "clipped image": "look: what is cut off tells nothing",
 }
+# Whether two images are equal, and whether they are in one split.
+_ALIKE = {
+    (True, False): "equal image in train and test",
+    (True, True): "equal images in one split",
+    (False, False): "nearly equal images in two splits",
+    (False, True): "nearly equal images in one split",
+}
 _COURSES = {
     "rises": "luma rises with temperature",
     "falls": "luma falls as temperature rises",
@@ -223,8 +230,7 @@ def check_dataset(
     report.dtypes.update(found.dtype for found in read)
     for case in chain(
         _few_targets(findings, dataset.root),
-        _equal(read),
-        _nearly_equal(read),
+        _alike(read),
         _habit(read),
         _dark_borders(read),
         _mixed_depths(read, dataset),
@@ -256,41 +262,27 @@ def _few_targets(findings: Sequence[PairFindings], root: Path) -> Iterator[Case]
         yield "no target in training", words, ()
 
 
-def _equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    seen: dict[bytes, PairFindings] = {}
+def _alike(findings: Sequence[PairFindings]) -> Iterator[Case]:
+    """Name images that are equal to others, or nearly so: of two the one that is less held out."""
+    first: dict[bytes, PairFindings] = {}
+    equal = [(first.setdefault(found.pixels, found), found, "") for found in findings]
+    each: dict[tuple[bytes, str], PairFindings] = {}
     for found in findings:
-        first = seen.setdefault(found.pixels, found)
-        if first is not found:
-            apart = first.split != found.split
-            fault = "equal image in train and test" if apart else "equal images in one split"
-            words = f"{first.id} ({first.split}) and {found.id} ({found.split})"
-            yield fault, words, [_less_held_out(first, found).id]
-
-
-def _nearly_equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    seen: dict[tuple[bytes, str], PairFindings] = {}
-    for found in findings:
-        seen.setdefault((found.pixels, found.split), found)
-    alone = list(seen.values())
+        each.setdefault((found.pixels, found.split), found)
+    alone = list(each.values())
+    near = nearly_equal([found.look for found in alone], [found.scene for found in alone])
+    pairs = ((alone[one], alone[other], f", {likeness:.3f}") for one, other, likeness in near)
     told: set[tuple[str, str]] = set()
-    pairs = nearly_equal([found.look for found in alone], [found.scene for found in alone])
-    for first, second, likeness in pairs:
-        one, other = alone[first], alone[second]
-        goes = _less_held_out(one, other)
+    for one, other, likeness in chain(equal, pairs):
+        # Never a test image before others.
+        goes = min(other, one, key=lambda found: SPLITS.index(found.split))
         stays = one if goes is other else other
-        fault = (
-            f"nearly equal images in {'one split' if goes.split == stays.split else 'two splits'}"
-        )
+        fault = _ALIKE[one.pixels == other.pixels, one.split == other.split]
         # A scene of n frames is n - 1 too many, not n (n - 1) / 2 pairs.
-        if one.pixels != other.pixels and (fault, goes.id) not in told:
+        if one is not other and (fault, goes.id) not in told:
             told.add((fault, goes.id))
-            words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}), {likeness:.3f}"
+            words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}){likeness}"
             yield fault, words, [goes.id]
-
-
-def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
-    """Which of two equal images can go: never a test image before others."""
-    return min(second, first, key=lambda found: SPLITS.index(found.split))
 
 
 def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
@@ -480,19 +472,16 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    exact = convention.kind == "value" and convention.target == 255
-    if exact and values.dtype == np.uint16:
-        yield "mask of other values", f"{path.name}, 0 and 255 in 16 bits: {convention}"
-        return
-    if convention == STANDARD or convention.kind == "any":
+    deep = values.dtype == np.uint16 and (convention.kind, convention.target) == ("value", 255)
+    if convention.kind == "any" or (convention == STANDARD and not deep):
         return
     look = look_at_values(values, path)
     levels = sorted(look.counts)
-    if set(levels) <= {0, 255}:
+    if set(levels) <= {0, 255} and not deep:
         return
     if convention.kind != "half":
         held = ", ".join(describe_label(level) for level in levels[:4])
-        more = ", …" if len(levels) > 4 else ""
+        more = ", …" if len(levels) > 4 else " in 16 bits" if deep else ""
         yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
         return
     # Blurred masks fade within three pixels; what is not 0 beyond is a JPEG's ringing.
