@@ -35,20 +35,18 @@ class Dataset:
 
     Attributes
     ----------
-    root : Path
-        Its folder.
-    name : str
-        The folder's own name.
+    root, name : Path and str
+        Its folder, and the folder's own name.
     splits : mapping of str to tuple of str
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
         Whether lists or folders give the splits; else every image is in ``train``.
     images, masks : mapping of str to ImageFile and to MaskFile
         Every image file of the set and its mask, by id; those in no split included.
-    lists : mapping of str to Path
-        The list of each split that has one.
     convention : MaskConvention
         What the values of its masks mean.
+    lists : mapping of str to Path
+        The list of each split that has one.
     """
 
     root: Path
@@ -79,15 +77,15 @@ class Dataset:
 
     def image_file(self, id_: str) -> ImageFile:
         """File of an image; `DatasetError` for an id that has none."""
-        if id_ not in self.images:
-            raise DatasetError(self.root, f"has no image for id {id_!r}")
-        return self.images[id_]
+        if id_ in self.images:
+            return self.images[id_]
+        raise DatasetError(self.root, f"has no image for id {id_!r}")
 
     def mask_file(self, id_: str) -> MaskFile:
         """File of a mask; `DatasetError` for an id that has none."""
-        if id_ not in self.masks:
-            raise DatasetError(self.root, f"has no mask for id {id_!r}")
-        return self.masks[id_]
+        if id_ in self.masks:
+            return self.masks[id_]
+        raise DatasetError(self.root, f"has no mask for id {id_!r}")
 
     def image_path(self, id_: str) -> Path:
         """Path of an image, see `ImageFile`."""
@@ -114,11 +112,9 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a user of its masks should know."""
-        words = (
-            f"{self.root}: {self.convention.faint:,} spots in grey masks do not reach half of "
-            f"{self.convention.target} and are background; `synth check` names their masks"
-        )
-        return [words] if self.convention.faint else []
+        faint, target = self.convention.faint, self.convention.target
+        words = f"{faint:,} spots in grey masks do not reach half of {target} and are background"
+        return [f"{self.root}: {words}; `synth check` names their masks"] if faint else []
 
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
@@ -128,15 +124,13 @@ class Dataset:
         return [path] if path.is_file() else []
 
 
-def require_same_size(
-    path: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]
-) -> None:
-    """Raise a `DatasetError` that names the mask when it is not of its image's size."""
-    if mask_shape != image_shape:
+def require_same_size(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    """Raise a `DatasetError` that names the mask when its shape is not that of its image."""
+    if mask != image:
         advice = "every mask must have its image's size"
-        if mask_shape == image_shape[::-1]:
+        if mask == image[::-1]:
             advice += ", and the image may be turned by its EXIF tag: save it without the tag"
-        sizes = "is {}x{} but its image is {}x{}".format(*mask_shape, *image_shape)
+        sizes = "is {}x{} but its image is {}x{}".format(*mask, *image)
         raise DatasetError(path, f"{sizes}; {advice}")
 
 
@@ -185,10 +179,8 @@ def open_dataset(
     Raises
     ------
     DatasetError
-        It is no set, or one of another tool; several folders could be meant; a list is no UTF-8
-        text, or names an image that is absent, that has no mask, twice or in two splits; lists and
-        folders disagree; two files share one id; masks hold several labels, see
-        `synth.masks.decide_masks`.
+        It is no set, or one of another tool; files, folders and lists do not fit together; masks
+        hold several labels, see `synth.masks.decide_masks`.
 
     Examples
     --------
@@ -213,15 +205,12 @@ def open_dataset(
         images, masks, splits = read_index(root)
         return Dataset(root, root.resolve().name, splits, True, images, masks)
     trees = Trees(_raise)
-    if folders is None:
-        places = find_places(root, trees)
-        if not places:
-            raise refuse(root)
-    else:
-        for folder in folders:
-            if not trees[folder]:
-                raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
-        places = divide_by_split(*folders, trees)
+    for folder in folders or ():
+        if not trees[folder]:
+            raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
+    places = divide_by_split(*folders, trees) if folders else find_places(root, trees)
+    if not places:
+        raise refuse(root)
     return dataset_of(root, read_layout(root, places, trees, lists), label, _is_own(root))
 
 

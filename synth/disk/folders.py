@@ -115,17 +115,9 @@ def _leads_up(link: Path) -> bool:
 def find_frames(paths: Iterable[Path | str]) -> list[Path]:
     """List the frame files among `paths`: files as given, folders searched recursively.
 
+    They are in the order of `paths`, within a folder in natural order (``S2_9`` before ``S2_10``).
     Links to folders are followed, see `walk_folders`; what is skipped is a `SkippedWarning`.
-
-    Returns
-    -------
-    list of Path
-        In the order of `paths`; within a folder in natural order (``S2_9`` before ``S2_10``).
-
-    Raises
-    ------
-    FrameError
-        A path does not exist, or a folder holds no frame.
+    `FrameError` where a path does not exist, or a folder holds no frame.
     """
     found: list[Path] = []
     for path in map(Path, paths):

@@ -55,10 +55,12 @@ class _Key(NamedTuple):
     parts: tuple[str, ...]
     stem: str
 
-    def images(self) -> list[_Key]:
+    def images(self) -> Iterator[_Key]:
         """What the image of such a mask may be called, the likeliest first."""
-        names = self.stem, self.stem.removesuffix(MASK_SUFFIX), stripped_mask_name(self.stem)
-        return [self._replace(stem=name) for name in names]
+        yield self
+        for name in (self.stem.removesuffix(MASK_SUFFIX), stripped_mask_name(self.stem)):
+            if name != self.stem:
+                yield self._replace(stem=name)
 
 
 class Problem(NamedTuple):
@@ -144,31 +146,24 @@ class Trees:
             self._links.add(path)
             self.note(Problem(fault, f"{path} {why}", error=error))
 
-    def children(self, folder: Path) -> list[Path]:
-        """The folders right in one; links matter that are called as a folder of a set is."""
-
-        def note(path: Path, why: str, missing: bool) -> None:
-            if split_named(path.name) or folder_kind(path):
-                self.note_link(path, why, missing)
-
-        return child_folders(folder, note)
-
 
 def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """Find the folders of images and masks of a set by their names; none where there are none.
 
-    Folders without a picture in them do not count.
-
-    Raises
-    ------
-    DatasetError
-        Several folders could be meant, or folders of splits do not go together.
+    Folders without a picture in them do not count. `DatasetError` where several folders could be
+    meant, or folders of splits do not go together.
     """
+
+    def note(path: Path, why: str, missing: bool) -> None:
+        """Of other links nothing is read."""
+        if split_named(path.name) or folder_kind(path):
+            trees.note_link(path, why, missing)
+
     sides: list[_Side] = []
-    children = trees.children(root)
+    children = child_folders(root, note)
     for child in children:
         split = split_named(child.name)
-        for folder in trees.children(child) if split else [child]:
+        for folder in child_folders(child, note) if split else [child]:
             if (kind := folder_kind(folder)) and trees[folder]:
                 sides.append((split, kind, folder))
     with_images, with_masks = (
@@ -188,12 +183,8 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
 def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...]:
     """The places of one folder of images and one of masks, which may have splits in them.
 
-    They may be one folder, where names tell masks from images.
-
-    Raises
-    ------
-    DatasetError
-        There are pictures beside the folders of splits, or only one of the two has any.
+    They may be one folder, where names tell masks from images. `DatasetError` where pictures are
+    beside the folders of splits, or only one of the two has any.
     """
     return _arrange(images.parent, [(None, "images", images), (None, "masks", masks)], trees)
 
@@ -282,13 +273,9 @@ def read_layout(
 ) -> Layout:
     """Pair the files of the folders of a set (see `find_places`), and read its splits.
 
-    `lists` are the lists in place of looking for them, empty for none.
-
-    Raises
-    ------
-    DatasetError
-        What the `note` of `trees` raises for a problem; a folder would be read twice, or has
-        splits below recordings; see also `require_one_split`, without lists and split folders.
+    `lists` are the lists in place of looking for them, empty for none. `DatasetError` where a
+    folder would be read twice, or has splits below recordings; without any splits that of
+    `require_one_split`; and what the `note` of `trees` raises for a problem.
     """
     layout = Layout(root, places, trees)
     layout.lists = (layout.readable(find_lists, root) or {}) if lists is None else lists
@@ -406,14 +393,17 @@ class Layout:
                 masks += self.pictures(split, "masks", folder)
         together = {place.split for place in self.places if place.masks == place.images}
         ids = {key: id_ for id_, key in self.keys.items()}
-        sound = {image for key, _ in masks for image in key.images()}
-        for key, id_ in ids.items():
-            if key not in sound and ids.get(key.images()[-1], id_) != id_:
-                path = self.images.pop(id_)
-                del self.keys[id_]
-                if key.split in together:
-                    masks.append((key, path))
-                    continue
+        # Images that are called as masks of others, unless they have masks themselves.
+        odd = {key: id_ for key, id_ in ids.items() if any(k in ids for k in [*key.images()][1:])}
+        sound = {image for key, _ in masks for image in key.images()} if odd else ()
+        for key, id_ in odd.items():
+            if key in sound:
+                continue
+            path = self.images.pop(id_)
+            del self.keys[id_]
+            if key.split in together:
+                masks.append((key, path))
+            else:
                 # A mask that no list names is not used.
                 says = "is called as the mask of another image; move it to the masks"
                 self.note("mask among the images", path, says, id_, read=bool(self.lists))
@@ -428,11 +418,7 @@ class Layout:
     # Which splits they are in.
 
     def find(self, entry: str, split: str) -> str | None:
-        """The id that an entry of a list of a split names, None if it names none.
-
-        An entry is an id, or an image's path below the set or its folder of images, with or
-        without suffix.
-        """
+        """The id that an entry of a list names: an id or a path, with or without suffix."""
         entry = _composed(entry).replace("\\", "/").removeprefix("./")
         for name in (entry, _without_suffix(entry)):
             if name in self.images:
@@ -500,7 +486,7 @@ class Layout:
 
     def keep_pairs(self) -> None:
         """Leave ids out of splits that another one has, or that have no mask."""
-        kept: dict[str, list[str]] = {"train": [], "test": []} | {name: [] for name in self.splits}
+        kept: dict[str, list[str]] = {name: [] for name in ("train", "test", *self.splits)}
         home: dict[str, str] = {}
         # An id in two splits stays in the one that is held out.
         for split in ("test", "val", "train"):
@@ -529,10 +515,7 @@ def _below(root: Path, path: Path) -> Path:
 def find_lists(root: Path) -> dict[str, Path]:
     """Find the list file of each split in the first layout that has any.
 
-    Raises
-    ------
-    DatasetError
-        A folder has several lists of one split; in ``img_idx``, none is of the set's name.
+    `DatasetError` where a folder has several of one split, in ``img_idx`` none of the set's name.
     """
     folders = child_folders(root)
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
@@ -597,13 +580,9 @@ def require_one_split(
     """Test that nothing tells of splits in a set whose `images` are all for training.
 
     `root` is the set, in which lists are looked for, `advice` what the error says to do, and `read`
-    are files that have been read, and are no lists that were missed.
-
-    Raises
-    ------
-    DatasetError
-        Each image's name has a split in it, and not all the same; or a file of text names some of
-        the images, and its name or a word in it is a split's.
+    are files that have been read, and are no lists that were missed. `DatasetError` where each
+    image's name has a split in it, and not all the same; or where a file of text names some of the
+    images, and its name or a word in it is a split's.
     """
     images = list(images)
     told: dict[str | None, str] = {}

@@ -13,10 +13,7 @@ from pathlib import Path
 def parts_inside(name: object) -> tuple[str, ...]:
     """Split the name of a file below a folder, as it was read, at its ``/``.
 
-    Raises
-    ------
-    ValueError
-        It is no such name. The message goes on after the name: "which leads out of the folder".
+    `ValueError` for what is no such name; its message goes on after the name.
 
     Examples
     --------

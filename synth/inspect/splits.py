@@ -79,12 +79,8 @@ def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     """Group ids by the sequence that their names tell.
 
     Ids are together in which the first group of a regular expression is equal, or without one,
-    which are equal without their trailing digits.
-
-    Raises
-    ------
-    RecipeError
-        The pattern is no regular expression or has no group, or an id does not hold it.
+    which are equal without their trailing digits. `RecipeError` where the pattern is no regular
+    expression or has no group, or an id does not hold it.
 
     Examples
     --------
@@ -251,17 +247,8 @@ def split_groups(
 
     Groups are gone through in a random order; each goes to the test split where that brings its
     number of ids nearer to the share that was asked for, then likewise to the validation split,
-    and else to training. A share that is not 0 is at least one group.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Ids of ``train`` and, where they have a share, ``val`` and ``test``, in natural order.
-
-    Raises
-    ------
-    RecipeError
-        There are fewer groups than splits.
+    and else to training. A share that is not 0 is at least one group; `RecipeError` where there are
+    fewer groups than splits. Ids of a split are in natural order.
     """
     members = groups.members
     shares = {name: share for name, share in (("test", test), ("val", val)) if share}
@@ -292,12 +279,8 @@ def split_groups(
 def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]:
     """Write ``train.txt``, ``val.txt`` and ``test.txt``, one id a line; the folder is made.
 
-    Raises
-    ------
-    DatasetError
-        One of the files is there already; none is written then.
-    StoreError
-        They cannot be written, and none is there.
+    `DatasetError` where one is there already, and `StoreError` where they cannot be written; none
+    is written then.
     """
     files = {
         folder / f"{name}.txt": "".join(f"{id_}\n" for id_ in ids).encode()
