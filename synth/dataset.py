@@ -230,16 +230,20 @@ def dataset_of(root: Path, layout: Layout, label: Label | None, own: bool) -> Da
     images = {id_: ImageFile(path) for id_, path in layout.images.items()}
     files = {id_: ImageFile(path) for id_, path in layout.masks.items()}
     masks, convention = {id_: MaskFile(file) for id_, file in files.items()}, STANDARD
-    fix = f"`synth check {shlex.quote(str(root))} --fix --out NEW --label"
+    where = shlex.quote(str(root))
     try:
         if label is not None or not own:
             masks, convention = decide_masks(root, files, label)
     except InvertedError as error:
-        raise InvertedError(root, f"{error.problem}; {fix} 0` turns them") from None
+        advice = f"`synth check {where} --fix --out NEW --label 0` turns them"
+        raise InvertedError(root, f"{error.problem}; {advice}") from None
     except MaskError as error:
         if label is not None:
             raise
-        advice = f"{fix} VALUE` writes a set whose targets are VALUE, `--any-label` all but 0"
+        advice = (
+            f"`synth check {where} --fix --out NEW --label VALUE` writes a set whose targets are "
+            "VALUE, `synth check … --any-label` one in which they are every value but 0"
+        )
         raise MaskError(root, f"{error.problem}; {advice}") from None
     name = root.resolve().name
     return Dataset(

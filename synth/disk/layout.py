@@ -19,7 +19,6 @@ import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -311,8 +310,9 @@ def _without_suffix(name: str) -> str:
 class Layout:
     """The files and splits of a set, see `synth.dataset.Dataset`; every step notes its problems.
 
-    `images` and `masks` are by id, and so are the `keys` of images. When all is read, each mask is
-    one of an image, and each id of a split has an image and a mask.
+    `images` and `masks` are by id, and so are the `keys` of images; ids are `fronted` that have
+    their split in front. When all is read, each mask is one of an image, and each id of a split has
+    an image and a mask.
     """
 
     root: Path
@@ -320,6 +320,7 @@ class Layout:
     trees: Trees
     lists: Mapping[str, Path] = field(default_factory=dict)
     listed: bool = False
+    fronted: bool = False
     images: dict[str, Path] = field(default_factory=dict)
     masks: dict[str, Path] = field(default_factory=dict)
     keys: dict[str, _Key] = field(default_factory=dict)
@@ -369,9 +370,9 @@ class Layout:
         for split, folder, _ in self.places:
             found += self.pictures(split, "images", folder)
         keys = {key for key, _ in found}
-        unique = len({(key.parts, key.stem) for key in keys}) == len(keys)
+        self.fronted = len({(key.parts, key.stem) for key in keys}) < len(keys)
         for key, path in found:
-            front = () if unique else (str(key.split),)
+            front = (str(key.split),) if self.fronted else ()
             id_ = "_".join((*front, *key.parts, key.stem))
             if self.take(self.images, id_, path):
                 self.keys[id_] = key
@@ -419,26 +420,15 @@ class Layout:
 
     def find(self, entry: str, split: str) -> str | None:
         """The id that an entry of a list names: an id or a path, with or without suffix."""
-        entry = _composed(entry).replace("\\", "/").removeprefix("./")
-        for name in (entry, _without_suffix(entry)):
-            if name in self.images:
-                return name
-            found = self._called.get(name, [])
-            if len(found) > 1:
-                found = [id_ for id_ in found if self.keys[id_].split == split]
-            if len(found) == 1:
-                return found[0]
+        *folders, last = _composed(entry).replace("\\", "/").removeprefix("./").split("/")
+        split = next(filter(None, map(split_named, folders)), split)
+        plain = [name for name in folders if not (split_named(name) or name.lower() in _KNOWN)]
+        for name in (last, _without_suffix(last)):
+            id_ = "_".join((*plain, name))
+            for own in (id_, f"{split}_{id_}") if self.fronted else (id_,):
+                if own in self.images:
+                    return own
         return None
-
-    @cached_property
-    def _called(self) -> dict[str, list[str]]:
-        """Ids by their images' paths without suffix, from the set's folder on and from others."""
-        found: dict[str, list[str]] = {}
-        for id_, key in self.keys.items():
-            whole = _composed(_below(self.root, self.images[id_]).as_posix())
-            for path in {_without_suffix(whole), "/".join((*key.parts, key.stem))}:
-                found.setdefault(path, []).append(id_)
-        return found
 
     def splits_of_folders(self) -> dict[str, tuple[str, ...]]:
         """The splits that folders give; lists beside them have to say the same."""
