@@ -32,11 +32,6 @@ class Folder(NamedTuple):
     names: tuple[str, ...]
 
 
-def warn_skipped(path: Path, why: str, missing: bool) -> None:
-    """Warn of a link that was not followed; the commands print that as a note."""
-    warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
-
-
 def child_folders(folder: Path, note: Note = lambda *_: None) -> list[Path]:
     """List the folders right in a folder, sorted by name; see `walk_folders` for links."""
     return _scan(folder, note)[1]
@@ -119,6 +114,10 @@ def find_frames(paths: Iterable[Path | str]) -> list[Path]:
     Links to folders are followed, see `walk_folders`; what is skipped is a `SkippedWarning`.
     `FrameError` where a path does not exist, or a folder holds no frame.
     """
+
+    def warn(path: Path, why: str, missing: bool) -> None:
+        warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
+
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
@@ -126,7 +125,7 @@ def find_frames(paths: Iterable[Path | str]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        folders = walk_folders(path, warn_skipped)
+        folders = walk_folders(path, warn)
         inside = [folder.path / name for folder in folders for name in folder.names]
         if not inside:
             raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")

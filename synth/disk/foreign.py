@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from synth.disk.folders import folders_below
@@ -23,8 +23,17 @@ def describe_foreign(root: Path) -> str | None:
     None where nothing of another tool is there.
     """
     kinds = [*_TESTS]
-    rank = {file: (kinds.index(file.suffix.lower()), len(file.parts)) for file in _candidates(root)}
-    for file in sorted(rank, key=lambda file: (rank[file], file)):
+    found: list[tuple[int, int, Path]] = []
+    for folder in folders_below(root, _DEEPEST):
+        kept = Counter[str]()
+        for file in sorted(folder.iterdir()):
+            suffix = file.suffix.lower()
+            wanted = suffix in _TESTS if suffix else file.name == "JPEGImages"
+            # Of many alike, the first few are enough.
+            if wanted and file.name[0] != "." and kept[suffix] < 3:
+                kept[suffix] += 1
+                found.append((kinds.index(suffix), len(file.parts), file))
+    for *_, file in sorted(found):
         name = _TESTS[file.suffix.lower()](file)
         if name is not None:
             folder = file.parent
@@ -37,18 +46,6 @@ def describe_foreign(root: Path) -> str | None:
             what = f"{name} ({file.relative_to(root)})"
             return f"holds {what}, not images and masks; {advice}"
     return None
-
-
-def _candidates(root: Path) -> Iterator[Path]:
-    """Files of each kind in a folder and below; of many alike, the first few are enough."""
-    for folder in folders_below(root, _DEEPEST):
-        kept = Counter[str]()
-        for file in sorted(folder.iterdir()):
-            suffix = file.suffix.lower()
-            wanted = suffix in _TESTS if suffix else file.name == "JPEGImages"
-            if wanted and file.name[0] != "." and kept[suffix] < 3:
-                kept[suffix] += 1
-                yield file
 
 
 def _head(file: Path) -> str:
