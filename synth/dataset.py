@@ -149,7 +149,7 @@ def require_targets(root: Path | str, marked: int, total: int) -> str | None:
 
 
 def is_labelled(path: Path | str) -> bool:
-    """Whether a folder is a labelled set, or has some in it; what it holds is not looked at."""
+    """Whether a folder is a labelled set, or has some in it; no file is opened."""
     root = Path(path)
     return root.is_dir() and (is_sharded(root) or has_places(root))
 

@@ -165,10 +165,8 @@ def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
         for folder in child_folders(child, note) if split else [child]:
             if (kind := folder_kind(folder)) and trees[folder]:
                 sides.append((split, kind, folder))
-    with_images, with_masks = (
-        {split for split, kind, _ in sides if kind == wanted} for wanted in _KINDS
-    )
-    if not with_images & with_masks:
+    kinds = {(split, kind) for split, kind, _ in sides}
+    if not any({(split, "images"), (split, "masks")} <= kinds for split in (None, *SPLITS)):
         return ()
     _require_apart(sorted({folder.parent for split, _, folder in sides if split}))
     used = {path for *_, folder in sides for path in (folder, folder.parent)}
@@ -225,8 +223,7 @@ def _require_apart(folders: Iterable[Path]) -> None:
 
 def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
     """The error of a folder in which several others could be meant."""
-    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
-    shown = ", ".join(map(str, folders[:_SHOWN])) + more
+    shown = ", ".join(map(str, folders[:_SHOWN])) + (", …" if len(folders) > _SHOWN else "")
     words = f"has several folders that could be meant ({shown})"
     return DatasetError(root, f"{words}; move all but one out, or give one as data set")
 
@@ -526,11 +523,12 @@ def _lists_in(folder: Path, name: str | None = None) -> dict[str, Path]:
         files = [file for file, (first, _, _) in stems.items() if split_named(first) == split]
         # Beside `trainval`, `train` is the training split.
         best = [f for f in files if (stems[f][2] == name if name else len(splits_held(f.stem)) < 2)]
-        if len(best or files) > 1:
-            words = f"has several lists of {split} ({', '.join(f.name for f in best or files)})"
+        files = best or files
+        if len(files) > 1:
+            words = f"has several lists of {split} ({', '.join(file.name for file in files)})"
             raise DatasetError(folder, f"{words}; remove all but one")
-        if files:
-            lists[split] = (best or files)[0]
+        for file in files:
+            lists[split] = file
     # `trainval` holds `val` already.
     if "train" in lists and "val" in splits_held(lists["train"].stem):
         lists.pop("val", None)
@@ -600,8 +598,8 @@ def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collec
             data = opened.read(_READ)
     except OSError:
         return False
-    # Of UTF-16, what is ASCII is left.
-    text = data.replace(b"\0", b"").decode("utf-8-sig", "replace")
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
+    text = data.decode("utf-16" if wide else "utf-8-sig", "replace")
     json = file.suffix.lower().startswith(".json")
     if json:
         lines = [[word] for word in re.findall(r'"((?:[^"\\]|\\.)*)"', text)]

@@ -218,9 +218,9 @@ def check_dataset(
     for id_ in dataset.images:
         if id_ not in home and id_ not in report.ids.get("image without mask", ()):
             report.add(*_look_at_unlisted(dataset.images[id_]), (id_,))
-    findings = []
-    for found in run(lambda item: check_pair(dataset, *item), [(home[id_], id_) for id_ in home]):
-        findings.append(found)
+    work = [(split, id_) for id_, split in home.items()]
+    findings = list(run(lambda item: check_pair(dataset, *item), work))
+    for found in findings:
         report.images[found.split] += 1
         report.targets[found.split] += found.targets
         for fault, words in found.faults:
