@@ -97,11 +97,6 @@ def file_id(path: Path, base: Path) -> str:
     """The id of a file below a folder: its folders and its name, joined by ``_``.
 
     It is in Unicode's composed form (NFC), whichever form the file system keeps.
-
-    Examples
-    --------
-    >>> file_id(Path("set/images/rec1/0001.png"), Path("set/images"))
-    'rec1_0001'
     """
     return _composed("_".join(path.relative_to(base).with_name(path.stem).parts))
 
@@ -418,12 +413,12 @@ class Layout:
     def find(self, entry: str, split: str) -> str | None:
         """The id that an entry of a list names: an id or a path, with or without suffix."""
         *folders, last = _composed(entry).replace("\\", "/").removeprefix("./").split("/")
-        split = next(filter(None, map(split_named, folders)), split)
-        plain = [name for name in folders if not (split_named(name) or name.lower() in _KNOWN)]
+        told = next(filter(None, map(split_named, folders)), None)
+        plain = [f for f in folders if not (split_named(f) or f.lower() in IMAGE_FOLDERS)]
         for name in (last, _without_suffix(last)):
             id_ = "_".join((*plain, name))
-            for own in (id_, f"{split}_{id_}") if self.fronted else (id_,):
-                if own in self.images:
+            for own in (id_, f"{told or split}_{id_}") if self.fronted else (id_,):
+                if own in self.images and told in (None, self.keys[own].split):
                     return own
         return None
 
@@ -442,9 +437,7 @@ class Layout:
                 splits[split] = tuple(id_ for id_ in listed if self.keys[id_].split == split)
             else:
                 verb = "does not name" if odd in members else "names"
-                says = (
-                    f"{verb} {self.images[odd]} for {split}, against its folder; correct the list"
-                )
+                says = f"{verb} {self.images[odd]}, against its folder; correct the list"
                 self.note("list against its folders", file, says)
         return splits
 

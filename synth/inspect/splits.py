@@ -81,11 +81,6 @@ def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     Ids are together in which the first group of a regular expression is equal, or without one,
     which are equal without their trailing digits. `RecipeError` where the pattern is no regular
     expression or has no group, or an id does not hold it.
-
-    Examples
-    --------
-    >>> group_by_name(["a_1", "a_2", "b_1"]).members
-    {'a_': ('a_1', 'a_2'), 'b_': ('b_1',)}
     """
     if pattern is None:
         return _group("name", ids, lambda id_: _DIGITS.sub("", id_))
