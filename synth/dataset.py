@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 from synth.disk.description import DESCRIPTION, is_sharded, manifest_files
 from synth.disk.layout import (
@@ -27,10 +26,7 @@ from synth.errors import DatasetError, InvertedError, MaskError, SkippedWarning
 from synth.frames import SUFFIXES, Frame, ImageFile, Mask
 from synth.masks import STANDARD, Label, MaskConvention, MaskFile, decide_masks
 
-FEW_TARGETS = 0.2
-"""Share of training images with a target below which there is a warning."""
-
-File = TypeVar("File", ImageFile, MaskFile)
+_FEW_TARGETS = 0.2
 
 
 @dataclass(frozen=True)
@@ -39,20 +35,18 @@ class Dataset:
 
     Attributes
     ----------
-    root : Path
-        Its folder.
-    name : str
-        The folder's own name.
+    root, name : Path and str
+        Its folder, and the folder's own name.
     splits : mapping of str to tuple of str
         Ids of ``train``, ``test`` and, where there is a list, ``val``, in the lists' order.
     listed : bool
         Whether lists or folders give the splits; else every image is in ``train``.
     images, masks : mapping of str to ImageFile and to MaskFile
         Every image file of the set and its mask, by id; those in no split included.
-    lists : mapping of str to Path
-        The list of each split that has one.
     convention : MaskConvention
         What the values of its masks mean.
+    lists : mapping of str to Path
+        The list of each split that has one.
     """
 
     root: Path
@@ -83,11 +77,15 @@ class Dataset:
 
     def image_file(self, id_: str) -> ImageFile:
         """File of an image; `DatasetError` for an id that has none."""
-        return self._file(self.images, id_, "image")
+        if id_ in self.images:
+            return self.images[id_]
+        raise DatasetError(self.root, f"has no image for id {id_!r}")
 
     def mask_file(self, id_: str) -> MaskFile:
         """File of a mask; `DatasetError` for an id that has none."""
-        return self._file(self.masks, id_, "mask")
+        if id_ in self.masks:
+            return self.masks[id_]
+        raise DatasetError(self.root, f"has no mask for id {id_!r}")
 
     def image_path(self, id_: str) -> Path:
         """Path of an image, see `ImageFile`."""
@@ -114,11 +112,9 @@ class Dataset:
     @property
     def notes(self) -> list[str]:
         """What a user of its masks should know."""
-        words = (
-            f"{self.root}: {self.convention.faint:,} spots in grey masks do not reach half of "
-            f"{self.convention.target} and are background; `synth check` names their masks"
-        )
-        return [words] if self.convention.faint else []
+        faint, target = self.convention.faint, self.convention.target
+        words = f"{faint:,} spots in grey masks do not reach half of {target} and are background"
+        return [f"{self.root}: {words}; `synth check` names their masks"] if faint else []
 
     def manifests(self) -> list[Path]:
         """The files that say what each image was made from; none for a set that was not built."""
@@ -127,41 +123,33 @@ class Dataset:
         path = self.root / "manifest.jsonl"
         return [path] if path.is_file() else []
 
-    def _file(self, files: Mapping[str, File], id_: str, what: str) -> File:
-        try:
-            return files[id_]
-        except KeyError:
-            raise DatasetError(self.root, f"has no {what} for id {id_!r}") from None
 
-
-def require_same_size(
-    path: Path, mask_shape: tuple[int, ...], image_shape: tuple[int, ...]
-) -> None:
-    """Raise a `DatasetError` that names the mask when it is not of its image's size."""
-    if mask_shape != image_shape:
+def require_same_size(path: Path, mask: tuple[int, ...], image: tuple[int, ...]) -> None:
+    """Raise a `DatasetError` that names the mask when its shape is not that of its image."""
+    if mask != image:
         advice = "every mask must have its image's size"
-        if mask_shape == image_shape[::-1]:
+        if mask == image[::-1]:
             advice += ", and the image may be turned by its EXIF tag: save it without the tag"
-        sizes = "is {}x{} but its image is {}x{}".format(*mask_shape, *image_shape)
+        sizes = "is {}x{} but its image is {}x{}".format(*mask, *image)
         raise DatasetError(path, f"{sizes}; {advice}")
 
 
 def require_targets(root: Path | str, marked: int, total: int) -> str | None:
     """Test that training images of a set have targets: `marked` of them, out of `total`.
 
-    Returns a warning where fewer than `FEW_TARGETS` of them have one; `DatasetError` where there
-    are training images, and none has a target.
+    Returns a warning where fewer than a fifth of them have one; `DatasetError` where there are
+    training images, and none has a target.
     """
     if total and not marked:
         words = f"none of its {total:,} training masks marks a target, so there is nothing to learn"
         raise DatasetError(root, f"{words}; look at the masks")
-    if marked < FEW_TARGETS * total:
+    if marked < _FEW_TARGETS * total:
         return f"{root}: only {marked:,} of {total:,} training images have a target"
     return None
 
 
 def is_labelled(path: Path | str) -> bool:
-    """Whether a folder is a labelled set, or has some in it; what it holds is not looked at."""
+    """Whether a folder is a labelled set, or has some in it; no file is opened."""
     root = Path(path)
     return root.is_dir() and (is_sharded(root) or has_places(root))
 
@@ -191,27 +179,22 @@ def open_dataset(
     Raises
     ------
     DatasetError
-        The folder, its images or its masks are missing, or several folders could be meant; it is
-        a set of another tool, which the error names; a list is no UTF-8 text, or names an image
-        that is absent, that has no mask, twice or in two splits; lists and folders disagree; two
-        files share one id; masks hold several labels, see `synth.masks.decide_masks`.
+        It is no set, or one of another tool; files, folders and lists do not fit together; masks
+        hold several labels, see `synth.masks.decide_masks`.
 
     Examples
     --------
-    >>> from pathlib import Path
-    >>> from tempfile import TemporaryDirectory
     >>> import numpy as np
+    >>> from tempfile import TemporaryDirectory
     >>> from synth.frames import write_frame
     >>> with TemporaryDirectory() as folder:
-    ...     for name in ("images/a", "images/b", "masks/a", "masks/b"):
-    ...         Path(folder, name).parent.mkdir(exist_ok=True)
-    ...         write_frame(f"{folder}/{name}.png", np.eye(8, dtype=bool))
-    ...     for split, id_ in (("train", "a"), ("test", "b")):
-    ...         _ = Path(folder, f"{split}.txt").write_text(id_)
+    ...     for kind in ("images", "masks"):
+    ...         Path(folder, kind).mkdir()
+    ...         write_frame(f"{folder}/{kind}/a.png", np.eye(8, dtype=bool))
     ...     dataset = open_dataset(folder)
-    ...     image, mask = dataset.read_pair("b")
+    ...     image, mask = dataset.read_pair("a")
     >>> dataset.splits
-    {'train': ('a',), 'test': ('b',)}
+    {'train': ('a',), 'test': ()}
     >>> image.dtype.name, mask.sum().item()
     ('uint8', 8)
     """
@@ -222,15 +205,12 @@ def open_dataset(
         images, masks, splits = read_index(root)
         return Dataset(root, root.resolve().name, splits, True, images, masks)
     trees = Trees(_raise)
-    if folders is None:
-        places = find_places(root, trees)
-        if not places:
-            raise refuse(root)
-    else:
-        for folder in folders:
-            if not trees[folder]:
-                raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
-        places = divide_by_split(*folders, trees)
+    for folder in folders or ():
+        if not trees[folder]:
+            raise DatasetError(folder, f"holds no images ({', '.join(SUFFIXES)}); add them")
+    places = divide_by_split(*folders, trees) if folders else find_places(root, trees)
+    if not places:
+        raise refuse(root)
     return dataset_of(root, read_layout(root, places, trees, lists), label, _is_own(root))
 
 

@@ -24,7 +24,7 @@ Note = Callable[[Path, str, bool], None]
 class Folder(NamedTuple):
     """A folder, the folders that lead to it from where a walk began, and the pictures right in it.
 
-    `names` are sorted. Links that have a picture's suffix are among them, even broken ones.
+    `names` are sorted.
     """
 
     path: Path
@@ -32,18 +32,9 @@ class Folder(NamedTuple):
     names: tuple[str, ...]
 
 
-def warn_skipped(path: Path, why: str, missing: bool) -> None:
-    """Warn of a link that was not followed; the commands print that as a note."""
-    warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
-
-
-def pass_over(path: Path, why: str, missing: bool) -> None:
-    """Say nothing of a link that was not followed."""
-
-
-def child_folders(folder: Path, note: Note = pass_over) -> list[Path]:
+def child_folders(folder: Path, note: Note = lambda *_: None) -> list[Path]:
     """List the folders right in a folder, sorted by name; see `walk_folders` for links."""
-    return [folder / entry.name for entry in _scan(folder, note)[1]]
+    return _scan(folder, note)[1]
 
 
 def folders_below(folder: Path, deepest: int, closed: Collection[str] = ()) -> Iterator[Path]:
@@ -54,7 +45,7 @@ def folders_below(folder: Path, deepest: int, closed: Collection[str] = ()) -> I
             yield from folders_below(child, deepest - 1, closed)
 
 
-def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
+def walk_folders(start: Path, note: Note = lambda *_: None) -> Iterator[Folder]:
     """Go through a folder and all folders below it; every folder comes once.
 
     Links to folders are followed, after all real folders, so that a folder that has several names
@@ -73,11 +64,10 @@ def walk_folders(start: Path, note: Note = pass_over) -> Iterator[Folder]:
         if first is not path:
             note(path, f"is the same folder as {first}; it is read once", False)
             continue
-        names, entries = _scan(path, note)
+        names, folders = _scan(path, note)
         yield Folder(path, parts, names)
-        for entry in reversed(entries):
-            into = links if entry.is_symlink() else stack
-            into.append((path / entry.name, (*parts, entry.name)))
+        for folder in reversed(folders):
+            (links if folder.is_symlink() else stack).append((folder, (*parts, folder.name)))
 
 
 def folder_key(path: Path) -> tuple[int, int]:
@@ -86,60 +76,48 @@ def folder_key(path: Path) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 
-def _scan(folder: Path, note: Note) -> tuple[tuple[str, ...], list[os.DirEntry[str]]]:
+def _scan(folder: Path, note: Note) -> tuple[tuple[str, ...], list[Path]]:
     """Names of the picture files of a folder, and its folders, sorted."""
     with os.scandir(folder) as found:
         entries = sorted(found, key=lambda entry: entry.name)
     names: list[str] = []
-    folders: list[os.DirEntry[str]] = []
+    folders: list[Path] = []
     for entry in entries:
         name = entry.name
         if name[0] == "." or name.lower() in JUNK:
             continue
-        if entry.is_dir():
-            if not (entry.is_symlink() and _leads_up(Path(entry.path), note)):
-                folders.append(entry)
-        elif name[name.rfind(".") :].lower() in SUFFIXES:
-            names.append(name)
-        elif entry.is_symlink():
-            _is_file(Path(entry.path), note)
+        link = folder / name if entry.is_symlink() else None
+        if link and not link.exists():
+            note(link, f"is a link to {link.readlink()}, which is not there; remove it", True)
+        elif not entry.is_dir():
+            if name[name.rfind(".") :].lower() in SUFFIXES:
+                names.append(name)
+        elif link and _leads_up(link):
+            why = f"is a link to {link.resolve()}, which it is in itself; it is not followed"
+            note(link, why, False)
+        else:
+            folders.append(folder / name)
     return tuple(names), folders
 
 
-def _leads_up(link: Path, note: Note) -> bool:
+def _leads_up(link: Path) -> bool:
     """Whether a link leads to a folder that it is in itself."""
-    target = link.resolve()
+    target, above = link.resolve(), link.parent.absolute()
     # The way here may lead through links itself.
-    above = (link.parent.absolute(), *link.parent.absolute().parents)
-    if not any(folder.resolve().is_relative_to(target) for folder in above):
-        return False
-    note(link, f"is a link to {target}, which it is in itself; it is not followed", False)
-    return True
-
-
-def _is_file(path: Path, note: Note) -> bool:
-    """Whether a path is a file; `note` is called for a link to nothing."""
-    there = path.is_file()
-    if not there and path.is_symlink() and not path.exists():
-        note(path, f"is a link to {path.readlink()}, which is not there; remove it", True)
-    return there
+    return any(folder.resolve().is_relative_to(target) for folder in (above, *above.parents))
 
 
 def find_frames(paths: Iterable[Path | str]) -> list[Path]:
     """List the frame files among `paths`: files as given, folders searched recursively.
 
+    They are in the order of `paths`, within a folder in natural order (``S2_9`` before ``S2_10``).
     Links to folders are followed, see `walk_folders`; what is skipped is a `SkippedWarning`.
-
-    Returns
-    -------
-    list of Path
-        In the order of `paths`; within a folder in natural order (``S2_9`` before ``S2_10``).
-
-    Raises
-    ------
-    FrameError
-        A path does not exist, or a folder holds no frame.
+    `FrameError` where a path does not exist, or a folder holds no frame.
     """
+
+    def warn(path: Path, why: str, missing: bool) -> None:
+        warnings.warn(f"{path}: {why}", SkippedWarning, stacklevel=2)
+
     found: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
@@ -147,9 +125,8 @@ def find_frames(paths: Iterable[Path | str]) -> list[Path]:
         if not path.is_dir():
             found.append(path)
             continue
-        folders = walk_folders(path, warn_skipped)
-        pictures = (folder.path / name for folder in folders for name in folder.names)
-        inside = [file for file in pictures if _is_file(file, warn_skipped)]
+        folders = walk_folders(path, warn)
+        inside = [folder.path / name for folder in folders for name in folder.names]
         if not inside:
             raise FrameError(path, f"holds no frames ({', '.join(SUFFIXES)})")
         found += sorted(inside, key=lambda file: natural_key(os.path.relpath(file, path)))

@@ -2,36 +2,29 @@
 
 Read without any setting, with folders of any of the names in `IMAGE_FOLDERS` and `MASK_FOLDERS`:
 
-- ``images/`` and ``masks/``, with folders of recordings in both: ``images/rec1/0001.png`` and
-  ``masks/rec1/0001.png`` are the pair ``rec1_0001``;
-- ``<split>/images`` and ``<split>/masks``, or ``images/<split>`` and ``masks/<split>``, with the
-  names in `synth.disk.split_names.FOLDERS`. Where two splits have a file of one name, every id has
-  its split in front, as ``train_0001``;
-- masks named as their image, or with the suffix ``_pixels0``;
+- ``images/`` and ``masks/``; ``images/rec1/0001.png`` and its mask are the pair ``rec1_0001``;
+- ``<split>/images`` and ``<split>/masks``, or ``images/<split>`` and ``masks/<split>``. Where two
+  splits have a file of one name, every id has its split in front, as ``train_0001``;
+- masks named as their image, or with the suffix ``_pixels0``, in the same place below its folder;
 - lists of splits in ``50_50/train.txt`` and ``test.txt`` (DNA-Net and its family; any ``<a>_<b>``
-  folder), ``img_idx/train_<name>.txt`` (BasicIRSTD), ``trainval.txt`` or ``train.txt`` and
-  ``test.txt`` beside the folders or in a subfolder that starts with ``idx``. Lists beside split
-  folders have to agree with them; without both, every image is for training, unless other files
-  or the images' names tell of splits, see `require_one_split`.
-
-An image and a mask are a pair only if they are in the same place below their folders.
+  folder), ``trainval.txt`` or ``train.txt`` and ``test.txt`` beside the folders or in a subfolder
+  that starts with ``idx``, ``img_idx/train_<name>.txt`` (BasicIRSTD). Lists beside split folders
+  have to agree with them; without both, every image is for training, see `require_one_split`.
 """
 
 from __future__ import annotations
 
-import codecs
 import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from synth.disk.folders import Folder, child_folders, folder_key, folders_below, walk_folders
 from synth.disk.foreign import describe_foreign
-from synth.disk.split_names import SPLITS, split_named, split_told, splits_told
+from synth.disk.split_names import SPLITS, split_named, split_told, splits_held, splits_told
 from synth.errors import DatasetError
 from synth.frames import SUFFIXES, natural_key
 
@@ -51,6 +44,8 @@ _TEXTS = (".txt", ".csv", ".tsv", ".lst", ".list", ".json", ".jsonl")
 # Bytes of a text file that are searched for ids and splits; longer lists are cut here.
 _READ = 1 << 22
 
+Read = TypeVar("Read")
+
 
 class _Key(NamedTuple):
     """Split, folders below the one of images or masks, and name: what a pair has in common."""
@@ -58,6 +53,13 @@ class _Key(NamedTuple):
     split: str | None
     parts: tuple[str, ...]
     stem: str
+
+    def images(self) -> Iterator[_Key]:
+        """What the image of such a mask may be called, the likeliest first."""
+        yield self
+        for name in (self.stem.removesuffix(MASK_SUFFIX), stripped_mask_name(self.stem)):
+            if name != self.stem:
+                yield self._replace(stem=name)
 
 
 class Problem(NamedTuple):
@@ -87,28 +89,14 @@ class Place(NamedTuple):
     masks: Path | None
 
 
-class Layout(NamedTuple):
-    """The files and splits of a set; see `synth.dataset.Dataset`, which has the same fields.
-
-    `masks` are those of images alone, and each id of a split has an image and a mask.
-    """
-
-    images: Mapping[str, Path]
-    masks: Mapping[str, Path]
-    splits: Mapping[str, tuple[str, ...]]
-    listed: bool
-    lists: Mapping[str, Path]
+_Side = tuple[str | None, str, Path]
+"""A folder of images or of masks: its split, its kind, and where it is."""
 
 
 def file_id(path: Path, base: Path) -> str:
     """The id of a file below a folder: its folders and its name, joined by ``_``.
 
     It is in Unicode's composed form (NFC), whichever form the file system keeps.
-
-    Examples
-    --------
-    >>> file_id(Path("set/images/rec1/0001.png"), Path("set/images"))
-    'rec1_0001'
     """
     return _composed("_".join(path.relative_to(base).with_name(path.stem).parts))
 
@@ -152,109 +140,85 @@ class Trees:
             self._links.add(path)
             self.note(Problem(fault, f"{path} {why}", error=error))
 
-    def children(self, folder: Path) -> list[Path]:
-        """The folders right in one; links matter that are called as a folder of a set is."""
-
-        def note(path: Path, why: str, missing: bool) -> None:
-            if split_named(path.name) or folder_kind(path):
-                self.note_link(path, why, missing)
-
-        return child_folders(folder, note)
-
-    def pair_in(self, folder: Path, children: Iterable[Path]) -> dict[str, Path]:
-        """The folder of images and that of masks, with pictures in them, among a folder's own."""
-        found: dict[str, Path] = {}
-        for child in sorted(children, key=Path.is_symlink):
-            kind = folder_kind(child)
-            if kind is not None and self[child]:
-                other = found.setdefault(kind, child)
-                if not other.samefile(child):
-                    raise undecided(folder, [other, child])
-        return found
-
 
 def find_places(root: Path, trees: Trees) -> tuple[Place, ...]:
     """Find the folders of images and masks of a set by their names; none where there are none.
 
-    Folders without a picture in them do not count.
-
-    Raises
-    ------
-    DatasetError
-        Several folders could be meant, or folders of splits do not go together.
+    Folders without a picture in them do not count. `DatasetError` where several folders could be
+    meant, or folders of splits do not go together.
     """
-    children = trees.children(root)
-    splits = [child for child in children if split_named(child.name) and _holds_picture(child)]
-    pair = trees.pair_in(root, children)
-    if pair and splits:
-        raise undecided(root, [*pair.values(), *splits])
-    places: tuple[Place, ...] = ()
-    if len(pair) == 2:
-        places = divide_by_split(pair["images"], pair["masks"], trees)
-    inside = {own: trees.pair_in(own, trees.children(own)) for own in splits}
-    if any(len(own) == 2 for own in inside.values()):
-        named = _by_split(splits)
-        places = _arranged({split: inside[own] or {"": own} for split, own in named.items()})
-    unknown = [child for child in children if child not in splits and not folder_kind(child)]
-    if places and (others := list(filter(_is_set, unknown))):
-        raise undecided(root, [*(pair.values() or splits), *others])
-    return places
+
+    def note(path: Path, why: str, missing: bool) -> None:
+        """Of other links nothing is read."""
+        if split_named(path.name) or folder_kind(path):
+            trees.note_link(path, why, missing)
+
+    sides: list[_Side] = []
+    children = child_folders(root, note)
+    for child in children:
+        split = split_named(child.name)
+        for folder in child_folders(child, note) if split else [child]:
+            if (kind := folder_kind(folder)) and trees[folder]:
+                sides.append((split, kind, folder))
+    kinds = {(split, kind) for split, kind, _ in sides}
+    if not any({(split, "images"), (split, "masks")} <= kinds for split in (None, *SPLITS)):
+        return ()
+    _require_apart(sorted({folder.parent for split, _, folder in sides if split}))
+    used = {path for *_, folder in sides for path in (folder, folder.parent)}
+    for child in children:
+        alone = split_named(child.name) and _holds_picture(child)
+        if child not in used and (alone or _is_set(child)):
+            raise undecided(root, [*(folder for *_, folder in sides), child])
+    return _arrange(root, sides, trees)
 
 
 def divide_by_split(images: Path, masks: Path, trees: Trees) -> tuple[Place, ...]:
     """The places of one folder of images and one of masks, which may have splits in them.
 
-    They may be one folder, where names tell masks from images.
-
-    Raises
-    ------
-    DatasetError
-        There are pictures beside the folders of splits, or only one of the two has any.
+    They may be one folder, where names tell masks from images. `DatasetError` where pictures are
+    beside the folders of splits, or only one of the two has any.
     """
-    inside: dict[str, dict[str, Path]] = {}
-    for kind, folder in (("images", images), ("masks", masks)):
-        tops = {each.parts[:1] for each in trees[folder]}
-        named = [folder / name for top in sorted(tops) for name in filter(split_named, top)]
+    return _arrange(images.parent, [(None, "images", images), (None, "masks", masks)], trees)
+
+
+def _arrange(root: Path, sides: Iterable[_Side], trees: Trees) -> tuple[Place, ...]:
+    """The places of folders of images and of masks; those of no split may have splits in them."""
+    found: dict[str | None, dict[str, Path]] = {}
+    # Of two names of one folder its own counts.
+    for split, kind, folder in sorted(sides, key=lambda side: side[2].is_symlink()):
+        tops = {folder.joinpath(*inside.parts[:1]) for inside in trees[folder] if not split}
+        named = sorted(top for top in tops if top != folder and split_named(top.name))
         if named and len(tops) > len(named):
-            others = [folder.joinpath(*top) for top in tops if not any(map(split_named, top))]
-            raise undecided(folder, [*named, *sorted(others)])
-        for split, own in _by_split(named).items():
-            inside.setdefault(split, {})[kind] = own
-    if not inside:
-        return (Place(None, images, masks),)
-    if not any("masks" in pair for pair in inside.values()):
-        raise DatasetError(masks, f"has no folders of splits, as {images} has; put files into such")
-    return _arranged(inside)
+            raise undecided(folder, [*named, *sorted(tops.difference(named))])
+        _require_apart(named)
+        for own in named or [folder]:
+            pair = found.setdefault(split_named(own.name) if named else split, {})
+            if not (other := pair.setdefault(kind, own)).samefile(own):
+                raise undecided(root, [other, own])
+    if None in found and len(found) > 1:
+        raise undecided(root, [folder for pair in found.values() for folder in pair.values()])
+    for kind, least in (("images", len(found)), ("masks", 1)):
+        without = [pair for pair in found.values() if kind not in pair]
+        if len(found) - len(without) < least:
+            other = next(iter(without[0].values()))
+            raise DatasetError(other, f"is of a split that has no folder of {kind}; add one")
+    ordered = {split: found[split] for split in (None, *SPLITS) if split in found}
+    return tuple(Place(split, pair["images"], pair.get("masks")) for split, pair in ordered.items())
 
 
-def _arranged(inside: Mapping[str, Mapping[str, Path]]) -> tuple[Place, ...]:
-    """The places of the folders of images and masks of each split."""
-    for split, pair in inside.items():
-        if "images" not in pair:
-            folder = next(iter(pair.values()))
-            raise DatasetError(folder, f"has no folder of images of {split} beside it; add one")
-    found = {split: inside[split] for split in SPLITS if split in inside}
-    return tuple(Place(split, pair["images"], pair.get("masks")) for split, pair in found.items())
-
-
-def _by_split(folders: Sequence[Path]) -> dict[str, Path]:
-    """Folders by the split that each is called after; no two may be of one."""
-    found: dict[str, Path] = {}
+def _require_apart(folders: Iterable[Path]) -> None:
+    """Test that no two folders hold images of one split by their names."""
+    taken: dict[str, Path] = {}
     for folder in folders:
-        split = str(split_named(folder.name))
-        other = found.setdefault(split, folder)
-        if other is folder and folder.name.lower() == "trainval":
-            # What it holds of `val` would be in both.
-            other = next((one for one in folders if split_named(one.name) == "val"), folder)
-        if other is not folder:
-            raise DatasetError(folder, f"is of the same split as {other}; put all into one of them")
-    return found
+        for split in splits_held(folder.name):
+            if (other := taken.setdefault(split, folder)) is not folder:
+                words = f"is of the same split as {other}; put all into one of them"
+                raise DatasetError(folder, words)
 
 
 def undecided(root: Path, folders: Sequence[Path]) -> DatasetError:
     """The error of a folder in which several others could be meant."""
-    more = f" and {len(folders) - _SHOWN} more" if len(folders) > _SHOWN else ""
-    shown = ", ".join(map(str, folders[:_SHOWN])) + more
+    shown = ", ".join(map(str, folders[:_SHOWN])) + (", …" if len(folders) > _SHOWN else "")
     words = f"has several folders that could be meant ({shown})"
     return DatasetError(root, f"{words}; move all but one out, or give one as data set")
 
@@ -271,26 +235,21 @@ def refuse(root: Path) -> DatasetError:
         return DatasetError(root, f"has no images and masks right in it; give {inside[0]}")
     if foreign := describe_foreign(root):
         return DatasetError(root, foreign)
-    children = child_folders(root)
-    for kind, names in _KINDS.items():
-        named = [child for child in children if folder_kind(child) == kind]
-        if not named:
-            words = f"has no folder of {kind}; give it one of the names {', '.join(names)}"
-            return DatasetError(root, words)
-        if not any(map(_holds_picture, named)):
-            break
-    return DatasetError(named[0], f"holds no images ({', '.join(SUFFIXES)}); add them")
+    held = {folder_kind(child) for child in child_folders(root) if _holds_picture(child)}
+    kind = "masks" if "images" in held else "images"
+    words = f"has no folder of {kind} with any in it; add one, called {', '.join(_KINDS[kind])}"
+    return DatasetError(root, words)
 
 
 def has_places(root: Path) -> bool:
     """Whether a folder, or one in it, has folders called as those of images and of masks."""
-    return any(_is_set(folder, empty=True) for folder in folders_below(root, _DEEP, _KNOWN))
+    return any(map(_is_set, folders_below(root, _DEEP, _KNOWN)))
 
 
-def _is_set(folder: Path, empty: bool = False) -> bool:
-    """Whether a folder has one of images and one of masks in it, which may be `empty`."""
+def _is_set(folder: Path) -> bool:
+    """Whether a folder has one of images and one of masks in it."""
     named = [child for child in child_folders(folder) if folder_kind(child)]
-    return len({folder_kind(child) for child in named if empty or _holds_picture(child)}) == 2
+    return len({folder_kind(child) for child in named if _holds_picture(child)}) == 2
 
 
 def _holds_picture(folder: Path) -> bool:
@@ -305,37 +264,29 @@ def read_layout(
 ) -> Layout:
     """Pair the files of the folders of a set (see `find_places`), and read its splits.
 
-    `lists` are the lists in place of looking for them, empty for none.
-
-    Raises
-    ------
-    DatasetError
-        What the `note` of `trees` raises for a problem; a folder would be read twice, or has
-        splits below recordings; all would be for training although something tells of splits, see
-        `require_one_split`.
+    `lists` are the lists in place of looking for them, empty for none. `DatasetError` where a
+    folder would be read twice, or has splits below recordings; without any splits that of
+    `require_one_split`; and what the `note` of `trees` raises for a problem.
     """
-    reading = _Reading(root, places, trees, lists or {})
-    if lists is None:
-        with reading.unreadable():
-            reading.lists = find_lists(root)
-    reading.find_files()
-    reading.match()
-    reading.name()
+    layout = Layout(root, places, trees)
+    layout.lists = (layout.readable(find_lists, root) or {}) if lists is None else lists
+    layout.find_images()
+    layout.find_masks()
     by_folder = any(place.split is not None for place in places)
+    layout.listed = by_folder or bool(layout.lists)
     if by_folder:
-        splits = reading.splits_of_folders()
-    elif reading.lists:
-        splits = {split: reading.read_list(file, split) for split, file in reading.lists.items()}
+        layout.splits = layout.splits_of_folders()
+    elif layout.lists:
+        layout.splits = {
+            split: layout.read_list(file, split) for split, file in layout.lists.items()
+        }
     else:
-        _require_no_split_told(reading.images)
         if lists is None:
-            require_one_split(root, reading.images.values())
+            require_one_split(root, layout.images.values())
         trees.note(Problem("no list of splits", root.name))
-        splits = {"train": tuple(sorted(reading.paths, key=natural_key))}
-    splits = reading.only_pairs(splits)
-    listed = by_folder or bool(reading.lists)
-    masks = {id_: reading.masks[key] for id_, key in reading.keys.items() if key in reading.masks}
-    return Layout(reading.paths, masks, splits, listed, reading.lists)
+        layout.splits = {"train": tuple(sorted(layout.images, key=natural_key))}
+    layout.keep_pairs()
+    return layout
 
 
 def _composed(name: str) -> str:
@@ -347,156 +298,129 @@ def _without_suffix(name: str) -> str:
     return name[:end] if end > 0 and name[end:].lower() in SUFFIXES else name
 
 
-def _take_masks(images: dict[_Key, Path], sound: Collection[_Key] = ()) -> dict[_Key, Path]:
-    """Take those out of `images` that are masks of others by their names, as ``7_mask`` of ``7``.
-
-    `sound` are keys of images that stay.
-    """
-    masks = {}
-    for key, path in images.items():
-        name = stripped_mask_name(key.stem)
-        if key not in sound and name != key.stem and key._replace(stem=name) in images:
-            masks[key] = path
-    for key in masks:
-        del images[key]
-    return masks
-
-
 @dataclass
-class _Reading:
-    """The files of a set, and what becomes of them step by step; every step notes its problems.
+class Layout:
+    """The files and splits of a set, see `synth.dataset.Dataset`; every step notes its problems.
 
-    `images` and `masks` are by the key of the image, once `match` is done; `paths` are the images
-    by id. `twins` are two files that would have one id, with the key of the first one's image.
+    `images` and `masks` are by id, and so are the `keys` of images; ids are `fronted` that have
+    their split in front. When all is read, each mask is one of an image, and each id of a split has
+    an image and a mask.
     """
 
     root: Path
     places: Sequence[Place]
     trees: Trees
-    lists: Mapping[str, Path]
-    images: dict[_Key, Path] = field(default_factory=dict)
-    masks: dict[_Key, Path] = field(default_factory=dict)
+    lists: Mapping[str, Path] = field(default_factory=dict)
+    listed: bool = False
+    fronted: bool = False
+    images: dict[str, Path] = field(default_factory=dict)
+    masks: dict[str, Path] = field(default_factory=dict)
     keys: dict[str, _Key] = field(default_factory=dict)
-    paths: dict[str, Path] = field(default_factory=dict)
-    twins: list[tuple[_Key, Path, Path]] = field(default_factory=list)
-    first: dict[tuple[int, int], Path] = field(default_factory=dict)
+    splits: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    seen: dict[tuple[int, int], Path] = field(default_factory=dict)
 
     def note(self, fault: str, path: Path, says: str, *ids: str, read: bool = False) -> None:
         """Note a problem of a file; `read` where the set can be read in spite of it."""
         words = f"{_below(self.root, path)}: {says.partition(';')[0]}"
         self.trees.note(Problem(fault, words, ids, None if read else DatasetError(path, says)))
 
-    @contextmanager
-    def unreadable(self) -> Iterator[None]:
-        """Note that a list cannot be read, or not be told from another."""
+    def readable(self, read: Callable[[Path], Read], path: Path) -> Read | None:
+        """Read lists; note one that cannot be read, or not be told from another."""
         try:
-            yield
+            return read(path)
         except DatasetError as error:
             self.note("unreadable list", error.path, error.problem)
+            return None
 
-    def find_files(self) -> None:
-        """Find the pictures of all places; masks still have their own keys."""
-        for place in self.places:
-            self.images |= self._files_of(place.split, place.images, IMAGE_FOLDERS)
-            if place.masks == place.images:
-                self.masks |= _take_masks(self.images)
-            elif place.masks is not None:
-                self.masks |= self._files_of(place.split, place.masks, MASK_FOLDERS)
-
-    def _files_of(self, split: str | None, top: Path, known: Collection[str]) -> dict[_Key, Path]:
-        found: dict[_Key, Path] = {}
+    def pictures(self, split: str | None, kind: str, top: Path) -> Iterator[tuple[_Key, Path]]:
+        """The pictures of a place below a folder, under their own names."""
         for folder in self.trees[top]:
-            other = self.first.setdefault(folder_key(folder.path), folder.path)
+            other = self.seen.setdefault(folder_key(folder.path), folder.path)
             if other != folder.path:
                 raise DatasetError(folder.path, f"is the same folder as {other}; remove one")
-            for name in filter(split_named, folder.parts):
-                says = f"has a folder {name} of a split in its path; put splits right into images "
-                raise DatasetError(folder.path, says + "and masks, or call it otherwise")
+            for name in folder.parts:
+                held_out = not (split or self.lists) and split_told(name) in ("val", "test")
+                if held_out or split_named(name):
+                    says = f"is in a folder {name}, as of a split; put splits right into images "
+                    says += "and masks, write lists of splits, or call it otherwise"
+                    raise DatasetError(folder.path, says)
             parts = tuple(map(_composed, folder.parts))
             # As `images/rec1/images/0001.png`.
-            if parts and parts[-1].lower() in known:
+            if parts and folder_kind(folder.path) == kind:
                 parts = parts[:-1]
             for name in folder.names:
-                stem, path = name[: name.rindex(".")], folder.path / name
-                key = _Key(split, parts, _composed(stem))
-                if not stem.isprintable() or stem != stem.strip():
+                stem = name[: name.rindex(".")]
+                if stem.isprintable() and stem == stem.strip():
+                    yield _Key(split, parts, _composed(stem)), folder.path / name
+                else:
                     says = f"has a file called {name!a}, which no list can name; rename it"
                     self.note("name that no list can hold", folder.path, says)
-                elif found.setdefault(key, path) is not path:
-                    self.twins.append((key, found[key], path))
-        return found
 
-    def match(self) -> None:
-        """Give masks the keys of their images, and remove masks from the images."""
-        found = {key: path for key, path in self.masks.items() if key in self.images}
-        for key, path in self.masks.items():
-            if key in found:
+    def find_images(self) -> None:
+        """Give each image its id; of images that would have one id, the first has it."""
+        found: list[tuple[_Key, Path]] = []
+        for split, folder, _ in self.places:
+            found += self.pictures(split, "images", folder)
+        keys = {key for key, _ in found}
+        self.fronted = len({(key.parts, key.stem) for key in keys}) < len(keys)
+        for key, path in found:
+            front = (str(key.split),) if self.fronted else ()
+            id_ = "_".join((*front, *key.parts, key.stem))
+            if self.take(self.images, id_, path):
+                self.keys[id_] = key
+
+    def take(self, files: dict[str, Path], id_: str, path: Path) -> bool:
+        """Add a file; note that the id has one already."""
+        first = files.setdefault(id_, path)
+        if first is not path:
+            shown = first.name if first.parent == path.parent else first
+            says = f"shares its id with {shown}; remove or rename one"
+            self.note("id of two files", path, says, id_)
+        return first is path
+
+    def find_masks(self) -> None:
+        """Give each image its mask, and remove masks from the images."""
+        masks: list[tuple[_Key, Path]] = []
+        for split, images, folder in self.places:
+            if folder is not None and folder != images:
+                masks += self.pictures(split, "masks", folder)
+        together = {place.split for place in self.places if place.masks == place.images}
+        ids = {key: id_ for id_, key in self.keys.items()}
+        # Images that are called as masks of others, unless they have masks themselves.
+        odd = {key: id_ for key, id_ in ids.items() if any(k in ids for k in [*key.images()][1:])}
+        sound = {image for key, _ in masks for image in key.images()} if odd else ()
+        for key, id_ in odd.items():
+            if key in sound:
                 continue
-            names = key.stem.removesuffix(MASK_SUFFIX), stripped_mask_name(key.stem)
-            named = [key._replace(stem=name) for name in names]
-            own = next((name for name in named if name in self.images), None)
+            path = self.images.pop(id_)
+            del self.keys[id_]
+            if key.split in together:
+                masks.append((key, path))
+            else:
+                # A mask that no list names is not used.
+                says = "is called as the mask of another image; move it to the masks"
+                self.note("mask among the images", path, says, id_, read=bool(self.lists))
+        # Masks that are called as their images come before others.
+        for key, path in sorted(masks, key=lambda mask: mask[0] not in ids):
+            own = next((ids[k] for k in key.images() if ids.get(k) in self.images), None)
             if own is None:
                 self.note("mask without image", path, "has no image", key.stem, read=True)
-            elif found.setdefault(own, path) is not path:
-                self.twins.append((own, found[own], path))
-        self.masks = found
-        # A mask that no list names is not used.
-        unused = bool(self.lists) and all(place.split is None for place in self.places)
-        for key, path in _take_masks(self.images, found).items():
-            says = "is called as the mask of another image; move it to the masks"
-            self.note("mask among the images", path, says, key.stem, read=unused)
-
-    def name(self) -> None:
-        """Give each image its id; of images that would have one id, the first has it."""
-        unique = len({(key.parts, key.stem) for key in self.images}) == len(self.images)
-        for key, path in self.images.items():
-            front = () if unique else (str(key.split),)
-            id_ = "_".join((*front, *key.parts, key.stem))
-            other = self.keys.setdefault(id_, key)
-            if other is key:
-                self.paths[id_] = path
             else:
-                self.twins.append((other, self.images[other], path))
-        ids = {key: id_ for id_, key in self.keys.items()}
-        for key, one, path in self.twins:
-            shown = one.name if one.parent == path.parent else one
-            says = f"shares its id with {shown}; remove or rename one"
-            self.note("id of two files", path, says, ids.get(key, key.stem))
+                self.take(self.masks, own, path)
 
     # Which splits they are in.
 
     def find(self, entry: str, split: str) -> str | None:
-        """The id that an entry of a list of a split names, None if it names none.
-
-        An entry is an id, or an image's path below the set or its folder of images, with or
-        without suffix.
-        """
-        entry = _composed(entry)
-        if entry in self.paths:
-            return entry
-        entry = entry.replace("\\", "/").removeprefix("./")
-        for name in (entry, _without_suffix(entry)):
-            found = [name] if name in self.paths else self._called.get(name, [])
-            if len(found) > 1:
-                found = [id_ for id_ in found if self.keys[id_].split == split]
-            if len(found) == 1:
-                return found[0]
+        """The id that an entry of a list names: an id or a path, with or without suffix."""
+        *folders, last = _composed(entry).replace("\\", "/").removeprefix("./").split("/")
+        told = next(filter(None, map(split_named, folders)), None)
+        plain = [f for f in folders if not (split_named(f) or f.lower() in IMAGE_FOLDERS)]
+        for name in (last, _without_suffix(last)):
+            id_ = "_".join((*plain, name))
+            for own in (id_, f"{told or split}_{id_}") if self.fronted else (id_,):
+                if own in self.images and told in (None, self.keys[own].split):
+                    return own
         return None
-
-    @cached_property
-    def _called(self) -> dict[str, list[str]]:
-        """Ids by their images' paths without suffix, from the set's folder on and from others."""
-        found: dict[str, list[str]] = {}
-        tops = {place.split: _below(self.root, place.images) for place in self.places}
-        for id_, (split, parts, stem) in self.keys.items():
-            # The folder of a split, wherever it is in the path.
-            top = next(filter(split_named, tops[split].parts), tops[split].name)
-            whole = _composed(_below(self.root, self.paths[id_]).as_posix())
-            below = "/".join((*parts, stem))
-            in_split = below if split is None else f"{top}/{below}"
-            for other in {below, in_split, _without_suffix(whole)}:
-                found.setdefault(other, []).append(id_)
-        return found
 
     def splits_of_folders(self) -> dict[str, tuple[str, ...]]:
         """The splits that folders give; lists beside them have to say the same."""
@@ -504,43 +428,35 @@ class _Reading:
         for split in SPLITS:
             if ids := [id_ for id_, key in self.keys.items() if key.split == split]:
                 splits[split] = tuple(sorted(ids, key=natural_key))
-        every = [self.lists]
-        with self.unreadable():
-            every += [found for found in _all_lists(self.root) if self.lists and found != every[0]]
-        order: dict[str, tuple[str, ...]] = {}
-        for split, file in [item for found in every for item in found.items()]:
+        for split, file in self.lists.items():
             listed = self.read_list(file, split)
-            # `trainval` holds `val` already.
-            covered = (split, "val") if _is_trainval(file) else (split,)
-            members = {id_ for name in covered for id_ in splits.get(name, ())}
+            held = {split, *splits_held(file.stem)}
+            members = {id_ for name in held for id_ in splits.get(name, ())}
             odd = min(members.symmetric_difference(listed), key=natural_key, default=None)
             if odd is None:
-                own = set(splits.get(split, ()))
-                order.setdefault(split, tuple(id_ for id_ in listed if id_ in own))
+                splits[split] = tuple(id_ for id_ in listed if self.keys[id_].split == split)
             else:
                 verb = "does not name" if odd in members else "names"
-                says = f"{verb} {self.paths[odd]} for {split}, against its folder; correct the list"
+                says = f"{verb} {self.images[odd]}, against its folder; correct the list"
                 self.note("list against its folders", file, says)
-        return splits | order
+        return splits
 
     def read_list(self, file: Path, split: str) -> tuple[str, ...]:
         """The ids that a list names."""
-        text = ""
-        with self.unreadable():
-            text = read_text(file)
         ids: dict[str, None] = {}
         flat = not any(key.split or key.parts for key in self.keys.values())
+        text = self.readable(read_text, file) or ""
         for entry in filter(None, map(str.strip, text.splitlines())):
             id_ = self.find(entry, split)
-            name = _without_suffix(entry)
-            if id_ is None and re.search(r"[/\\]|^\.\.?$", entry):
+            *folders, last = re.split(r"[/\\]", entry)
+            if id_ is None and folders:
                 # Where all images are in one folder, the last name tells which is meant.
-                id_ = self.find(re.split(r"[/\\]", entry)[-1], "") if flat else None
+                id_ = self.find(last, split) if flat else None
                 says = f"names {entry!r:.80}, which is the path of no image of the set"
                 self.note("list entry with folders", file, f"{says}; write its id", id_ or entry)
             if id_ is None:
-                says = f"names id {name!r:.80}, which has no image; remove the line"
-                self.note("listed id without image", file, says, name)
+                says = f"names id {entry!r:.80}, which has no image; remove the line"
+                self.note("listed id without image", file, says, entry)
             elif id_ in ids:
                 says = f"names id {id_!r:.80} twice; remove one of the lines"
                 self.note("id listed twice", file, says, id_)
@@ -548,28 +464,28 @@ class _Reading:
                 ids[id_] = None
         return tuple(ids)
 
-    def only_pairs(self, splits: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
-        """Splits without ids that another one has, or that have no mask."""
-        kept: dict[str, list[str]] = {"train": [], "test": []}
+    def keep_pairs(self) -> None:
+        """Leave ids out of splits that another one has, or that have no mask."""
+        kept: dict[str, list[str]] = {name: [] for name in ("train", "test", *self.splits)}
         home: dict[str, str] = {}
         # An id in two splits stays in the one that is held out.
         for split in ("test", "val", "train"):
-            for id_ in splits.get(split, ()):
-                path, other = self.paths[id_], home.setdefault(id_, split)
+            for id_ in self.splits.get(split, ()):
+                path, other = self.images[id_], home.setdefault(id_, split)
                 if other != split:
                     says = f"names id {id_!r}, which is in {split} too; keep it in one"
                     self.note("id in two splits", self.lists.get(other, path), says, id_)
-                elif self.keys[id_] in self.masks:
-                    kept.setdefault(split, []).append(id_)
+                elif id_ in self.masks:
+                    kept[split].append(id_)
                 else:
                     says = "has no mask; add one, or leave the image out of folders and lists"
                     self.note("image without mask", path, says, id_)
-        for id_, key in self.keys.items():
-            mask = self.masks.get(key)
-            if mask and _composed(mask.stem) not in (key.stem, key.stem + MASK_SUFFIX):
-                says = f"is not called as its image, {self.paths[id_].name}; rename it"
+        for id_, mask in self.masks.items():
+            stem = self.keys[id_].stem
+            if _composed(mask.stem) not in (stem, stem + MASK_SUFFIX):
+                says = f"is not called as its image, {self.images[id_].name}; rename it"
                 self.note("mask of another name", mask, says, id_, read=id_ not in home)
-        return {split: tuple(kept.get(split, ())) for split in SPLITS if split in {*kept, *splits}}
+        self.splits = {split: tuple(kept[split]) for split in SPLITS if split in kept}
 
 
 def _below(root: Path, path: Path) -> Path:
@@ -579,24 +495,17 @@ def _below(root: Path, path: Path) -> Path:
 def find_lists(root: Path) -> dict[str, Path]:
     """Find the list file of each split in the first layout that has any.
 
-    Raises
-    ------
-    DatasetError
-        A folder has several lists of one split; in ``img_idx``, none is of the set's name.
+    `DatasetError` where a folder has several of one split, in ``img_idx`` none of the set's name.
     """
-    return next(filter(None, _all_lists(root)), {})
-
-
-def _all_lists(root: Path) -> Iterator[dict[str, Path]]:
-    """The lists of each layout, none where it has none, those that count first."""
     folders = child_folders(root)
     ratios = [child for child in folders if re.fullmatch(r"\d+_\d+", child.name)]
     # Half and half is what every published table uses, so it goes before other ratios.
     ratios.sort(key=lambda child: child.name != "50_50")
     for folder in [*ratios, root, *(f for f in folders if f.name.startswith("idx"))]:
-        yield _lists_in(folder)
-    if (root / "img_idx").is_dir():
-        yield _lists_in(root / "img_idx", root.resolve().name)
+        if lists := _lists_in(folder):
+            return lists
+    named = root / "img_idx"
+    return _lists_in(named, root.resolve().name) if named.is_dir() else {}
 
 
 def _lists_in(folder: Path, name: str | None = None) -> dict[str, Path]:
@@ -605,14 +514,16 @@ def _lists_in(folder: Path, name: str | None = None) -> dict[str, Path]:
     for split in SPLITS:
         stems = {file: file.stem.partition("_" if name else "\0") for file in _texts(folder)}
         files = [file for file, (first, _, _) in stems.items() if split_named(first) == split]
-        best = [f for f in files if (stems[f][2] == name if name else not _is_trainval(f))] or files
-        if len(best) > 1:
-            words = f"has several lists of {split} ({', '.join(file.name for file in best)})"
+        # Beside `trainval`, `train` is the training split.
+        best = [f for f in files if (stems[f][2] == name if name else len(splits_held(f.stem)) < 2)]
+        files = best or files
+        if len(files) > 1:
+            words = f"has several lists of {split} ({', '.join(file.name for file in files)})"
             raise DatasetError(folder, f"{words}; remove all but one")
-        if best:
-            lists[split] = best[0]
+        for file in files:
+            lists[split] = file
     # `trainval` holds `val` already.
-    if "train" in lists and _is_trainval(lists["train"]):
+    if "train" in lists and "val" in splits_held(lists["train"].stem):
         lists.pop("val", None)
     return lists
 
@@ -625,26 +536,17 @@ def _texts(folder: Path, suffixes: Collection[str] = (".txt",)) -> list[Path]:
     )
 
 
-def _is_trainval(file: Path) -> bool:
-    return file.stem.lower() == "trainval"
-
-
 def read_text(file: Path) -> str:
     """Read a text file in UTF-8; `DatasetError` for one in another encoding."""
     try:
         data = file.read_bytes()
     except OSError as error:
         raise DatasetError(file, f"cannot be read ({error.strerror})") from None
-    looks = "Latin-1"
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in data:
-        looks = "UTF-16"
-    else:
-        with suppress(UnicodeDecodeError):
+    # UTF-16 has bytes of 0.
+    with suppress(UnicodeDecodeError):
+        if b"\0" not in data:
             return data.decode("utf-8-sig")
-        with suppress(UnicodeDecodeError):
-            data.decode("gb2312")
-            looks = "GBK"
-    raise DatasetError(file, f"is not UTF-8 text (it looks like {looks}); save it as UTF-8")
+    raise DatasetError(file, "is not UTF-8 text; save it as UTF-8")
 
 
 # Whether a set without lists was meant to be divided.
@@ -656,23 +558,12 @@ def require_one_split(
     advice: str = "write ids to train.txt and test.txt in the set's folder",
     read: Collection[Path] = (),
 ) -> None:
-    """Test that nothing tells of splits in a set whose images are all for training.
+    """Test that nothing tells of splits in a set whose `images` are all for training.
 
-    Parameters
-    ----------
-    root : Path
-        The set, in which lists are looked for.
-    images : iterable of Path
-    advice : str
-        What the error says to do.
-    read : collection of Path
-        Files that have been read, and are no lists that were missed.
-
-    Raises
-    ------
-    DatasetError
-        Each image's name has a split in it, and not all the same; or a file of text names some of
-        the images, and its name or a word in it is a split's.
+    `root` is the set, in which lists are looked for, `advice` what the error says to do, and `read`
+    are files that have been read, and are no lists that were missed. `DatasetError` where each
+    image's name has a split in it, and not all the same; or where a file of text names some of the
+    images, and its name or a word in it is a split's.
     """
     images = list(images)
     told: dict[str | None, str] = {}
@@ -693,15 +584,6 @@ def require_one_split(
             raise DatasetError(file, f"{says}, or move the file out")
 
 
-def _require_no_split_told(images: Mapping[_Key, Path]) -> None:
-    """Without lists all is training, so no folder may be called as what is held out."""
-    for key, path in images.items():
-        for name in key.parts:
-            if split_told(name) in ("val", "test"):
-                says = f"is called {name}, as a split, but is in no split; write lists of splits, "
-                raise DatasetError(path.parent, f"{says}or call the folders train, val and test")
-
-
 def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collection[str]) -> bool:
     """Whether a file names images of a set, or recordings, and a split that not all are in."""
     try:
@@ -709,7 +591,7 @@ def _lists_split(file: Path, root: Path, stems: Collection[str], folders: Collec
             data = opened.read(_READ)
     except OSError:
         return False
-    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    wide = data[:2] in (b"\xff\xfe", b"\xfe\xff")
     text = data.decode("utf-16" if wide else "utf-8-sig", "replace")
     json = file.suffix.lower().startswith(".json")
     if json:

@@ -12,12 +12,16 @@ FOLDERS = {
 }
 """Names of the folders of a split, ours first."""
 
-_SPLIT_OF = {name: split for split, names in FOLDERS.items() for name in names}
-
 
 def split_named(name: str) -> str | None:
     """The split that a folder or a list is called after, in any letter case; None for others."""
-    return _SPLIT_OF.get(name.lower())
+    return next((split for split, names in FOLDERS.items() if name.lower() in names), None)
+
+
+def splits_held(name: str) -> tuple[str, ...]:
+    """The splits whose images a folder or a list of a name holds: two for ``trainval``."""
+    split = split_named(name)
+    return ("train", "val") if name.lower() == "trainval" else (split,) if split else ()
 
 
 def split_told(name: str) -> str | None:

@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from synth.dataset import FEW_TARGETS, Dataset
+from synth.dataset import Dataset, require_targets
 from synth.disk.headers import read_header
 from synth.disk.layout import Problem
 from synth.disk.split_names import SPLITS
 from synth.disk.tiff import TiffLayout, is_tiff, turn
-from synth.errors import FrameError, MaskError
-from synth.frames import Frame, Mask, decode_image, to_luma
+from synth.errors import DatasetError, FrameError, MaskError
+from synth.frames import Frame, ImageFile, Mask, decode_image, to_luma
 from synth.inspect.depths import Levels, group_by_depth, measure_levels
 from synth.inspect.palettes import find_palette
 from synth.inspect.splits import difference_hash, nearly_equal, scene_signature
@@ -89,6 +89,13 @@ _WARNINGS = {
     "constant image": "replace it, or take its id off the list",
     "clipped image": "look: what is cut off tells nothing",
 }
+# Whether two images are equal, and whether they are in one split.
+_ALIKE = {
+    (True, False): "equal image in train and test",
+    (True, True): "equal images in one split",
+    (False, False): "nearly equal images in two splits",
+    (False, True): "nearly equal images in one split",
+}
 _COURSES = {
     "rises": "luma rises with temperature",
     "falls": "luma falls as temperature rises",
@@ -124,8 +131,7 @@ class PairFindings(NamedTuple):
     """What was seen in one pair; of one that cannot be read, the faults alone.
 
     `faults` are names with words on each, and `pixels` is a hash. `offsets` and `darker` are those
-    of training targets, see `measure_offsets` and `Signal`; `look` and `scene` tell frames that are
-    nearly equal, see `nearly_equal`; `borders` are from `border_shares`.
+    of training targets, see `measure_offsets` and `Signal`; `look` and `scene` see `nearly_equal`.
     """
 
     id: str
@@ -145,9 +151,8 @@ class PairFindings(NamedTuple):
 
 @dataclass
 class Report:
-    """All that was found.
+    """All that was found: counts by split, by size as ``256x256``, and by type.
 
-    `images` and `targets` are counted by split, `shapes` by size as ``256x256``, `dtypes` by type.
     By the name of a fault (see `FAULTS`), `faults` has words on every case, `ids` what it is about
     (of pairs, the one that is to go), and `splits` how many of these ids are in each split.
     """
@@ -212,11 +217,10 @@ def check_dataset(
     home = {id_: split for split, ids in dataset.splits.items() for id_ in ids}
     for id_ in dataset.images:
         if id_ not in home and id_ not in report.ids.get("image without mask", ()):
-            report.add(*_look_at_unlisted(dataset, id_), (id_,))
-    work = [(split, id_) for split, ids in dataset.splits.items() for id_ in ids]
-    findings = []
-    for found in run(lambda item: check_pair(dataset, *item), work):
-        findings.append(found)
+            report.add(*_look_at_unlisted(dataset.images[id_]), (id_,))
+    work = [(split, id_) for id_, split in home.items()]
+    findings = list(run(lambda item: check_pair(dataset, *item), work))
+    for found in findings:
         report.images[found.split] += 1
         report.targets[found.split] += found.targets
         for fault, words in found.faults:
@@ -225,9 +229,8 @@ def check_dataset(
     report.shapes.update(found.size for found in read)
     report.dtypes.update(found.dtype for found in read)
     for case in chain(
-        _few_targets(findings),
-        _equal(read),
-        _nearly_equal(read),
+        _few_targets(findings, dataset.root),
+        _alike(read),
         _habit(read),
         _dark_borders(read),
         _mixed_depths(read, dataset),
@@ -239,80 +242,60 @@ def check_dataset(
     return report
 
 
-def _few_targets(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    training = [found for found in findings if found.split == "train"]
-    marked = sum(found.targets > 0 for found in training)
-    words = f"{marked:,} of {len(training):,} training images"
-    if training and not marked:
-        yield "no target in training", words, ()
-    elif marked < FEW_TARGETS * len(training):
-        yield "few images with a target", words, ()
-
-
-def _look_at_unlisted(dataset: Dataset, id_: str) -> tuple[str, str]:
+def _look_at_unlisted(file: ImageFile) -> tuple[str, str]:
     """An image that no list names may be there by chance, or be a mask in the wrong folder."""
-    file = dataset.images[id_]
-    name = file.path.name
     with suppress(FrameError):
         colour = decode_image(file.read(), file.path)
-        for fault, words in _image_faults(colour, to_luma(colour), name):
+        for fault, words in _image_faults(colour, to_luma(colour), file.path.name):
             if fault == "mask among the images":
                 return fault, words
-    return "image in no split", name
+    return "image in no split", file.path.name
 
 
-def _equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    seen: dict[bytes, PairFindings] = {}
+def _few_targets(findings: Sequence[PairFindings], root: Path) -> Iterator[Case]:
+    marked = [found.targets > 0 for found in findings if found.split == "train"]
+    words = f"{sum(marked):,} of {len(marked):,} training images"
+    try:
+        if require_targets(root, sum(marked), len(marked)):
+            yield "few images with a target", words, ()
+    except DatasetError:
+        yield "no target in training", words, ()
+
+
+def _alike(findings: Sequence[PairFindings]) -> Iterator[Case]:
+    """Name images that are equal to others, or nearly so: of two the one that is less held out."""
+    first: dict[bytes, PairFindings] = {}
+    equal = [(first.setdefault(found.pixels, found), found, "") for found in findings]
+    each: dict[tuple[bytes, str], PairFindings] = {}
     for found in findings:
-        first = seen.setdefault(found.pixels, found)
-        if first is not found:
-            apart = first.split != found.split
-            fault = "equal image in train and test" if apart else "equal images in one split"
-            words = f"{first.id} ({first.split}) and {found.id} ({found.split})"
-            yield fault, words, [_less_held_out(first, found).id]
-
-
-def _nearly_equal(findings: Sequence[PairFindings]) -> Iterator[Case]:
-    seen: dict[tuple[bytes, str], PairFindings] = {}
-    for found in findings:
-        seen.setdefault((found.pixels, found.split), found)
-    alone = list(seen.values())
+        each.setdefault((found.pixels, found.split), found)
+    alone = list(each.values())
+    near = nearly_equal([found.look for found in alone], [found.scene for found in alone])
+    pairs = ((alone[one], alone[other], f", {likeness:.3f}") for one, other, likeness in near)
     told: set[tuple[str, str]] = set()
-    pairs = nearly_equal([found.look for found in alone], [found.scene for found in alone])
-    for first, second, likeness in pairs:
-        one, other = alone[first], alone[second]
-        goes = _less_held_out(one, other)
-        where = "one split" if one.split == other.split else "two splits"
-        fault = f"nearly equal images in {where}"
+    for one, other, likeness in chain(equal, pairs):
+        # Never a test image before others.
+        goes = min(other, one, key=lambda found: SPLITS.index(found.split))
+        stays = one if goes is other else other
+        fault = _ALIKE[one.pixels == other.pixels, one.split == other.split]
         # A scene of n frames is n - 1 too many, not n (n - 1) / 2 pairs.
-        if one.pixels != other.pixels and (fault, goes.id) not in told:
+        if one is not other and (fault, goes.id) not in told:
             told.add((fault, goes.id))
-            stays = one if goes is other else other
-            words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}), {likeness:.3f}"
+            words = f"{goes.id} ({goes.split}) and {stays.id} ({stays.split}){likeness}"
             yield fault, words, [goes.id]
-
-
-def _less_held_out(first: PairFindings, second: PairFindings) -> PairFindings:
-    """Which of two equal images can go: never a test image before others."""
-    return min(second, first, key=lambda found: SPLITS.index(found.split))
 
 
 def _dark_borders(findings: Sequence[PairFindings]) -> Iterator[Case]:
     """Say on which sides of how many images the outermost row or column is darkened."""
     shares = np.array([found.borders for found in findings], float).reshape(-1, len(SIDES))
     dark = ~np.isnan(shares)
-    counts = dark.sum(axis=0)
     # A filter darkens the borders of all images that went through it.
-    if counts.max() >= max(3, 0.1 * len(dark)):
-        sides = ", ".join(
-            f"{side} {count / len(dark):.0%}" for side, count in zip(SIDES, counts, strict=True)
-        )
+    if dark.sum(axis=0).max() >= max(3, 0.1 * len(dark)):
+        means = zip(SIDES, dark.mean(axis=0), strict=True)
+        sides = ", ".join(f"{side} {mean:.0%}" for side, mean in means)
         words = f"{sides} of images, to {np.nanmedian(shares):.2f} of what is inside"
-        yield (
-            "borders darkened by a filter",
-            words,
-            [findings[at].id for at in dark.any(1).nonzero()[0]],
-        )
+        ids = [found.id for found, own in zip(findings, dark, strict=True) if own.any()]
+        yield "borders darkened by a filter", words, ids
 
 
 def border_shares(frame: Frame) -> tuple[float | None, ...]:
@@ -333,10 +316,10 @@ def border_shares(frame: Frame) -> tuple[float | None, ...]:
         outer, inner = np.rot90(frame, quarter)[[0, inside]]
         bright = inner > least_bright
         if np.count_nonzero(bright) >= fewest:
-            shares = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
+            low, median, high = np.percentile(outer[bright] / inner[bright], (25, 50, 75)).tolist()
             # A filter darkens all of a row alike; what a scene does is not the same along it.
-            if 0.35 <= shares[1] <= 0.8 and shares[2] - shares[0] <= 0.15:
-                found[quarter] = shares[1]
+            if 0.35 <= median <= 0.8 and high - low <= 0.15:
+                found[quarter] = median
     return tuple(found)
 
 
@@ -355,30 +338,21 @@ def _habit(findings: Sequence[PairFindings]) -> Iterator[Case]:
 
 
 def _mixed_depths(findings: Sequence[PairFindings], dataset: Dataset) -> Iterator[Case]:
-    """Name the groups of images that differ in depth, and where each is; ids of the smaller."""
+    """Name the groups of images that differ in depth, and some of each; ids of the smaller."""
     groups = group_by_depth([found.levels for found in findings])
-    if len(groups) < 2:
-        return
-    members = [[findings[at] for at in places] for places, _ in groups]
-    files = [[dataset.image_file(found.id).path for found in own] for own in members]
-    splits = [{found.split for found in own} for own in members]
-    folders = [{os.path.relpath(path.parent, dataset.root) for path in own} for own in files]
-    # What no two groups share.
-    telling = [by for by in (splits, folders) if sum(map(len, by)) == len(set().union(*by))]
     parts = []
-    for number, ((_, levels), own) in enumerate(zip(groups, files, strict=True)):
-        words = f"{len(own):,}"
-        if len({levels.bits for _, levels in groups}) > 1:
-            words += f" of {levels.bits} bits"
-        words += f", {levels.low:,} to {levels.high:,} DN"
-        if levels.step > 1:
-            words += f" in steps of {levels.step}"
-        places = [", ".join(sorted(by[number])) for by in telling if len(by[number]) <= 2]
-        if places:
-            words += f", in {' and '.join(places)}"
-        names = ", ".join(path.name for path in own[:2])
-        parts.append(f"{words}: {names}{', …' if len(own) > 2 else ''}")
-    yield "mixed depths", "; ".join(parts), [found.id for own in members[:-1] for found in own]
+    for places, levels in groups:
+        steps = f" in steps of {levels.step}" if levels.step > 1 else ""
+        files = [dataset.image_path(findings[at].id) for at in places[:2]]
+        names = ", ".join(os.path.relpath(file, dataset.root) for file in files)
+        more = ", …" if len(places) > 2 else ""
+        parts.append(
+            f"{len(places):,} of {levels.bits} bits, {levels.low:,} to {levels.high:,} DN{steps}: "
+            f"{names}{more}"
+        )
+    if len(groups) > 1:
+        ids = [findings[at].id for places, _ in groups[:-1] for at in places]
+        yield "mixed depths", "; ".join(parts), ids
 
 
 def _polarity(findings: Sequence[PairFindings]) -> Iterator[Case]:
@@ -396,36 +370,35 @@ def _polarity(findings: Sequence[PairFindings]) -> Iterator[Case]:
 def check_pair(dataset: Dataset, split: str, id_: str) -> PairFindings:
     """Look at one pair: every fault that can be told from it alone."""
     file, mask_file = dataset.image_file(id_), dataset.mask_file(id_)
+    convention, name = mask_file.convention, mask_file.path.name
     try:
-        data = file.read()
+        data, mask_data = file.read(), mask_file.read()
         colour = decode_image(data, file.path)
-        image = to_luma(colour)
-        tag = _read_orientation(data, file.path)
-        data = mask_file.read()
-        mask_tag = _read_orientation(data, mask_file.path)
-        values = mask_file.convention.values(data, mask_file.path)
-        mask = mask_file.convention.mask_of(values, mask_file.path)
+        tag, mask_tag = _orientation(data, file.path), _orientation(mask_data, mask_file.path)
+        values = convention.values(mask_data, mask_file.path)
+        mask = convention.mask_of(values, mask_file.path)
     except (MaskError, FrameError) as error:
         unclear = isinstance(error, MaskError)
         fault = "mask that is not understood" if unclear else "unreadable file"
         return PairFindings(id_, split, [(fault, str(error))])
-    name = mask_file.path.name
+    image = to_luma(colour)
     faults = list(_image_faults(colour, image, file.path.name))
     for path, own in ((file.path, tag), (mask_file.path, mask_tag)):
         if own != 1:
             faults.append(("turned by its EXIF tag", f"{path.name}, orientation {own}"))
-    unturned = tag != 1 and _fits_unturned(image, mask, tag)
-    if unturned:
+    fits = mask.shape == image.shape
+    if tag != 1 and _fits_unturned(image, mask, tag):
+        fits = False
         faults.append(("mask of the unturned frame", f"{name}, orientation {tag}"))
-    elif mask.shape != image.shape:
+    elif not fits:
         sizes = "{}x{} for an image of {}x{}".format(*mask.shape, *image.shape)
         faults.append(("mask of another size", f"{name}, {sizes}"))
-    jpeg = data.startswith(b"\xff\xd8")
-    faults += _value_faults(values, mask, mask_file.convention, jpeg, mask_file.path)
+    jpeg = mask_data.startswith(b"\xff\xd8")
+    faults += _value_faults(values, mask, convention, jpeg, mask_file.path)
     targets = find_targets(mask)
     of_mask = list(_mask_faults(mask, targets, name))
     offsets, darker = np.empty((0, 2)), []
-    if split == "train" and mask.shape == image.shape and not unturned:
+    if split == "train" and fits:
         offsets = measure_offsets(image, mask)
         if not any(fault == "full mask" for fault, _ in of_mask):
             darker = [signal.darker for signal in measure_signals(image, mask)]
@@ -462,7 +435,7 @@ def _fits_unturned(image: Frame, mask: Mask, orientation: int) -> bool:
     return bool(as_stored > 2 * turned)
 
 
-def _read_orientation(data: bytes, path: Path) -> int:
+def _orientation(data: bytes, path: Path) -> int:
     """Orientation, 1 to 8, by which `decode_image` turns an image file."""
     return (TiffLayout if is_tiff(data) else read_header)(data, path).orientation
 
@@ -488,10 +461,8 @@ def _image_faults(colour: Frame, image: Frame, name: str) -> Iterator[tuple[str,
         return
     # A sensor's or a converter's limit is a spike in the histogram: 5% of all pixels, and three
     # times as many as at the three values next to it.
-    for value, count, first, last in (
-        (low, ends[0], low + 1, low + 3),
-        (high, ends[1], max(high - 3, 0), high - 1),
-    ):
+    for value, count, first in ((low, ends[0], low + 1), (high, ends[1], max(high - 3, 0))):
+        last = first + 2 if value == low else high - 1
         near = np.count_nonzero((image >= first) & (image <= last)) / 3
         if count > max(0.05 * image.size, 3 * near):
             yield "clipped image", f"{name}, {count / image.size:.0%} at {value} DN"
@@ -501,19 +472,16 @@ def _value_faults(
     values: NDArray[Any], mask: Mask, convention: MaskConvention, jpeg: bool, path: Path
 ) -> Iterator[tuple[str, str]]:
     """Say where a mask holds more than 0 and 255."""
-    exact = convention.kind == "value" and convention.target == 255
-    if exact and values.dtype == np.uint16:
-        yield "mask of other values", f"{path.name}, 0 and 255 in 16 bits: {convention}"
-        return
-    if convention == STANDARD or convention.kind == "any":
+    deep = values.dtype == np.uint16 and (convention.kind, convention.target) == ("value", 255)
+    if convention.kind == "any" or (convention == STANDARD and not deep):
         return
     look = look_at_values(values, path)
     levels = sorted(look.counts)
-    if set(levels) <= {0, 255}:
+    if set(levels) <= {0, 255} and not deep:
         return
     if convention.kind != "half":
         held = ", ".join(describe_label(level) for level in levels[:4])
-        more = ", …" if len(levels) > 4 else ""
+        more = ", …" if len(levels) > 4 else " in 16 bits" if deep else ""
         yield "mask of other values", f"{path.name}, {held}{more}: {convention}"
         return
     # Blurred masks fade within three pixels; what is not 0 beyond is a JPEG's ringing.

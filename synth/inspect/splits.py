@@ -1,14 +1,12 @@
 """Which images are for training, validation and testing: sequences stay whole.
 
-Neighbouring frames of a sequence are nearly equal. With one of them in training and the next in
-testing, a score says how well a detector remembers, not how well it finds. So what is divided is
-groups of ids: by name where names tell sequences apart, else by likeness, the correlation of the
-coarse structure of two scenes.
+With one of two neighbouring frames in training and the other in testing, a score says how well a
+detector remembers, not how well it finds. So groups of ids are divided: by name where names tell
+sequences apart, else by likeness, the correlation of the coarse structure of two scenes.
 
 Frames that are nearly equal have to be alike by a perceptual hash too: the difference hash has a
 bit for whether a frame grows brighter from one of 16 x 16 cells to the next (N. Krawetz, "Kind of
-like that", 2013). Smooth frames can have the same signs by chance, and the correlation alone would
-take two skies over the same horizon for one.
+like that", 2013). The correlation alone would take two skies over the same horizon for one.
 """
 
 from __future__ import annotations
@@ -34,17 +32,15 @@ from synth.seeds import generator
 
 LIKENESS = 0.7
 """Correlation of two signatures above which their frames are taken for one scene. Neighbours in a
-sequence of a fixed camera came to 0.93 and more; of the 427 images of NUAA-SIRST, mostly single
-frames, 16 are joined to another, of the 1,327 of NUDT-SIRST, which reuses backgrounds, 259."""
+sequence of a fixed camera came to 0.93 and more; of the 427 images of NUAA-SIRST 16 are joined."""
 
 NEARLY = 0.95
-"""Correlation of two signatures from which on their frames are nearly equal. Of NUDT-SIRST 77 pairs
-of images come to it, of NUAA-SIRST none."""
+"""Correlation of two signatures from which on their frames are nearly equal: 77 pairs of
+NUDT-SIRST, none of NUAA-SIRST."""
 
 OVERLAP = 0.6
 """Correlation above which frames are taken to show parts of one scene. Of 60 frames of four cameras
-(SIRST version 2) those of two cameras came to at most 0.56 at any shift, panned views of one scene
-to 0.6 to 0.98."""
+(SIRST version 2) those of two cameras came to at most 0.56, panned views to 0.6 to 0.98."""
 
 _SIDE, _CELLS = 32, 16
 # Of 256 bits. Of the 77 pairs above 76 differ in at most 25; the other, in 136, shows two skies.
@@ -83,17 +79,8 @@ def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     """Group ids by the sequence that their names tell.
 
     Ids are together in which the first group of a regular expression is equal, or without one,
-    which are equal without their trailing digits.
-
-    Raises
-    ------
-    RecipeError
-        The pattern is no regular expression or has no group, or an id does not hold it.
-
-    Examples
-    --------
-    >>> group_by_name(["a_1", "a_2", "b_1"]).members
-    {'a_': ('a_1', 'a_2'), 'b_': ('b_1',)}
+    which are equal without their trailing digits. `RecipeError` where the pattern is no regular
+    expression or has no group, or an id does not hold it.
     """
     if pattern is None:
         return _group("name", ids, lambda id_: _DIGITS.sub("", id_))
@@ -102,18 +89,15 @@ def group_by_name(ids: Iterable[str], pattern: str | None = None) -> Groups:
     except re.error as error:
         raise RecipeError(f"{pattern!r} is not a regular expression ({error})") from None
     if not compiled.groups:
-        raise RecipeError(
-            f"the pattern {pattern!r} has no group; put what names the sequence in parentheses"
-        )
+        words = f"the pattern {pattern!r} has no group"
+        raise RecipeError(f"{words}; put what names the sequence in parentheses")
 
     def name(id_: str) -> str:
         found = compiled.search(id_)
-        if found is None or found.group(1) is None:
-            raise RecipeError(
-                f"the pattern {pattern!r} finds nothing in the id {id_!r}; every id must belong "
-                "to a sequence"
-            )
-        return found.group(1)
+        if found is None or found[1] is None:
+            words = f"the pattern {pattern!r} finds nothing in the id {id_!r}"
+            raise RecipeError(f"{words}; every id must belong to a sequence")
+        return found[1]
 
     return _group("pattern", ids, name)
 
@@ -124,9 +108,7 @@ def group_by_likeness(
     """Group ids whose frames show one scene, directly or through frames between them.
 
     Two frames are together when their signatures, see `scene_signature`, correlate by more than
-    `above`. A slow sequence is one group: its first and last frame may differ, but neighbours do
-    not. Frames without any structure, as of an empty sky, are like nothing: only names tell those
-    apart.
+    `above`. Frames without any structure, as of an empty sky, are like nothing.
     """
     ordered = sorted(signatures, key=_in_order)
     pairs = list(pairs_above(np.stack([signatures[id_] for id_ in ordered]), above))
@@ -260,25 +242,14 @@ def split_groups(
 
     Groups are gone through in a random order; each goes to the test split where that brings its
     number of ids nearer to the share that was asked for, then likewise to the validation split,
-    and else to training. A share that is not 0 is at least one group.
-
-    Returns
-    -------
-    dict of str to tuple of str
-        Ids of ``train`` and, where they have a share, ``val`` and ``test``, in natural order.
-
-    Raises
-    ------
-    RecipeError
-        There are fewer groups than splits.
+    and else to training. A share that is not 0 is at least one group; `RecipeError` where there are
+    fewer groups than splits. Ids of a split are in natural order.
     """
     members = groups.members
     shares = {name: share for name, share in (("test", test), ("val", val)) if share}
-    if len(members) < len(shares) + 1:
-        raise RecipeError(
-            f"has {len(members)} group(s) of images for {len(shares) + 1} splits; group them by "
-            "another rule, or ask for fewer splits"
-        )
+    if len(members) <= len(shares):
+        words = f"has {len(members)} group(s) of images for {len(shares) + 1} splits"
+        raise RecipeError(f"{words}; group them by another rule, or ask for fewer splits")
     order = sorted(members)
     generator(seed, "split").shuffle(order)
     total = sum(map(len, members.values()))
@@ -296,41 +267,33 @@ def split_groups(
         taken[name] = own or [min(order, key=lambda key: len(members[key]))]
         order = [key for key in order if key not in set(taken[name])]
     taken["train"] = order
-    return {
-        name: tuple(sorted((id_ for key in taken[name] for id_ in members[key]), key=_in_order))
-        for name in SPLITS
-        if name in taken
-    }
+    ids = {name: [id_ for key in keys for id_ in members[key]] for name, keys in taken.items()}
+    return {name: tuple(sorted(ids[name], key=_in_order)) for name in SPLITS if name in ids}
 
 
 def write_lists(folder: Path, splits: Mapping[str, Sequence[str]]) -> list[Path]:
     """Write ``train.txt``, ``val.txt`` and ``test.txt``, one id a line; the folder is made.
 
-    Raises
-    ------
-    DatasetError
-        One of the files is there already; none is written then. What a run of the same lists left
-        that was killed is no hindrance.
-    StoreError
-        They cannot be written, and none is there.
+    `DatasetError` where one is there already, and `StoreError` where they cannot be written; none
+    is written then.
     """
     files = {
         folder / f"{name}.txt": "".join(f"{id_}\n" for id_ in ids).encode()
         for name, ids in splits.items()
     }
-    there = [file for file in files if file.exists()]
-    left = len(there) < len(files) and all(file.read_bytes() == files[file] for file in there)
-    if there and not left:
-        raise DatasetError(there[0], "is there already; choose another --out, or remove it")
+    # Training last: until it is there, no image of another split is trained on. What a run left
+    # that was killed is part of the lists.
+    new = [file for file in reversed(files) if not file.exists()]
+    for file, data in files.items():
+        if file not in new and not (new and file.read_bytes() == data):
+            raise DatasetError(file, "is there already; choose another --out, or remove it")
     with making_parents(folder / "lists"):
         try:
-            # Training last: without it a set has nothing to train on, and no test image is among
-            # its images.
-            for file in reversed(files):
+            for file in new:
                 replace_file(file, files[file])
         except StoreError:
             with suppress(OSError):
-                for file in files:
+                for file in new:
                     file.unlink(missing_ok=True)
             raise
     return list(files)

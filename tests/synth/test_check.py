@@ -164,7 +164,7 @@ def test_a_habit_of_the_masks_is_told(
         assert wanted in line
 
 
-def test_mixed_depths_are_one_warning_that_names_both_groups_by_split(
+def test_mixed_depths_are_one_warning_that_names_both_groups(
     make_set: Callable[..., SmallSet],
 ) -> None:
     made = make_set(train=5, test=3, dtype=np.uint16)
@@ -176,10 +176,10 @@ def test_mixed_depths_are_one_warning_that_names_both_groups_by_split(
     assert report.sound
     (words,) = report.faults["mixed depths"]
     shallow, deep = words.split("; ")
-    assert shallow.startswith("3, ")
-    assert "in test: 006.png, 007.png" in shallow
-    assert deep.startswith("5, ")
-    assert "in train: 001.png, 002.png" in deep
+    assert shallow.startswith("3 of 16 bits, ")
+    assert shallow.endswith(": images/006.png, images/007.png, …")
+    assert deep.startswith("5 of 16 bits, ")
+    assert deep.endswith(": images/001.png, images/002.png, …")
     assert report.ids["mixed depths"] == made.test
 
 
