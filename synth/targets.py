@@ -243,11 +243,11 @@ def _find(mask: Mask) -> tuple[list[Target], NDArray[np.int32]]:
     for index, label in enumerate(order):
         left, top, width, height, area = stats[label]
         # OpenCV gives means; times the area they are whole numbers but for rounding.
-        row, col = (round(mean * area) for mean in means[label][::-1])
-        top, left, row, col = top + y, left + x, row + y * area, col + x * area
-        centre = ((2 * place + area) // (2 * area) for place in (row, col))
+        cols, rows = (round(mean * area) for mean in means[label])
+        top, left, rows, cols = top + y, left + x, rows + y * area, cols + x * area
+        row, col = ((2 * total + area) // (2 * area) for total in (rows, cols))
         box = top, left, top + height, left + width
-        targets.append(Target(index, *centre, (row / area, col / area), area, box))
+        targets.append(Target(index, row, col, (rows / area, cols / area), area, box))
     return targets, labels
 
 

@@ -21,14 +21,13 @@ SIDE = 32
 
 Floats = NDArray[np.float64]
 
-# Noise of one kind has about the same variance in every part of a block, with the spread that
-# chance gives to the variance of 64 correlated pixels; texture has not.
+# The variance of noise is about the same in every part of a block: this is the spread that chance
+# gives to the variance of 64 correlated pixels. Texture has more.
 _PARTS = 4
 _MOST_SPREAD = 0.5
 
-# Of a frame's blocks, which differ in texture alone, the least textured tenth tells what noise
-# without any texture is like; what is more than this factor above has a scene in it. So has a frame
-# that is this much above the least textured tenth of the frames altogether.
+# The least textured tenth of a frame's blocks gives τ of noise alone. A block more than this factor
+# above it shows scene, and so does a frame this much above the least of all frames.
 _LEAST, _MOST_TEXTURE, _MOST_FRAME_TEXTURE = 0.1, 1.4, 2.5
 
 # More clipped pixels than this, and a block does not show its noise.
@@ -55,7 +54,7 @@ class NoiseBlocks:
     mean : (N,) ndarray of float64
         DN.
     frame, row, col : (N,) ndarray of int64
-        The frame that each is from, numbered from 0 without gaps, and the first pixel there.
+        The frame of each, numbered from 0 without gaps, and the block's first pixel there.
     depth : int
         Bits of the frames' type, 8 or 16.
     """
@@ -88,10 +87,7 @@ class NoiseBlocks:
 
 
 def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]]) -> NoiseBlocks:
-    """Find the patches of `find_noise_patches`, of `SIDE` pixels, and take their trends off.
-
-    Parameters and errors are the same.
-    """
+    """The patches of `find_noise_patches`, of `SIDE` pixels, without their trends."""
     found = find_noise_patches(frames)
     patches = [one for *_, one in found]
     return NoiseBlocks(
@@ -109,13 +105,13 @@ def find_noise_patches(
 ) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
     """Find blocks whose residual over a local trend is noise.
 
-    A block is kept when (1) hardly any of its pixels is clipped, (2) its residual over a quadratic
-    trend has much the same variance everywhere in it, and (3) the ratio τ of that variance to the
-    one that second differences in both directions see (J. Immerkær, CVIU 64, 1996), which for
-    noise alone is a constant of the camera's settings and above it wherever a scene shows, is not
-    far above the least that the frame has, nor very far above the least that all frames have.
+    A block is kept when (1) at most 1% of its pixels are clipped, (2) its residual over a quadratic
+    trend has about the same variance in all of its parts, and (3) the ratio τ of that variance to
+    the one of second differences in both directions (J. Immerkær, CVIU 64, 1996) is at most 1.4
+    times that of the frame's least textured blocks, and 2.5 times that of all frames. τ is a
+    constant of the camera's settings for noise alone, and greater where a scene shows.
 
-    Blocks lie side by side in frames that have 256 of them, and overlap by half in smaller ones;
+    Blocks are side by side in frames that have 256 of them, and overlap by half in smaller ones;
     at most 256 a frame are kept.
 
     Parameters
@@ -123,13 +119,13 @@ def find_noise_patches(
     frames : iterable of (frame, mask or None)
         (H, W) ndarrays of uint8 or uint16, of one depth; blocks keep clear of the masks.
     side : int
-        Of a block, in pixels, at least 16.
+        Side of a block in pixels, at least 16.
 
     Returns
     -------
     list of (number, row, col, patches)
-        Of every frame that has any: its number from 0, the blocks' first rows and columns, and
-        their pixels, (N, side, side) of the frame's dtype.
+        Of every frame with blocks: its number from 0, their first rows and columns, and their
+        pixels, (N, side, side) of the frame's dtype.
 
     Raises
     ------
@@ -163,15 +159,12 @@ def find_noise_patches(
         chosen = chosen[np.linspace(0, len(chosen) - 1, few).astype(np.intp)]
         if few:
             row, col = (step * at for at in np.unravel_index(chosen, texture.shape))
-            found.append((number, row, col, _windows(frame, side)[row, col]))
+            found.append((number, row, col, windows(frame, side)[row, col]))
     return found
 
 
 def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
-    """Take the patches of a bank as blocks, as they were chosen when it was sampled.
-
-    Fewer than 16 pixels a side are a `NoiseError`.
-    """
+    """The patches of a bank as blocks; `NoiseError` if they have fewer than 16 pixels a side."""
     if bank.side < 16:
         raise NoiseError(
             f"noise patches of side {bank.side} are too small to tell what their noise is; take "
@@ -186,6 +179,18 @@ def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
         bank.col.astype(np.int64),
         8 * bank.patches.itemsize,
     )
+
+
+def windows(frame: Frame, side: int) -> Frame:
+    """View of the square windows at every position, (rows, cols, side, side)."""
+    return cast(Frame, np.lib.stride_tricks.sliding_window_view(frame, (side, side)))
+
+
+def window_sums(values: Frame | NDArray[np.floating], side: int, step: int) -> Floats:
+    """Sums over the square windows that begin every `step` pixels, (rows, cols)."""
+    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), anchor=(0, 0), normalize=False)
+    rows, cols = (length - side + 1 for length in values.shape)
+    return cast(Floats, sums[:rows:step, :cols:step])
 
 
 def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -210,11 +215,6 @@ def trend_basis(side: int) -> Floats:
     return np.asarray(np.linalg.qr(powers)[0])
 
 
-def _windows(frame: Frame, side: int) -> Frame:
-    """(rows, cols, side, side) view of the blocks at every position."""
-    return cast(Frame, np.lib.stride_tricks.sliding_window_view(frame, (side, side)))
-
-
 def _flat(blocks: Frame) -> Floats:
     return blocks.reshape(-1, blocks.shape[-1] ** 2).astype(np.float64)
 
@@ -228,7 +228,7 @@ def _detrend(flat: Floats) -> Floats:
 
 def _measure_texture(frame: Frame, mask: Mask | None, side: int, step: int) -> Floats:
     """τ of the blocks that begin every `step` pixels, (rows, cols); inf where one is no noise."""
-    grid = _windows(frame, side)[::step, ::step]
+    grid = windows(frame, side)[::step, ::step]
     residual = _detrend(_flat(grid))
     # Over its trend, which has its mean, a block has a mean of 0.
     square = residual**2
@@ -236,23 +236,16 @@ def _measure_texture(frame: Frame, mask: Mask | None, side: int, step: int) -> F
     parts = square @ _part_means(side) - (residual @ _part_means(side)) ** 2
     spread = (parts.std(1) / np.maximum(parts.mean(1), 1e-12)).reshape(variance.shape)
     inside = second_differences(frame.astype(np.float32))[1:-1, 1:-1]
-    fine = _block_sums(inside, side - 2, step) / (side - 2) ** 2
+    fine = window_sums(inside, side - 2, step) / (side - 2) ** 2
     ends = (frame == 0) | (frame == np.iinfo(frame.dtype).max)
     noise = (
-        (_block_sums(ends.view(np.uint8), side, step) / side**2 <= _MOST_CLIPPED)
+        (window_sums(ends.view(np.uint8), side, step) / side**2 <= _MOST_CLIPPED)
         & (spread <= _MOST_SPREAD)
         & (np.minimum(variance, fine) > _LEAST_SIGMA**2)
     )
     if mask is not None:
-        noise &= _block_sums(mask.view(np.uint8), side, step) == 0
+        noise &= window_sums(mask.view(np.uint8), side, step) == 0
     return np.where(noise, variance / np.maximum(fine, 1e-12), np.inf)
-
-
-def _block_sums(values: NDArray[np.float32] | NDArray[np.uint8], side: int, step: int) -> Floats:
-    """Sums over the blocks that begin every `step` pixels, (rows, cols)."""
-    sums = cv2.integral(values, sdepth=cv2.CV_64F)
-    rows = sums[side:] - sums[:-side]
-    return np.asarray((rows[:, side:] - rows[:, :-side])[::step, ::step])
 
 
 @lru_cache(maxsize=16)
