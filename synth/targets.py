@@ -30,18 +30,9 @@ _BLUR = 0.7
 class Target:
     """One 8-connected component of a mask.
 
-    Attributes
-    ----------
-    index : int
-        Counts from 0 in raster order of the components' first pixels (scikit-image's order).
-    row, col : int
-        Centre: the centroid rounded half up, in pixels.
-    centroid : tuple of float
-        Mean (row, col) of the component's pixels.
-    area : int
-        Number of pixels.
-    box : tuple of int
-        Half-open bounding box (top, left, bottom, right).
+    `index` counts from 0 in raster order of the components' first pixels (scikit-image's order).
+    `centroid` is the mean (row, col) of its pixels, `row` and `col` are that rounded half up,
+    `area` is their number, and `box` is half-open (top, left, bottom, right).
     """
 
     index: int
@@ -54,16 +45,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What a target stands out by.
+    """How far a target stands out of its background.
 
-    Attributes
-    ----------
-    contrast : float
-        |mean of the target − mean of its background|, DN.
-    clutter : float
-        Population standard deviation of its background, DN.
-    darker : bool
-        Whether the target's mean is below that of its background.
+    `contrast` is |mean of the target − mean of its background| and `clutter` the population
+    standard deviation of the background, DN; `darker` targets have the lower mean.
     """
 
     contrast: float
@@ -130,20 +115,7 @@ def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> flo
     SCR = |μ_t − μ_b| / σ_b with the mean over the target's pixels and the mean and population
     standard deviation over the background pixels of its bounding box grown by `margin` pixels on
     each side (the neighbourhood of Gao et al., TIP 2013), all targets left out.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
-        Every target of the image.
-    target : Target
-    margin : int
-        Width of the neighbourhood in pixels.
-
-    Returns
-    -------
-    float
-        Infinite over a constant background, NaN without any background.
+    Dimensionless; infinite over a constant background, NaN without any.
     """
     return _measure_signal(image, mask, _find(mask)[1], target, margin).scr
 
@@ -160,11 +132,6 @@ def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
     The blurred mask is moved over the image to the greatest normalised cross-correlation of the
     two; a parabola through the neighbours gives the fraction of a pixel. Targets may be brighter or
     darker than their surroundings.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
 
     Returns
     -------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -88,21 +87,20 @@ class NoiseBlocks:
 
 def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]]) -> NoiseBlocks:
     """The patches of `find_noise_patches`, of `SIDE` pixels, without their trends."""
-    found = find_noise_patches(frames)
-    patches = [one for *_, one in found]
+    number, row, col, patches = zip(*find_noise_patches(frames), strict=True)
     return NoiseBlocks(
-        np.concatenate([_detrend(_flat(one)).reshape(one.shape) for one in patches]),
-        np.concatenate([_flat(one).mean(1) for one in patches]),
-        np.repeat(np.arange(len(found)), [len(one) for one in patches]),
-        np.concatenate([row for _, row, _, _ in found]),
-        np.concatenate([col for _, _, col, _ in found]),
+        np.concatenate([_detrend(one) for one in patches]),
+        np.concatenate([one.mean((1, 2)) for one in patches]),
+        np.unique(np.concatenate(number), return_inverse=True)[1],
+        np.concatenate(row),
+        np.concatenate(col),
         8 * patches[0].itemsize,
     )
 
 
 def find_noise_patches(
     frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE
-) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Frame]]:
     """Find blocks whose residual over a local trend is noise.
 
     A block is kept when (1) at most 1% of its pixels are clipped, (2) its residual over a quadratic
@@ -112,20 +110,20 @@ def find_noise_patches(
     constant of the camera's settings for noise alone, and greater where a scene shows.
 
     Blocks are side by side in frames that have 256 of them, and overlap by half in smaller ones;
-    at most 256 a frame are kept.
+    at most 256 a frame are kept. They keep clear of the masks.
 
     Parameters
     ----------
     frames : iterable of (frame, mask or None)
-        (H, W) ndarrays of uint8 or uint16, of one depth; blocks keep clear of the masks.
+        (H, W) ndarrays of uint8 or uint16, of one depth.
     side : int
         Side of a block in pixels, at least 16.
 
     Returns
     -------
-    list of (number, row, col, patches)
-        Of every frame with blocks: its number from 0, their first rows and columns, and their
-        pixels, (N, side, side) of the frame's dtype.
+    list of (numbers, rows, cols, patches)
+        Of every frame with blocks: its number from 0 for each, their first rows and columns, and
+        their pixels, (N, side, side) of the frame's dtype.
 
     Raises
     ------
@@ -159,7 +157,7 @@ def find_noise_patches(
         chosen = chosen[np.linspace(0, len(chosen) - 1, few).astype(np.intp)]
         if few:
             row, col = (step * at for at in np.unravel_index(chosen, texture.shape))
-            found.append((number, row, col, windows(frame, side)[row, col]))
+            found.append((np.full(few, number), row, col, windows(frame, side)[row, col]))
     return found
 
 
@@ -172,7 +170,7 @@ def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
         )
     names = np.char.add(np.char.add(bank.kind.astype(str), "/"), bank.frame)
     return NoiseBlocks(
-        _detrend(_flat(bank.patches)).reshape(bank.patches.shape),
+        _detrend(bank.patches),
         bank.mean,
         np.unique(names, return_inverse=True)[1],
         bank.row.astype(np.int64),
@@ -215,21 +213,18 @@ def trend_basis(side: int) -> Floats:
     return np.asarray(np.linalg.qr(powers)[0])
 
 
-def _flat(blocks: Frame) -> Floats:
-    return blocks.reshape(-1, blocks.shape[-1] ** 2).astype(np.float64)
-
-
-def _detrend(flat: Floats) -> Floats:
-    """Take quadratic trends off blocks, (N, side²)."""
-    basis = trend_basis(math.isqrt(flat.shape[1]))
+def _detrend(blocks: Frame) -> Floats:
+    """Take quadratic trends off blocks, (…, side, side); gives (N, side, side)."""
+    side = blocks.shape[-1]
+    flat, basis = blocks.reshape(-1, side**2).astype(np.float64), trend_basis(side)
     trend = (flat @ basis) @ basis.T
-    return np.asarray(np.subtract(flat, trend, out=trend))
+    return np.subtract(flat, trend, out=trend).reshape(-1, side, side)
 
 
 def _measure_texture(frame: Frame, mask: Mask | None, side: int, step: int) -> Floats:
     """τ of the blocks that begin every `step` pixels, (rows, cols); inf where one is no noise."""
     grid = windows(frame, side)[::step, ::step]
-    residual = _detrend(_flat(grid))
+    residual = _detrend(grid).reshape(-1, side**2)
     # Over its trend, which has its mean, a block has a mean of 0.
     square = residual**2
     variance = square.mean(1).reshape(grid.shape[:2])

@@ -172,17 +172,14 @@ def _sample_noise_alone(
     frames: Sequence[NoiseFrame], rule: SamplingRule, seed: int, load: Loader
 ) -> NoiseBank:
     """Sample patches of noise without texture."""
-    found = [
-        [np.full(len(row), number), row, col, patches]
-        for number, row, col, patches in find_noise_patches(load(frames), rule.side)
-    ]
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    found = find_noise_patches(load(frames), rule.side)
+    columns: list[NDArray[Any]] = [np.concatenate(column) for column in zip(*found, strict=True)]
     count = len(columns[0])
     if rule.limit is not None and rule.limit < count:
         chosen = np.sort(generator(seed, "noise").choice(count, rule.limit, replace=False))
         columns = [column[chosen] for column in columns]
     number, row, col, patches = columns
-    return make_bank(cast(Frame, patches), [frames[which].name for which in number], row, col)
+    return make_bank(patches, [frames[which].name for which in number], row, col)
 
 
 def _pass(frame: Frame, targets: Mask | None, rule: SamplingRule) -> NDArray[np.bool_]:
