@@ -93,20 +93,15 @@ def load_bank(path: Path | str) -> NoiseBank:
 
 def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
     """Make a bank of the arrays in a file; `NoiseError` if they are not those of a bank."""
-    patches = found.get("patches")
-    if patches is None and any("/" in name for name in found):
+    patches = found.get("patches", np.zeros(0))
+    if not patches.size and any("/" in name for name in found):
         raise NoiseError(
             f"{path}: is a model of noise, which has no patches to mix in; take the step residual"
         )
-    if (
-        patches is None
-        or patches.dtype not in (np.uint8, np.uint16)
-        or patches.ndim != 3
-        or patches.shape[1] != patches.shape[2]
-        or not patches.size
-    ):
+    square = patches.ndim == 3 and patches.shape[1] == patches.shape[2]
+    if patches.dtype not in (np.uint8, np.uint16) or not square or not patches.size:
         raise NoiseError(
-            f"{path}: is no noise bank; `patches` must be (N, side, side), 8 or 16 bit"
+            f"{path}: is no noise bank, whose `patches` are (N, side, side) of uint8 or uint16"
         )
     names = [column.name for column in fields(NoiseBank)[1:]]
     # What a bank has in common with all others is known from one of a single patch.

@@ -57,7 +57,7 @@ def sample_noise(
     seed : int
         Decides which windows stay when there are more than ``limit``.
     **settings
-        Attributes of `synth.noise.sampling.SamplingRule`, such as ``side`` and ``max_var``.
+        Attributes of `synth.noise.sampling.SamplingRule`.
 
     Raises
     ------
