@@ -12,15 +12,7 @@ class SynthError(Exception):
 
 
 class FileError(SynthError):
-    """Base of the errors that are about one file.
-
-    Parameters
-    ----------
-    path : Path or str
-        The file.
-    problem : str
-        What is wrong with it, and what to do.
-    """
+    """Base of the errors about one file: its path, and what is wrong with it and what to do."""
 
     def __init__(self, path: Path | str, problem: str) -> None:
         super().__init__(f"{path}: {problem}")

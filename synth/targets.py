@@ -1,16 +1,15 @@
-"""Targets: the connected components of a mask, what they stand out of, and where they really lie.
+"""Targets: the connected components of a mask, their signal, and how far their masks are off.
 
-Some sets have masks that were drawn, or computed, a fraction of a pixel away from the targets:
-those of NUDT-SIRST's targets of 10 to 40 pixels lie half a pixel up and left. A network learns such
-a habit together with the rest, as long as nothing turns it round: a frame that is mirrored with its
-mask shows it on the other side.
+The masks of some sets were drawn, or computed, a fraction of a pixel away from the targets: those
+of NUDT-SIRST's targets of 10 to 40 pixels are half a pixel up and left. Turning or mirroring a
+frame with its mask moves the mask to the other side, which a network that has learned this offset
+counts as an error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, cast
 
 import cv2
 import numpy as np
@@ -31,18 +30,9 @@ _BLUR = 0.7
 class Target:
     """One 8-connected component of a mask.
 
-    Attributes
-    ----------
-    index : int
-        Counts from 0 in raster order of the components' first pixels (scikit-image's order).
-    row, col : int
-        Centre: the centroid rounded half up, in pixels.
-    centroid : tuple of float
-        Mean (row, col) of the component's pixels.
-    area : int
-        Number of pixels.
-    box : tuple of int
-        Half-open bounding box (top, left, bottom, right).
+    `index` counts from 0 in raster order of the components' first pixels (scikit-image's order).
+    `centroid` is the mean (row, col) of its pixels, `row` and `col` are that rounded half up,
+    `area` is their number, and `box` is half-open (top, left, bottom, right).
     """
 
     index: int
@@ -55,16 +45,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """What a target stands out by.
+    """How far a target stands out of its background.
 
-    Attributes
-    ----------
-    contrast : float
-        |mean of the target − mean of its background|, DN.
-    clutter : float
-        Population standard deviation of its background, DN.
-    darker : bool
-        Whether the target's mean is below that of its background.
+    `contrast` is |mean of the target − mean of its background| and `clutter` the population
+    standard deviation of the background, DN; `darker` targets have the lower mean.
     """
 
     contrast: float
@@ -80,32 +64,14 @@ class Signal:
 def label_targets(mask: Mask) -> tuple[int, NDArray[np.int32]]:
     """Label the 8-connected components of a mask in raster order of their first pixels.
 
-    Parameters
-    ----------
-    mask : (H, W) ndarray of bool
-
-    Returns
-    -------
-    count : int
-        Number of components.
-    labels : (H, W) ndarray of int32
-        0 for background, 1 to `count` for the components.
+    Returns their number, and an (H, W) array with 0 for background and their labels from 1.
     """
-    components = _components(mask)
-    return len(components.order), _labels(mask, components)
+    targets, labels = _find(mask)
+    return len(targets), labels
 
 
 def find_targets(mask: Mask) -> list[Target]:
-    """List the targets of a mask.
-
-    Parameters
-    ----------
-    mask : (H, W) ndarray of bool
-
-    Returns
-    -------
-    list of Target
-        In raster order of first pixels; empty for an empty mask.
+    """List the targets of a mask, (H, W), in raster order of their first pixels.
 
     Examples
     --------
@@ -115,61 +81,15 @@ def find_targets(mask: Mask) -> list[Target]:
     >>> [(t.row, t.col, t.area, t.box) for t in find_targets(mask)]
     [(3, 5, 2, (2, 5, 4, 6))]
     """
-    return _targets(_components(mask))
-
-
-def _targets(components: _Components) -> list[Target]:
-    targets = []
-    for index, label in enumerate(components.order):
-        left, top, width, height, area = components.stats[label].tolist()
-        # OpenCV gives means; times the area they are whole numbers but for rounding.
-        col_sum, row_sum = np.rint(components.means[label] * area).astype(np.int64).tolist()
-        top, left = top + components.top, left + components.left
-        row_sum, col_sum = row_sum + area * components.top, col_sum + area * components.left
-        targets.append(
-            Target(
-                index=index,
-                row=(2 * row_sum + area) // (2 * area),
-                col=(2 * col_sum + area) // (2 * area),
-                centroid=(row_sum / area, col_sum / area),
-                area=area,
-                box=(top, left, top + height, left + width),
-            )
-        )
-    return targets
+    return _find(mask)[0]
 
 
 def target_box(target: Target, side: int, shape: tuple[int, int]) -> Box:
-    """Place the square box of a target patch.
+    """Place the square box of a target patch, `side` pixels wide, in an image of a shape (H, W).
 
     The box starts at ``row − side // 2``, ``col − side // 2`` and is moved inside the image
-    where it would leave it (Lu et al., TGRS 2024, "negative augmentation").
-
-    Parameters
-    ----------
-    target : Target
-    side : int
-        Side of the box in pixels.
-    shape : tuple of int
-        (H, W) of the image.
-
-    Returns
-    -------
-    tuple of int
-        Half-open (top, left, bottom, right).
-
-    Raises
-    ------
-    ValueError
-        The box is larger than the image.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> mask = np.zeros((64, 64), bool)
-    >>> mask[2, 40] = True
-    >>> target_box(find_targets(mask)[0], 32, mask.shape)
-    (0, 24, 32, 56)
+    where it would leave it (Lu et al., TGRS 2024, "negative augmentation"). `ValueError` if it is
+    larger than the image.
     """
     height, width = shape
     if not 1 <= side <= min(height, width):
@@ -180,25 +100,13 @@ def target_box(target: Target, side: int, shape: tuple[int, int]) -> Box:
 
 
 def box_window(box: Box, margin: int = 0) -> tuple[slice, slice]:
-    """The part of an image that a box covers, grown by a margin as far as the image goes.
+    """The rows and columns of a box, grown by a margin in pixels as far as the image goes.
 
-    Parameters
-    ----------
-    box : tuple of int
-        Half-open (top, left, bottom, right), inside the image.
-    margin : int
-        Pixels all round.
-
-    Returns
-    -------
-    rows, cols : slice
-        They may end beyond the image.
+    The slices may end beyond the image.
     """
     top, left, bottom, right = box
-    return (
-        slice(max(top - margin, 0), bottom + margin),
-        slice(max(left - margin, 0), right + margin),
-    )
+    rows = slice(max(top - margin, 0), bottom + margin)
+    return rows, slice(max(left - margin, 0), right + margin)
 
 
 def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> float:
@@ -207,101 +115,37 @@ def local_scr(image: Frame, mask: Mask, target: Target, margin: int = 20) -> flo
     SCR = |μ_t − μ_b| / σ_b with the mean over the target's pixels and the mean and population
     standard deviation over the background pixels of its bounding box grown by `margin` pixels on
     each side (the neighbourhood of Gao et al., TIP 2013), all targets left out.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
-        Every target of the image.
-    target : Target
-    margin : int
-        Width of the neighbourhood in pixels.
-
-    Returns
-    -------
-    float
-        Dimensionless; infinite over a constant background, NaN where none is left.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.tile(np.array([98, 102], np.uint8), (32, 16))
-    >>> image[10, 10] = 120
-    >>> mask = image == 120
-    >>> round(local_scr(image, mask, find_targets(mask)[0]), 1)
-    10.0
+    Dimensionless; infinite over a constant background, NaN without any.
     """
-    _, labels = label_targets(mask)
-    return _measure_signal(image, mask, labels, target, margin).scr
+    return _measure_signal(image, mask, _find(mask)[1], target, margin).scr
 
 
 def measure_signals(image: Frame, mask: Mask, margin: int = 20) -> list[Signal]:
-    """Measure what every target of an image stands out by, over the background of `local_scr`.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
-    margin : int
-        Width of the neighbourhood in pixels.
-
-    Returns
-    -------
-    list of Signal
-        In the order of `find_targets`.
-    """
-    components = _components(mask)
-    labels = _labels(mask, components)
-    return [_measure_signal(image, mask, labels, target, margin) for target in _targets(components)]
+    """Measure every target, in the order of `find_targets`; parameters are those of `local_scr`."""
+    targets, labels = _find(mask)
+    return [_measure_signal(image, mask, labels, target, margin) for target in targets]
 
 
 def measure_offsets(image: Frame, mask: Mask) -> NDArray[np.float64]:
     """Measure how far the mask of each target is from the target that the image shows.
 
-    The blurred mask is moved over the image, and where the normalised cross-correlation of the two
-    is greatest, it fits; a parabola through the neighbours gives the fraction of a pixel. Targets
-    may be brighter or darker than their surroundings.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
+    The blurred mask is moved over the image to the greatest normalised cross-correlation of the
+    two; a parabola through the neighbours gives the fraction of a pixel. Targets may be brighter or
+    darker than their surroundings.
 
     Returns
     -------
     (n, 2) ndarray of float64
-        Rows and columns from image to mask, in pixels, at most 2 either way; 0 for a target that
-        does not stand out or that the border may cut. In the order of `find_targets`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.full((24, 24), 20, np.uint8)
-    >>> image[10:14, 10:13] = 200
-    >>> measure_offsets(image, np.roll(image > 100, -1, axis=0)).tolist()
-    [[-1.0, 0.0]]
+        Rows and columns from image to mask, in pixels to 0.001, at most 2 either way; 0 for a
+        target that does not stand out or that the border may cut. In the order of `find_targets`.
     """
-    return offsets_of(image, find_targets(mask), label_targets(mask)[1])
+    return offsets_of(image, *_find(mask))
 
 
 def offsets_of(
     image: Frame, targets: Sequence[Target], labels: NDArray[np.int32]
 ) -> NDArray[np.float64]:
-    """Measure the offsets of targets that are known already; see `measure_offsets`.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    targets : sequence of Target
-        All targets of the image.
-    labels : (H, W) ndarray of int32
-        As `label_targets` gives them.
-
-    Returns
-    -------
-    (n, 2) ndarray of float64
-        Rows and columns from image to mask, in pixels, to 0.001.
-    """
+    """See `measure_offsets`: for targets and labels that are known already."""
     offsets = np.zeros((len(targets), 2))
     border = _REACH + _MARGIN
     height, width = labels.shape
@@ -340,57 +184,38 @@ def _measure_signal(
     return Signal(abs(contrast), float(background.std()), contrast < 0)
 
 
-class _Components(NamedTuple):
-    """OpenCV's labelling of the part of a mask that holds all of its targets.
-
-    `order` has the labels in raster order of the components' first pixels.
-    """
-
-    top: int
-    left: int
-    order: list[int]
-    labels: NDArray[np.int32]
-    stats: NDArray[np.int32]
-    means: NDArray[np.float64]
-
-
-def _components(mask: Mask) -> _Components:
+def _find(mask: Mask) -> tuple[list[Target], NDArray[np.int32]]:
+    """Targets of a mask and their labels, (H, W)."""
     pixels = mask.view(np.uint8)
     # Labelling costs by the pixel, and targets are few and small.
-    left, top, width, height = cv2.boundingRect(pixels)
-    count, labels, stats, means = cv2.connectedComponentsWithStats(
-        pixels[top : top + max(height, 1), left : left + max(width, 1)],
-        connectivity=8,
-        ltype=cv2.CV_32S,
+    x, y, width, height = cv2.boundingRect(pixels)
+    window = slice(y, y + max(height, 1)), slice(x, x + max(width, 1))
+    count, found, *measured = cv2.connectedComponentsWithStats(
+        pixels[window], connectivity=8, ltype=cv2.CV_32S
     )
+    stats, means = (array.tolist() for array in measured)
 
     def first_pixel(label: int) -> tuple[int, int]:
-        x, y, w = stats[label, :3]
-        return int(y), int(x + np.argmax(labels[y, x : x + w] == label))
+        left, top, width, *_ = stats[label]
+        return top, left + int(np.argmax(found[top, left : left + width] == label))
 
     # OpenCV scans blocks of 2 x 2 pixels, so its own order need not follow the raster.
     order = sorted(range(1, count), key=first_pixel)
-    return _Components(
-        top,
-        left,
-        order,
-        cast(NDArray[np.int32], labels),
-        cast(NDArray[np.int32], stats),
-        cast(NDArray[np.float64], means),
-    )
-
-
-def _labels(mask: Mask, components: _Components) -> NDArray[np.int32]:
-    rank = np.zeros(len(components.order) + 1, np.int32)
-    rank[components.order] = np.arange(1, len(rank))
+    rank = np.zeros(count, np.int32)
+    rank[order] = np.arange(1, count)
     labels = np.zeros(mask.shape, np.int32)
-    height, width = components.labels.shape
-    window = (
-        slice(components.top, components.top + height),
-        slice(components.left, components.left + width),
-    )
-    labels[window] = rank[components.labels]
-    return labels
+    labels[window] = rank[found]
+
+    targets = []
+    for index, label in enumerate(order):
+        left, top, width, height, area = stats[label]
+        # OpenCV gives means; times the area they are whole numbers but for rounding.
+        cols, rows = (round(mean * area) for mean in means[label])
+        top, left, rows, cols = top + y, left + x, rows + y * area, cols + x * area
+        row, col = ((2 * total + area) // (2 * area) for total in (rows, cols))
+        box = top, left, top + height, left + width
+        targets.append(Target(index, row, col, (rows / area, cols / area), area, box))
+    return targets, labels
 
 
 def _peak(values: NDArray[np.floating], place: int) -> float:

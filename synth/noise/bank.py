@@ -16,7 +16,7 @@ from synth.disk.npz import read_npz
 from synth.errors import NoiseError
 from synth.frames import Frame
 
-# Patches whose mean and variance are computed together.
+# Patches whose variance is computed together; it takes eight times their memory.
 _AT_A_TIME = 256
 
 
@@ -36,13 +36,6 @@ class NoiseBank:
         Mean (DN) and population variance (DN²) of the patch.
     kind : (N,) ndarray of int32
         Type of noise: which of the joined banks (or cameras) the patch is from, from 0.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> bank = make_bank(np.full((2, 32, 32), 7, np.uint8))
-    >>> len(bank), bank.side, bank.mean.tolist(), bank.var.tolist()
-    (2, 32, [7.0, 7.0], [0.0, 0.0])
     """
 
     patches: NDArray[np.uint8] | NDArray[np.uint16]
@@ -92,10 +85,7 @@ def npz_bytes(arrays: Mapping[str, ArrayLike]) -> bytes:
 def load_bank(path: Path | str) -> NoiseBank:
     """Read a bank, of ``patches`` alone too; nothing in the file is executed (no pickle).
 
-    Raises
-    ------
-    NoiseError
-        The file is absent, damaged, or not a bank.
+    `NoiseError` if the file is absent, damaged, or not a bank.
     """
     what = "a noise bank; make one with `synth noise-sample FRAMES --out BANK.npz`"
     return bank_from(read_npz(Path(path), what), Path(path))
@@ -103,15 +93,16 @@ def load_bank(path: Path | str) -> NoiseBank:
 
 def bank_from(found: Mapping[str, NDArray[Any]], path: Path) -> NoiseBank:
     """Make a bank of the arrays in a file; `NoiseError` if they are not those of a bank."""
-    patches = found.get("patches")
-    if patches is None and any("/" in name for name in found):
+    patches = found.get("patches", np.zeros(0))
+    if not patches.size and any("/" in name for name in found):
         raise NoiseError(
             f"{path}: is a model of noise, which has no patches to mix in; take the step residual"
         )
-    if patches is None or patches.dtype not in (np.uint8, np.uint16):
-        raise NoiseError(f"{path}: holds no `patches` of uint8 or uint16; it is not a noise bank")
-    if patches.ndim != 3 or patches.shape[1] != patches.shape[2] or not patches.size:
-        raise NoiseError(f"{path}: `patches` has shape {patches.shape}; it must be (N, side, side)")
+    square = patches.ndim == 3 and patches.shape[1] == patches.shape[2]
+    if patches.dtype not in (np.uint8, np.uint16) or not square or not patches.size:
+        raise NoiseError(
+            f"{path}: is no noise bank, whose `patches` are (N, side, side) of uint8 or uint16"
+        )
     names = [column.name for column in fields(NoiseBank)[1:]]
     # What a bank has in common with all others is known from one of a single patch.
     columns = make_bank(patches[:1] if found.keys() >= set(names) else patches).arrays()
@@ -132,7 +123,6 @@ def make_bank(
     count = len(patches)
     flat = patches.reshape(count, -1)
     mean, var = np.zeros((2, count))
-    # Of all at once the differences would take eight times the memory of the patches.
     for at in range(0, count, _AT_A_TIME):
         some = slice(at, at + _AT_A_TIME)
         mean[some] = flat[some].mean(axis=1, dtype=np.float64)
@@ -147,16 +137,12 @@ def join_banks(banks: Sequence[NoiseBank]) -> NoiseBank:
 
     `NoiseError` if they differ in depth or in the side of their patches.
     """
-    depths = sorted({str(bank.patches.dtype) for bank in banks})
-    if depths[1:]:
+    depths = {str(bank.patches.dtype) for bank in banks}
+    unlike = sorted(depths if len(depths) > 1 else {f"side {bank.side}" for bank in banks})
+    if len(unlike) > 1:
         raise NoiseError(
-            f"noise of {' and of '.join(depths)} cannot be mixed; build with sources of one depth"
-        )
-    sides = sorted({str(bank.side) for bank in banks})
-    if sides[1:]:
-        raise NoiseError(
-            f"noise patches of side {' and of side '.join(sides)} cannot be mixed; sample all "
-            "banks with patches of one side"
+            f"noise patches of {' and of '.join(unlike)} cannot be mixed; give sources of one "
+            "depth with patches of one side"
         )
     columns = zip(*(bank.arrays().values() for bank in banks), strict=True)
     joined = NoiseBank(*map(np.concatenate, columns))

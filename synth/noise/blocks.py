@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,14 +20,13 @@ SIDE = 32
 
 Floats = NDArray[np.float64]
 
-# Noise of one kind has about the same variance in every part of a block, with the spread that
-# chance gives to the variance of 64 correlated pixels; texture has not.
+# The variance of noise is about the same in every part of a block: this is the spread that chance
+# gives to the variance of 64 correlated pixels. Texture has more.
 _PARTS = 4
 _MOST_SPREAD = 0.5
 
-# Of a frame's blocks, which differ in texture alone, the least textured tenth tells what noise
-# without any texture is like; what is more than this factor above has a scene in it. So has a frame
-# that is this much above the least textured tenth of the frames altogether.
+# The least textured tenth of a frame's blocks gives τ of noise alone. A block more than this factor
+# above it shows scene, and so does a frame this much above the least of all frames.
 _LEAST, _MOST_TEXTURE, _MOST_FRAME_TEXTURE = 0.1, 1.4, 2.5
 
 # More clipped pixels than this, and a block does not show its noise.
@@ -55,7 +53,7 @@ class NoiseBlocks:
     mean : (N,) ndarray of float64
         DN.
     frame, row, col : (N,) ndarray of int64
-        The frame that each is from, numbered from 0 without gaps, and the first pixel there.
+        The frame of each, numbered from 0 without gaps, and the block's first pixel there.
     depth : int
         Bits of the frames' type, 8 or 16.
     """
@@ -88,47 +86,43 @@ class NoiseBlocks:
 
 
 def find_noise_blocks(frames: Iterable[tuple[Frame, Mask | None]]) -> NoiseBlocks:
-    """Find the patches of `find_noise_patches`, of `SIDE` pixels, and take their trends off.
-
-    Parameters and errors are the same.
-    """
-    found = find_noise_patches(frames)
-    patches = [one for *_, one in found]
+    """The patches of `find_noise_patches`, of `SIDE` pixels, without their trends."""
+    number, row, col, patches = zip(*find_noise_patches(frames), strict=True)
     return NoiseBlocks(
-        np.concatenate([_detrend(_flat(one)).reshape(one.shape) for one in patches]),
-        np.concatenate([_flat(one).mean(1) for one in patches]),
-        np.repeat(np.arange(len(found)), [len(one) for one in patches]),
-        np.concatenate([row for _, row, _, _ in found]),
-        np.concatenate([col for _, _, col, _ in found]),
+        np.concatenate([_detrend(one) for one in patches]),
+        np.concatenate([one.mean((1, 2)) for one in patches]),
+        np.unique(np.concatenate(number), return_inverse=True)[1],
+        np.concatenate(row),
+        np.concatenate(col),
         8 * patches[0].itemsize,
     )
 
 
 def find_noise_patches(
     frames: Iterable[tuple[Frame, Mask | None]], side: int = SIDE
-) -> list[tuple[int, NDArray[np.int64], NDArray[np.int64], Frame]]:
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Frame]]:
     """Find blocks whose residual over a local trend is noise.
 
-    A block is kept when (1) hardly any of its pixels is clipped, (2) its residual over a quadratic
-    trend has much the same variance everywhere in it, and (3) the ratio τ of that variance to the
-    one that second differences in both directions see (J. Immerkær, CVIU 64, 1996), which for
-    noise alone is a constant of the camera's settings and above it wherever a scene shows, is not
-    far above the least that the frame has, nor very far above the least that all frames have.
+    A block is kept when (1) at most 1% of its pixels are clipped, (2) its residual over a quadratic
+    trend has about the same variance in all of its parts, and (3) the ratio τ of that variance to
+    the one of second differences in both directions (J. Immerkær, CVIU 64, 1996) is at most 1.4
+    times that of the frame's least textured blocks, and 2.5 times that of all frames. τ is a
+    constant of the camera's settings for noise alone, and greater where a scene shows.
 
-    Blocks lie side by side in frames that have 256 of them, and overlap by half in smaller ones;
-    at most 256 a frame are kept.
+    Blocks are side by side in frames that have 256 of them, and overlap by half in smaller ones;
+    at most 256 a frame are kept. They keep clear of the masks.
 
     Parameters
     ----------
     frames : iterable of (frame, mask or None)
-        (H, W) ndarrays of uint8 or uint16, of one depth; blocks keep clear of the masks.
+        (H, W) ndarrays of uint8 or uint16, of one depth.
     side : int
-        Of a block, in pixels, at least 16.
+        Side of a block in pixels, at least 16.
 
     Returns
     -------
-    list of (number, row, col, patches)
-        Of every frame that has any: its number from 0, the blocks' first rows and columns, and
+    list of (numbers, rows, cols, patches)
+        Of every frame with blocks: its number from 0 for each, their first rows and columns, and
         their pixels, (N, side, side) of the frame's dtype.
 
     Raises
@@ -163,15 +157,12 @@ def find_noise_patches(
         chosen = chosen[np.linspace(0, len(chosen) - 1, few).astype(np.intp)]
         if few:
             row, col = (step * at for at in np.unravel_index(chosen, texture.shape))
-            found.append((number, row, col, _windows(frame, side)[row, col]))
+            found.append((np.full(few, number), row, col, windows(frame, side)[row, col]))
     return found
 
 
 def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
-    """Take the patches of a bank as blocks, as they were chosen when it was sampled.
-
-    Fewer than 16 pixels a side are a `NoiseError`.
-    """
+    """The patches of a bank as blocks; `NoiseError` if they have fewer than 16 pixels a side."""
     if bank.side < 16:
         raise NoiseError(
             f"noise patches of side {bank.side} are too small to tell what their noise is; take "
@@ -179,13 +170,25 @@ def bank_blocks(bank: NoiseBank) -> NoiseBlocks:
         )
     names = np.char.add(np.char.add(bank.kind.astype(str), "/"), bank.frame)
     return NoiseBlocks(
-        _detrend(_flat(bank.patches)).reshape(bank.patches.shape),
+        _detrend(bank.patches),
         bank.mean,
         np.unique(names, return_inverse=True)[1],
         bank.row.astype(np.int64),
         bank.col.astype(np.int64),
         8 * bank.patches.itemsize,
     )
+
+
+def windows(frame: Frame, side: int) -> Frame:
+    """View of the square windows at every position, (rows, cols, side, side)."""
+    return cast(Frame, np.lib.stride_tricks.sliding_window_view(frame, (side, side)))
+
+
+def window_sums(values: Frame | NDArray[np.floating], side: int, step: int) -> Floats:
+    """Sums over the square windows that begin every `step` pixels, (rows, cols)."""
+    sums = cv2.boxFilter(values, cv2.CV_64F, (side, side), anchor=(0, 0), normalize=False)
+    rows, cols = (length - side + 1 for length in values.shape)
+    return cast(Floats, sums[:rows:step, :cols:step])
 
 
 def second_differences(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -210,49 +213,34 @@ def trend_basis(side: int) -> Floats:
     return np.asarray(np.linalg.qr(powers)[0])
 
 
-def _windows(frame: Frame, side: int) -> Frame:
-    """(rows, cols, side, side) view of the blocks at every position."""
-    return cast(Frame, np.lib.stride_tricks.sliding_window_view(frame, (side, side)))
-
-
-def _flat(blocks: Frame) -> Floats:
-    return blocks.reshape(-1, blocks.shape[-1] ** 2).astype(np.float64)
-
-
-def _detrend(flat: Floats) -> Floats:
-    """Take quadratic trends off blocks, (N, side²)."""
-    basis = trend_basis(math.isqrt(flat.shape[1]))
+def _detrend(blocks: Frame) -> Floats:
+    """Take quadratic trends off blocks, (…, side, side); gives (N, side, side)."""
+    side = blocks.shape[-1]
+    flat, basis = blocks.reshape(-1, side**2).astype(np.float64), trend_basis(side)
     trend = (flat @ basis) @ basis.T
-    return np.asarray(np.subtract(flat, trend, out=trend))
+    return np.subtract(flat, trend, out=trend).reshape(-1, side, side)
 
 
 def _measure_texture(frame: Frame, mask: Mask | None, side: int, step: int) -> Floats:
     """τ of the blocks that begin every `step` pixels, (rows, cols); inf where one is no noise."""
-    grid = _windows(frame, side)[::step, ::step]
-    residual = _detrend(_flat(grid))
+    grid = windows(frame, side)[::step, ::step]
+    residual = _detrend(grid).reshape(-1, side**2)
     # Over its trend, which has its mean, a block has a mean of 0.
     square = residual**2
     variance = square.mean(1).reshape(grid.shape[:2])
     parts = square @ _part_means(side) - (residual @ _part_means(side)) ** 2
     spread = (parts.std(1) / np.maximum(parts.mean(1), 1e-12)).reshape(variance.shape)
     inside = second_differences(frame.astype(np.float32))[1:-1, 1:-1]
-    fine = _block_sums(inside, side - 2, step) / (side - 2) ** 2
+    fine = window_sums(inside, side - 2, step) / (side - 2) ** 2
     ends = (frame == 0) | (frame == np.iinfo(frame.dtype).max)
     noise = (
-        (_block_sums(ends.view(np.uint8), side, step) / side**2 <= _MOST_CLIPPED)
+        (window_sums(ends.view(np.uint8), side, step) / side**2 <= _MOST_CLIPPED)
         & (spread <= _MOST_SPREAD)
         & (np.minimum(variance, fine) > _LEAST_SIGMA**2)
     )
     if mask is not None:
-        noise &= _block_sums(mask.view(np.uint8), side, step) == 0
+        noise &= window_sums(mask.view(np.uint8), side, step) == 0
     return np.where(noise, variance / np.maximum(fine, 1e-12), np.inf)
-
-
-def _block_sums(values: NDArray[np.float32] | NDArray[np.uint8], side: int, step: int) -> Floats:
-    """Sums over the blocks that begin every `step` pixels, (rows, cols)."""
-    sums = cv2.integral(values, sdepth=cv2.CV_64F)
-    rows = sums[side:] - sums[:-side]
-    return np.asarray((rows[:, side:] - rows[:, :-side])[::step, ::step])
 
 
 @lru_cache(maxsize=16)

@@ -12,10 +12,8 @@ import scipy
 from numpy.typing import NDArray
 
 from synth.errors import NoiseError
-from synth.noise.blocks import NoiseBlocks
+from synth.noise.blocks import Floats, NoiseBlocks
 from synth.seeds import generator
-
-Floats = NDArray[np.float64]
 
 LAGS = 8
 
@@ -43,19 +41,16 @@ class NoiseStatistics:
     values : (n,) ndarray of float64
         Residuals, DN: as many quantiles of every frame.
     radial, rows, columns : (k,) ndarray of float64
-        Decadic logarithm of the power spectrum in DN², averaged over frames: in rings of the
-        frequency's magnitude, along the frequencies of rows (summed over those of columns), and
-        the other way round.
+        Decadic logarithm of the power spectrum in DN²: in rings of the frequency's magnitude,
+        along the frequencies of rows (mean over those of columns), and the other way round.
     correlation : (2, LAGS + 1) ndarray of float64
         Autocorrelation along rows and along columns.
     mean, variance : (N,) ndarray of float64
         Intensity, DN, and variance, DN², of every block.
     shares : (256,) ndarray of float64
-        `residual_shares`, averaged over frames.
-    maps : (M, side, side) ndarray of float64
-        `variance_maps` of up to 32 blocks of every frame.
-    map_mean : (M,) ndarray of float64
-        Intensity of those blocks, DN.
+        `residual_shares`.
+    maps, map_mean : (M, side, side) and (M,) ndarray of float64
+        `variance_maps` of up to 32 blocks of every frame, and their intensity, DN.
     """
 
     values: Floats
@@ -76,47 +71,34 @@ def describe_noise(blocks: NoiseBlocks) -> NoiseStatistics:
 
 
 def compare_noise(made: NoiseStatistics, real: NoiseStatistics) -> dict[str, float]:
-    """Compare the noise of two sets of frames.
+    """Compare the noise of two sets of frames, of blocks of one side and depth.
 
-    Parameters
-    ----------
-    made, real : NoiseStatistics
-        Of blocks of one side and depth.
+    Scores are 0 for the same blocks:
 
-    Returns
-    -------
-    dict of str to float
-        0 for the same blocks:
-
-        - ``wasserstein``: Wasserstein-1 distance of the marginals, DN.
-        - ``kl``: Kullback-Leibler divergence of the marginal of `made` from that of `real`, nats,
-          over 61 bins that reach over five standard deviations of `real` and are never thinner
-          than a DN, with half a thousandth in every bin added.
-        - ``spectrum``, ``rows``, ``columns``: root-mean-square errors of the radial spectrum and
-          of the spectra along rows and along columns, decades.
-        - ``correlation``: that of the autocorrelation at lags 0 to 8.
-        - ``level``: that of the noise level as a function of intensity, decades, over the
-          intensities that both have; NaN where they have none in common.
-        - ``kld``, ``akld``: `share_divergence` and `map_divergence`, nats.
+    - ``wasserstein``: Wasserstein-1 distance of the marginals, DN.
+    - ``kl``: Kullback-Leibler divergence of the marginal of `made` from that of `real`, nats,
+      over 61 bins that reach over five standard deviations of `real` and are never thinner
+      than a DN, with half a thousandth in every bin added.
+    - ``spectrum``, ``rows``, ``columns``: root-mean-square errors of the radial spectrum and
+      of the spectra along rows and along columns, decades.
+    - ``correlation``: that of the autocorrelation at lags 0 to 8.
+    - ``level``: that of the noise level as a function of intensity, decades, over the
+      intensities that both have; NaN where they have none in common.
+    - ``kld``, ``akld``: `share_divergence` and `map_divergence`, nats.
 
     Notes
     -----
-    ``kld`` and ``akld`` are published for real and generated noise over the same clean reference.
-    Here there are no pairs: residuals of blocks over their trends stand for both. The subtracted
-    trends, offsets and gradients over 32 pixels, are noise in the published figures, not in these.
+    ``kld`` and ``akld`` are published for real and generated noise over one clean reference; here
+    residuals of blocks over their trends stand for both, so noise of more than 32 pixels' extent is
+    left out. ``kld`` compares the residuals of all frames together and does not depend on how noise
+    varies with intensity.
 
-    ``kld`` compares the residuals of all frames, not of one image after the other, so it does not
-    see how the noise depends on the intensity.
-
-    ``akld`` needs two blocks of like intensity, because noise depends on it. Up to 32 blocks of
-    every frame, evenly chosen, are put into eight ranges of the intensities that both sets have,
-    each range with as many blocks; in each range, both sets are sorted by intensity, and every
-    real block is paired with the made one at the same quantile. It is NaN where fewer than 16
-    blocks are at common intensities, or no range has blocks of both. Blocks of other intensities
-    are left out: paired at random, they would measure the scenes. Two independent samples of the
-    same noise are not at 0, because local variances of some 25 pixels differ by chance: white
-    noise of equal σ is at about 0.05. Frames of a static scene pair a place with itself, so they
-    share its fixed pattern and are nearer. Compare ``akld`` with `measure_floor`, never with 0.
+    ``akld`` pairs blocks of like intensity. Up to 32 blocks of every frame, evenly chosen, are put
+    into eight ranges of the intensities that both sets have, each range with as many blocks. In
+    each range every real block is paired with the made one at the same quantile of intensity. It is
+    NaN where fewer than 16 blocks are at common intensities, or no range has blocks of both. Two
+    independent samples of white noise of equal σ are at about 0.05, because local variances of some
+    25 pixels differ by chance: compare ``akld`` with `measure_floor`, not with 0.
     """
     return {
         "wasserstein": float(scipy.stats.wasserstein_distance(made.values, real.values)),
@@ -140,21 +122,17 @@ def measure_floor(blocks: NoiseBlocks) -> dict[str, float]:
     if len(parts) < 2:
         raise NoiseError("one frame cannot be halved; give at least two with smooth areas in them")
     rng = generator(0, "halvings")
-    found: dict[str, list[float]] = {}
+    scores = []
     for _ in range(20):
         halves = np.array_split(rng.permutation(len(parts)), 2)
         one, other = (_join([parts[frame] for frame in half]) for half in halves)
-        for name, score in compare_noise(one, other).items():
-            found.setdefault(name, []).extend([score] * (not np.isnan(score)))
-    return {name: float(np.median(known or [np.nan])) for name, known in found.items()}
+        scores.append(compare_noise(one, other))
+    defined = {name: [one[name] for one in scores if not np.isnan(one[name])] for name in scores[0]}
+    return {name: float(np.median(known or [np.nan])) for name, known in defined.items()}
 
 
 def residual_shares(residual: Floats, full_scale: float) -> Floats:
-    """Share of residuals, DN, in each of 256 bins over [-1, 1] of full scale (255 or 65535 DN).
-
-    Bins are 2 DN wide at 8 bits and 512 DN at 16; noise within a bin on either side of 0 is not
-    resolved.
-    """
+    """Share of residuals, DN, in each of 256 bins over [-1, 1] of full scale (255 or 65535 DN)."""
     counts = np.histogram(residual / full_scale, 256, (-1.0, 1.0))[0]
     return np.asarray(counts / residual.size)
 
@@ -162,10 +140,9 @@ def residual_shares(residual: Floats, full_scale: float) -> Floats:
 def share_divergence(made: Floats, real: Floats) -> float:
     """Kullback-Leibler divergence of `residual_shares`, as NAFlow computes it (KLD), nats.
 
-    Σ p ln(p / q) over the bins that both occupy; p is the share of all real residuals in a bin and
-    q that of the made ones. The shares are not normalised again after the other bins are left out,
-    so the sum is negative where the made noise is far too weak: do not read a value below 0 as
-    near. NaN where no bin has residuals of both. (The published program gives 0 there.)
+    Σ p ln(p / q) over the bins that both occupy, p for real residuals and q for made ones. The
+    shares are not normalised again, so the sum is negative where the made noise is far too weak: a
+    value below 0 does not mean near. NaN where no bin has residuals of both.
 
     References
     ----------
@@ -183,8 +160,7 @@ def variance_maps(residual: Floats, full_scale: float) -> Floats:
     """Local variance of residuals, (N, H, W) in DN, in squares of full scale (255 or 65535 DN).
 
     The mean square in a 7x7 window, OpenCV's Gaussian of that size, with borders by reflection that
-    does not repeat the edge; no local mean is taken off. It is at least 1e-10 (σ of 0.0026 DN at 8
-    bits, 0.66 DN at 16), so two blocks without noise are equal.
+    does not repeat the edge. It is at least 1e-10, so two blocks without noise are equal.
     """
     found = (residual / full_scale) ** 2
     for axis in (-2, -1):
@@ -195,11 +171,8 @@ def variance_maps(residual: Floats, full_scale: float) -> Floats:
 def map_divergence(made: Floats, real: Floats) -> float:
     """Kullback-Leibler divergence of the `variance_maps` of pairs, as in DANet (AKLD), nats.
 
-    ½ mean(ln(1 / r) + r - 1), which is the divergence of N(0, v_made) from N(0, v_real) at every
-    pixel, averaged; r = v_made / v_real is clamped to [0.1, 10]. So it is between 0 and 3.35, which
-    is reached where only `made` has noise; where only `real` has, it is 0.70. NaN without any pair.
-    DANet averages over many fake images of one clean image; here the same block can be given in
-    several pairs.
+    ½ mean(ln(1 / r) + r - 1), the mean divergence of N(0, v_made) from N(0, v_real) over pixels;
+    r = v_made / v_real is clamped to [0.1, 10], so it is between 0 and 3.35. NaN without any pair.
 
     References
     ----------

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, cast
@@ -56,11 +57,7 @@ def sample_noise(
     seed : int
         Decides which windows stay when there are more than ``limit``.
     **settings
-        Attributes of `synth.noise.sampling.SamplingRule`, such as ``side`` and ``max_var``.
-
-    Returns
-    -------
-    NoiseBank
+        Attributes of `synth.noise.sampling.SamplingRule`.
 
     Raises
     ------
@@ -70,13 +67,6 @@ def sample_noise(
         A file is absent or damaged, or a folder holds no frame.
     TypeError, ValueError
         An array is no frame, or a setting is unknown or out of range.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> sky = np.random.default_rng(0).integers(98, 103, (64, 64), np.uint8)
-    >>> sample_noise(sky, side=16).patches.shape
-    (16, 16, 16)
     """
     rule = SamplingRule(**settings)
     if sequence and rule.rule == "texture":
@@ -95,24 +85,12 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
     patches : bool
         Keep patches of real noise to draw from, not only its spectrum.
 
-    Returns
-    -------
-    CameraNoise
-
     Raises
     ------
     NoiseError
         The frames hold too little noise without scene, or are of different depth.
     FrameError, TypeError, ValueError
         As `sample_noise`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> rng = np.random.default_rng(0)
-    >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
-    >>> round(fit_noise(frames).models[0].summary["sigma"], 1)
-    3.0
     """
     return CameraNoise([camera.fit(patches=patches) for camera in find_cameras(source, by)])
 
@@ -127,10 +105,8 @@ class Camera(NamedTuple):
         self, rule: SamplingRule, *, sequence: bool, seed: int, load: Loader = load_each
     ) -> NoiseBank:
         """See `synth.noise.sampling.sample_frames`; errors name the camera."""
-        try:
+        with _named(self.name):
             return sample_frames(self.frames, rule, sequence=sequence, seed=seed, load=load)
-        except NoiseError as error:
-            raise self._named(error) from None
 
     def few(self) -> list[NoiseFrame]:
         """The frames that a model is fitted to: all, or 128 evenly chosen ones of many."""
@@ -138,14 +114,17 @@ class Camera(NamedTuple):
         return [self.frames[at] for at in chosen]
 
     def fit(self, *, patches: bool, load: Loader = load_each) -> NoiseModel:
-        """Fit a model, see `synth.noise.model.fit_model`; errors name the camera."""
-        try:
+        """See `synth.noise.model.fit_model`; errors name the camera."""
+        with _named(self.name):
             return fit_model(find_noise_blocks(load(self.few())), keep_patches=patches)
-        except NoiseError as error:
-            raise self._named(error) from None
 
-    def _named(self, error: NoiseError) -> NoiseError:
-        return NoiseError(f"{self.name}: {error}" if self.name else str(error))
+
+@contextmanager
+def _named(camera: str) -> Iterator[None]:
+    try:
+        yield
+    except NoiseError as error:
+        raise NoiseError(f"{camera}: {error}" if camera else str(error)) from None
 
 
 def find_cameras(source: Frames, by: By = "source") -> list[Camera]:

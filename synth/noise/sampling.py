@@ -1,7 +1,7 @@
 """Noise sampling: which windows of real frames go into the bank.
 
-The variance rule is the published one (Lu et al., TGRS 2024), and most of what it takes is smooth
-background. The texture rule takes what is noise once a local trend is off.
+The variance rule is the published one (Lu et al., TGRS 2024); most of its windows are smooth
+background. The texture rule takes windows that are noise over a local trend.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from synth.errors import NoiseError
 from synth.frames import Frame, Mask
 from synth.noise.bank import NoiseBank, make_bank
-from synth.noise.blocks import find_noise_patches
+from synth.noise.blocks import Floats, find_noise_patches, window_sums, windows
 from synth.seeds import generator
 
-# A bank lives in memory; past this it is a mistake in the stride, not a wish.
+# A larger bank does not fit into memory; its stride is a mistake.
 MAX_BANK_BYTES = 2 << 30
 
 _MOST = {"side": 65536, "bits": 16}
@@ -34,9 +34,6 @@ _MOST = {"side": 65536, "bits": 16}
 class SamplingRule:
     """Which windows are noise.
 
-    With the rule ``texture`` those are that `synth.noise.blocks.find_noise_blocks` finds, and of
-    the other attributes only `side` (at least 16) and `limit` count.
-
     Thresholds are in DN of 8-bit data (DN² for variances) and scale with the range of deeper
     data, (2^bits − 1) / 255.
 
@@ -45,21 +42,19 @@ class SamplingRule:
     side : int
         Side of the square windows, pixels.
     stride : int or None
-        Step between windows, pixels; they lie side by side without it.
-    max_var : float
-        A window is kept when its population variance is below this, in a sequence in every frame.
-    min_mean : float
-        A window is kept when its mean is above this, in a sequence in every frame.
-    max_seq_var : float
-        Greatest variance of a window's variance over the frames of a sequence.
-    max_seq_mean : float
-        Greatest variance of a window's mean over the frames of a sequence.
+        Step between windows, pixels; None for `side`.
+    max_var, min_mean : float
+        A window's population variance is below `max_var` and its mean above `min_mean`, in a
+        sequence in every frame.
+    max_seq_var, max_seq_mean : float
+        Greatest variance of a window's variance, and of its mean, over the frames of a sequence.
     limit : int or None
         Keep a uniform sample of so many of the windows that pass.
     bits : int or None
         Depth that the thresholds scale to, where the files are deeper than the data.
     rule : {"variance", "texture"}
-        As published, which takes smooth background too, or noise alone.
+        As published, or the patches of `synth.noise.blocks.find_noise_patches`, for which only
+        `side` (at least 16) and `limit` count.
     """
 
     side: int = 32
@@ -106,7 +101,6 @@ Loader: TypeAlias = Callable[[Iterable[NoiseFrame]], Iterable[tuple[Frame, Mask 
 """How frames are loaded: in their order, perhaps ahead, or with a bar of progress."""
 
 load_each: Loader = partial(map, methodcaller("load"))
-Floats: TypeAlias = NDArray[np.float64]
 
 
 def sample_frames(
@@ -117,17 +111,16 @@ def sample_frames(
     seed: int = 0,
     load: Loader = load_each,
 ) -> NoiseBank:
-    """Sample noise patches from frames.
+    """Sample noise patches from frames, in the order of the frames, then rows, then columns.
 
-    Patches are in the order of the frames, then rows, then columns. In a `sequence`, the frames of
-    each folder are a recording of one scene, and are read twice. A window that passes in all of
-    them and is steady gives a patch of each.
+    In a `sequence`, the frames of each folder are a recording of one scene, and are read twice. A
+    window that passes in all of them and is steady gives a patch of each.
 
     Raises
     ------
     NoiseError
         No window passes, frames of different depth, a bank beyond the memory bound, or a sequence
-        of fewer than two frames (it would pass every test over time) or of different shapes.
+        of fewer than two frames or of different shapes.
     """
     if rule.rule == "texture":
         return _sample_noise_alone(frames, rule, seed, load)
@@ -156,47 +149,37 @@ def window_statistics(frame: Frame, side: int, step: int = 1) -> tuple[Floats, F
     Entry (r, c) belongs to the window whose first pixel is (r * step, c * step). Sums are exact
     integers as long as they stay below 2^53 (16-bit windows up to side 1448).
     """
-    total, squares = _window_sums(frame, side, step)
+    height, width = frame.shape
+    if not 1 <= side <= min(height, width):
+        raise ValueError(f"a window of side {side} does not fit a frame of {height}x{width} pixels")
+    total, squares = _sums(frame, side, step)
     mean = total / side**2
     return mean, squares / side**2 - mean**2
+
+
+def _sums(frame: Frame, side: int, step: int) -> tuple[Floats, Floats]:
+    """Sums and sums of squares over the windows of `window_statistics`."""
+    if step >= side:
+        # They do not overlap, so each is added by itself.
+        values = windows(frame, side)[::step, ::step].astype(np.float64)
+        return values.sum((2, 3)), np.einsum("rcij,rcij->rc", values, values)
+    total = window_sums(frame, side, step)
+    squares = cv2.sqrBoxFilter(frame, cv2.CV_64F, (side, side), anchor=(0, 0), normalize=False)
+    return total, cast(Floats, squares[: -side + 1 : step, : -side + 1 : step])
 
 
 def _sample_noise_alone(
     frames: Sequence[NoiseFrame], rule: SamplingRule, seed: int, load: Loader
 ) -> NoiseBank:
     """Sample patches of noise without texture."""
-    found = [
-        [np.full(len(row), number), row, col, patches]
-        for number, row, col, patches in find_noise_patches(load(frames), rule.side)
-    ]
-    columns = [np.concatenate(column) for column in zip(*found, strict=True)]
+    found = find_noise_patches(load(frames), rule.side)
+    columns: list[NDArray[Any]] = [np.concatenate(column) for column in zip(*found, strict=True)]
     count = len(columns[0])
     if rule.limit is not None and rule.limit < count:
         chosen = np.sort(generator(seed, "noise").choice(count, rule.limit, replace=False))
         columns = [column[chosen] for column in columns]
     number, row, col, patches = columns
-    return make_bank(cast(Frame, patches), [frames[which].name for which in number], row, col)
-
-
-def _windows(values: NDArray[Any], side: int) -> NDArray[Any]:
-    """(rows, cols, side, side) view of all square windows."""
-    return np.lib.stride_tricks.sliding_window_view(values, (side, side))
-
-
-def _window_sums(frame: NDArray[Any], side: int, step: int) -> tuple[Floats, Floats]:
-    """Sums and sums of squares of every `step`-th window."""
-    height, width = frame.shape
-    if not 1 <= side <= min(height, width):
-        raise ValueError(f"a window of side {side} does not fit a frame of {height}x{width} pixels")
-    if step >= side:
-        # They do not overlap, so that no more than each by itself is to be added.
-        values = _windows(frame, side)[::step, ::step].astype(np.float64)
-        return values.sum((2, 3)), np.einsum("rcij,rcij->rc", values, values)
-    size, first = (side, side), (0, 0)
-    inside = np.s_[: height - side + 1 : step, : width - side + 1 : step]
-    total = cv2.boxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
-    squares = cv2.sqrBoxFilter(frame, cv2.CV_64F, size, anchor=first, normalize=False)[inside]
-    return cast(Floats, total), cast(Floats, squares)
+    return make_bank(patches, [frames[which].name for which in number], row, col)
 
 
 def _pass(frame: Frame, targets: Mask | None, rule: SamplingRule) -> NDArray[np.bool_]:
@@ -204,7 +187,7 @@ def _pass(frame: Frame, targets: Mask | None, rule: SamplingRule) -> NDArray[np.
     side, count = rule.side, rule.side**2
     if min(frame.shape) < side:
         return np.zeros((0, 0), bool)
-    total, squares = _window_sums(frame, side, rule.step)
+    total, squares = _sums(frame, side, rule.step)
     scale = _scale(frame, rule)
     # n Σx² − (Σx)² < v n²  is  var < v, in whole numbers, so without rounding.
     squares *= count
@@ -212,7 +195,7 @@ def _pass(frame: Frame, targets: Mask | None, rule: SamplingRule) -> NDArray[np.
     passed = squares < rule.max_var * scale**2 * count**2
     passed &= total > rule.min_mean * scale * count
     if targets is not None:
-        passed &= _window_sums(targets.view(np.uint8), side, rule.step)[0] == 0
+        passed &= window_sums(targets.view(np.uint8), side, rule.step) == 0
     return passed
 
 
@@ -228,8 +211,7 @@ def _find_steady(
     first = sequence[0].name
     if len(sequence) < 2:
         raise NoiseError(
-            f"{first}: is a sequence of one frame, which nothing can be said of over time; give "
-            "more frames, or take each frame by itself"
+            f"{first}: is a sequence of one frame; give more frames, or sample frames one by one"
         )
     passed, mean, total, scale = np.ones((), bool), np.zeros(()), np.zeros((2, 1, 1)), 1.0
     shape = None
@@ -254,7 +236,7 @@ def _find_steady(
 def _cut(
     found: Iterable[tuple[str, Frame, NDArray[np.bool_]]], rule: SamplingRule, seed: int
 ) -> NoiseBank:
-    """Cut the windows that passed out of frames that are given with their names.
+    """Cut the windows that passed out of named frames.
 
     Every window draws a priority, and the `limit` least ones stay (a bottom-k sample). So memory
     is bounded, and every window has the same chance.
@@ -268,7 +250,7 @@ def _cut(
         names.append(name)
         chosen = np.flatnonzero(passed)
         priority = generator(seed, "noise", name, str(number)).random(len(chosen))
-        stay = priority <= min(bound, _bound(priority, limit))
+        stay = _least(priority, limit) & (priority <= bound)
         chosen, priority = chosen[stay], priority[stay]
         if not len(chosen):
             continue
@@ -282,12 +264,12 @@ def _cut(
                 "limit their number, or take a larger stride"
             )
         row, col = (rule.step * at for at in np.unravel_index(chosen, passed.shape))
-        patches = _windows(frame, side)[row, col]
+        patches = windows(frame, side)[row, col]
         kept.append([np.full(len(chosen), number), row, col, priority, patches])
         # Pruning costs a pass over all that is kept, so it waits until there is enough to drop.
         if count > 2 * limit:
-            kept, bound = _prune(kept, limit)
-            count = limit
+            kept = [_prune(kept, limit)]
+            count, bound = limit, kept[0][3].max()
     if not names:
         raise NoiseError("there are no frames to sample; give some")
     if not kept:
@@ -295,18 +277,17 @@ def _cut(
             f"no window of side {side} passes in {len(names)} frames ({names[0]} …); allow a "
             "greater variance, or take smaller patches"
         )
-    numbers, row, col, _, patches = _prune(kept, limit)[0][0]
-    return make_bank(cast(Frame, patches), [names[number] for number in numbers], row, col)
+    numbers, row, col, _, patches = _prune(kept, limit)
+    return make_bank(patches, [names[number] for number in numbers], row, col)
 
 
-def _bound(priority: Floats, limit: int) -> float:
-    """The greatest priority that stays."""
-    return float(np.partition(priority, limit - 1)[limit - 1]) if len(priority) > limit else np.inf
-
-
-def _prune(kept: list[list[NDArray[Any]]], limit: int) -> tuple[list[list[NDArray[Any]]], float]:
+def _prune(kept: list[list[NDArray[Any]]], limit: int) -> list[NDArray[Any]]:
     whole = [np.concatenate(column) for column in zip(*kept, strict=True)]
-    bound = _bound(whole[3], limit)
-    if bound < np.inf:
-        whole = [column[whole[3] <= bound] for column in whole]
-    return [whole], bound
+    stay = _least(whole[3], limit)
+    return whole if stay.all() else [column[stay] for column in whole]
+
+
+def _least(priority: Floats, limit: int) -> NDArray[np.bool_]:
+    if len(priority) <= limit:
+        return np.ones(len(priority), bool)
+    return np.asarray(priority <= np.partition(priority, limit - 1)[limit - 1])
