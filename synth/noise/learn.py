@@ -57,7 +57,11 @@ def sample_noise(
     seed : int
         Decides which windows stay when there are more than ``limit``.
     **settings
-        Attributes of `synth.noise.sampling.SamplingRule`.
+        Attributes of `synth.noise.sampling.SamplingRule`, such as ``side`` and ``max_var``.
+
+    Returns
+    -------
+    NoiseBank
 
     Raises
     ------
@@ -67,6 +71,13 @@ def sample_noise(
         A file is absent or damaged, or a folder holds no frame.
     TypeError, ValueError
         An array is no frame, or a setting is unknown or out of range.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sky = np.random.default_rng(0).integers(98, 103, (64, 64), np.uint8)
+    >>> sample_noise(sky, side=16).patches.shape
+    (16, 16, 16)
     """
     rule = SamplingRule(**settings)
     if sequence and rule.rule == "texture":
@@ -85,12 +96,24 @@ def fit_noise(source: Frames, *, by: By = "source", patches: bool = False) -> Ca
     patches : bool
         Keep patches of real noise to draw from, not only its spectrum.
 
+    Returns
+    -------
+    CameraNoise
+
     Raises
     ------
     NoiseError
         The frames hold too little noise without scene, or are of different depth.
     FrameError, TypeError, ValueError
         As `sample_noise`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> frames = [np.rint(rng.normal(100, 3, (128, 128))).astype(np.uint8) for _ in range(4)]
+    >>> round(fit_noise(frames).models[0].summary["sigma"], 1)
+    3.0
     """
     return CameraNoise([camera.fit(patches=patches) for camera in find_cameras(source, by)])
 
