@@ -17,9 +17,8 @@ from synth.inspect.seams import probe_seams
 from synth.recipe import remake
 from synth.scene import Scene
 from synth.steps import find_step
-from synth.steps.base import Choice
+from synth.steps.base import Choice, require_target
 from synth.steps.noise import NoiseStep
-from synth.steps.target import require_target
 from synth.steps.turn import fit_side
 from synth.targets import Box, target_box
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from synth.frames import Frame, Mask
 from synth.targets import Target, find_targets
@@ -12,25 +12,9 @@ from synth.targets import Target, find_targets
 Value = TypeVar("Value")
 
 
-class Labelled(Protocol):
-    """What steps choose by: the size of an image and its targets; no pixels."""
-
-    @property
-    def id(self) -> str:
-        """Its name."""
-
-    @property
-    def shape(self) -> tuple[int, int]:
-        """(H, W), pixels."""
-
-    @property
-    def targets(self) -> Sequence[Target]:
-        """In raster order."""
-
-
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """A source image as a plan sees it; see `Labelled`."""
+    """A source image as a plan sees it: its size, (H, W) and its targets; no pixels."""
 
     id: str
     shape: tuple[int, int]
@@ -161,3 +145,7 @@ class Scene:
         scene = Scene(image, self.mask, self.id, draws=self.draws)
         scene._known_of_mask = self._known_of_mask
         return scene
+
+
+Labelled = Outline | Scene
+"""What steps choose by: an image's `id`, `shape` and `targets`; never its pixels."""

@@ -1,6 +1,6 @@
 """What a recipe does to an image: one step a module."""
 
-from synth.steps.base import Step, Supply, find_step, known_steps, parse_step, register_step
+from synth.steps.base import Step, Supply, find_step, parse_step, register_step
 from synth.steps.choose import Choose
 from synth.steps.distract import Distract
 from synth.steps.mixup import Mixup
@@ -23,7 +23,6 @@ __all__ = [
     "Transplant",
     "Turn",
     "find_step",
-    "known_steps",
     "parse_step",
     "register_step",
 ]

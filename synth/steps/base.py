@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 Choice = dict[str, Any]
 """What was drawn for one output: plain values, as a line of the manifest has them."""
 
+_WORDS = {
+    "bank": "a noise bank",
+    "cameras": "models of cameras",
+    "hosts": "images to put targets into",
+}
+
 DRAWS = 1 << 31
 """Seeds of random choices within an output are below this."""
 
@@ -143,6 +149,13 @@ class Step:
         bound: Step = replace(self, **given)
         return bound
 
+    def needed(self, field: str) -> Any:
+        """What a field of `needs` holds; a `RecipeError` where nothing was given for it."""
+        found = getattr(self, field)
+        if found is None:
+            raise RecipeError(f"{self.name}: needs {_WORDS[self.needs[field]]}; give `{field}`")
+        return found
+
     def inner(self) -> Iterator[Step]:
         """The step, and those within it."""
         yield self
@@ -200,17 +213,11 @@ def register_step(step: Registered) -> Registered:
     return step
 
 
-def known_steps() -> dict[str, type[Step]]:
-    """All steps by name, those of this package first."""
-    return dict(_steps)
-
-
 def find_step(name: str) -> type[Step]:
     """The step of a name; `RecipeError` with the nearest name where there is none."""
-    steps = known_steps()
-    if name in steps:
-        return steps[name]
-    raise RecipeError(no_such("step", name, steps))
+    if name in _steps:
+        return _steps[name]
+    raise RecipeError(no_such("step", name, _steps))
 
 
 def parse_step(given: Any, build: Callable[[type[Step], Any], Step]) -> Step:
@@ -240,23 +247,32 @@ def parse_step(given: Any, build: Callable[[type[Step], Any], Step]) -> Step:
     return step.parse(settings, build)
 
 
+def draw_target(scene: Scene, rng: np.random.Generator, variant: Choice) -> int | None:
+    """Index of a variant's target, or of one that is drawn; None where the scene has none."""
+    if "target" in variant:
+        return int(variant["target"])
+    return int(rng.integers(len(scene.targets))) if scene.targets else None
+
+
+def require_target(scene: Scene, index: int) -> int:
+    """The index of a target; a `RecipeError` where the scene has no such target."""
+    if not 0 <= index < len(scene.targets):
+        raise RecipeError(f"source {scene.id} has no target {index}")
+    return index
+
+
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """One value, or several, as several."""
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
-def check_several(name: str, values: Any, low: float, high: float) -> None:
+def check_range(name: str, values: float | Sequence[float], low: float, high: float) -> None:
     """Raise a `ValueError` that names a setting unless it is one number or several in a range."""
     if not as_tuple(values):
         raise ValueError(f"{name}: needs a number")
     for value in as_tuple(values):
-        check_range(name, value, low, high)
-
-
-def check_range(name: str, value: float, low: float, high: float) -> None:
-    """Raise a `ValueError` that names a setting unless it is in a range."""
-    if not low <= value <= high:
-        raise ValueError(f"{name}: must be from {low:g} to {high:g}, not {value:g}")
+        if not low <= value <= high:
+            raise ValueError(f"{name}: must be from {low:g} to {high:g}, not {value:g}")
 
 
 def check_span(name: str, span: Sequence[float] | None, low: float, high: float) -> None:
@@ -271,12 +287,8 @@ def check_span(name: str, span: Sequence[float] | None, low: float, high: float)
 
 def plain_words(name: str, choice: Choice) -> str:
     """Say what was chosen for a step of which no more than its name is known."""
-    values = (f"{key} {value}" for key, value in choice.items() if _is_plain(value))
-    return " ".join([name, ", ".join(values)]).rstrip()
-
-
-def _is_plain(value: Any) -> bool:
-    return isinstance(value, str | int | float)
+    plain = {key: value for key, value in choice.items() if isinstance(value, str | int | float)}
+    return f"{name} {', '.join(f'{key} {value}' for key, value in plain.items())}".rstrip()
 
 
 def _plain(value: Any) -> Any:

@@ -48,11 +48,10 @@ def blend_patch(before: Frame, after: Frame, blend: Blend, ramp: float | None = 
     if blend == "paste" or min(before.shape) < 3:
         return after.copy() if blend == "paste" else before.copy()
     old, new = before.astype(np.float64), after.astype(np.float64)
-    if blend == "feather":
-        blended = old + _feather(before.shape, ramp) * (new - old)
-    else:
-        blended = old + _feather(before.shape, ramp) * (new + span_border(old - new) - old)
     least, most = min(old.min(), new.min()), max(old.max(), new.max())
+    if blend == "poisson":
+        new = new + span_border(old - new)
+    blended = old + _feather(before.shape, ramp) * (new - old)
     return np.rint(blended.clip(least, most)).astype(before.dtype)
 
 

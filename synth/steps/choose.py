@@ -39,7 +39,6 @@ class Choose(Step):
 
     @property
     def unique(self) -> bool:
-        """See `Step`."""
         whole = sum(share for share, _ in self.options) > 1 - 1e-9
         return whole and all(step.unique for share, step in self.options if share)
 
@@ -54,7 +53,6 @@ class Choose(Step):
     def resolve(
         self, scene: Scene, rng: np.random.Generator, variant: Choice
     ) -> tuple[Step, Choice] | None:
-        """See `Step`."""
         at = float(rng.random())
         for first, (share, _) in enumerate(self.options):
             at -= share
@@ -66,20 +64,16 @@ class Choose(Step):
         return None
 
     def suits(self, scene: Scene) -> bool:
-        """See `Step`."""
         return any(step.suits(scene) for _, step in self.options)
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
-        """See `Step`."""
         for _, step in self.options:
             step.require(sources, repeats)
 
     def bind(self, supply: Supply) -> Step:
-        """See `Step`."""
         return Choose(tuple((share, step.bind(supply)) for share, step in self.options))
 
     def inner(self) -> Iterator[Step]:
-        """See `Step`."""
         yield self
         for _, step in self.options:
             yield from step.inner()
@@ -99,7 +93,6 @@ class Choose(Step):
         return cls(tuple(options))
 
     def plain(self) -> Any:
-        """See `Step`."""
         return [{"share": share, step.name: step.plain()} for share, step in self.options]
 
 

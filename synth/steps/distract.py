@@ -108,15 +108,12 @@ class Distract(Step):
         return scene.changed(image), {"distractor_boxes": boxes}
 
     def kind(self, choice: Choice) -> str:
-        """See `Step`."""
         return "distractors alone"
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
-        """See `Step`."""
         return f"distractors: {', '.join(one['kind'] for one in choice['items'])}"
 
     def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """See `Step`."""
         for one, box in zip(choice["items"], facts["distractor_boxes"], strict=True):
             yield "distractors", one["kind"] if box else f"{one['kind']}, which found no place"
 
@@ -158,12 +155,11 @@ def add_distractor(image: Frame, mask: Mask, kind: Kind, draw: int) -> tuple[Fra
             # The cut must be one that a target's box could be: it is blended in the same way.
             change = turned(patch, int(rng.integers(1, 4)), bool(rng.integers(2)))
             made = blend_patch(patch, change, "poisson", _RAMP)
-            added = made.astype(np.float64) - patch
         else:
-            added = _FORMS[kind](side, rng) * _contrast(patch, rng)
-            top_value = np.iinfo(image.dtype).max
-            made = cast(Frame, np.rint(patch + added).clip(0, top_value).astype(image.dtype))
-            added = made.astype(np.float64) - patch
+            form = _FORMS[kind](side, rng) * _contrast(patch, rng)
+            most = np.iinfo(image.dtype).max
+            made = cast(Frame, np.rint(patch + form).clip(0, most).astype(image.dtype))
+        added = made.astype(np.float64) - patch
         if added.any() and spot_likeness(added) <= MOST_LIKE_A_SPOT:
             out[window] = made
             return cast(Frame, out), box
@@ -229,12 +225,16 @@ def _bad_pixels(side: int, rng: np.random.Generator) -> Field:
     return 2 * field
 
 
+def _axes(side: int, angle: float) -> tuple[Field, Field]:
+    """Coordinates along a direction and across it, pixels from the middle of a square."""
+    place = np.arange(side) - (side - 1) / 2
+    cos, sin = np.cos(angle), np.sin(angle)
+    return cos * place + sin * place[:, None], -sin * place + cos * place[:, None]
+
+
 def _streak(side: int, rng: np.random.Generator) -> Field:
     """A thin straight line with soft ends: a satellite, a wire, a read-out line."""
-    place = np.arange(side) - (side - 1) / 2
-    angle = rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)])
-    along = np.cos(angle) * place[None, :] + np.sin(angle) * place[:, None]
-    across = -np.sin(angle) * place[None, :] + np.cos(angle) * place[:, None]
+    along, across = _axes(side, rng.choice([0.0, np.pi / 2, rng.uniform(0, np.pi)]))
     length = rng.uniform(0.25, 0.4) * side
     thin = np.exp(-0.5 * (across / rng.uniform(0.4, 0.9)) ** 2)
     ends = 1 / (1 + np.exp(np.abs(along) - length))
@@ -243,13 +243,8 @@ def _streak(side: int, rng: np.random.Generator) -> Field:
 
 def _edge(side: int, rng: np.random.Generator) -> Field:
     """A soft step that fades out: the rim of a cloud, a ridge, a roof."""
-    place = np.arange(side) - (side - 1) / 2
-    angle = rng.uniform(0, 2 * np.pi)
-    across = np.cos(angle) * place[None, :] + np.sin(angle) * place[:, None]
-    bend = (
-        rng.uniform(-0.02, 0.02)
-        * (-np.sin(angle) * place[None, :] + np.cos(angle) * place[:, None]) ** 2
-    )
+    across, along = _axes(side, rng.uniform(0, 2 * np.pi))
+    bend = rng.uniform(-0.02, 0.02) * along**2
     return np.asarray(np.tanh((across + bend) / rng.uniform(0.7, 2.0)) * _window(side))
 
 

@@ -15,7 +15,7 @@ from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import NoiseBank
 from synth.noise.transfer import mixup
 from synth.scene import Labelled, Scene
-from synth.steps.base import Choice, as_tuple, check_several, register_step
+from synth.steps.base import Choice, as_tuple, check_range, register_step
 from synth.steps.noise import NoiseStep, check_gain, draw_amount, draw_member
 
 
@@ -45,7 +45,7 @@ class Mixup(NoiseStep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_several("ratio", self.ratio, 0, 1)
+        check_range("ratio", self.ratio, 0, 1)
         check_gain(self.gain)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
@@ -61,7 +61,6 @@ class Mixup(NoiseStep):
         return {"patch": patch, "ratio": draw_amount(as_tuple(self.ratio), rng), **gain}
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
-        """See `Step`."""
         patches = self._bank.patches
         if not 0 <= choice["patch"] < len(patches):
             raise NoiseError(f"noise patch {choice['patch']} is not in the bank")
@@ -79,9 +78,8 @@ class Mixup(NoiseStep):
 
     @property
     def _bank(self) -> NoiseBank:
-        if self.noise is None:
-            raise RecipeError("mixup: needs a noise bank; give `noise`")
-        return self.noise
+        bank: NoiseBank = self.needed("noise")
+        return bank
 
 
 def _draw_apart(kinds: Sequence[NDArray[np.intp]], seed: int, number: int) -> int:

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from synth.scene import Scene
-from synth.steps.base import Choice, register_step
+from synth.steps.base import Choice, draw_target, register_step, require_target
 from synth.steps.placing import Change, PlacingStep, copy_target, move_target
-from synth.steps.target import draw_target, require_target
 
 
 @register_step
@@ -50,13 +49,11 @@ class Move(PlacingStep):
         return {"target": target, **self.draw_change(rng), **how}
 
     def kind(self, choice: Choice) -> str:
-        """See `Step`."""
         if choice.get("copy"):
             return "target copied"
         return "target changed at its place" if choice.get("stay") else "target moved"
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
-        """See `Step`."""
         shift = facts.get("shift")
         by = "" if shift is None else f" by {shift[0]}, {shift[1]}"
         how = "copied" if choice.get("copy") else "moved"

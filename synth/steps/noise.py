@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synth.noise.realisation import SEEDS
 from synth.scene import Scene
-from synth.steps.base import Choice, Step, as_tuple, check_range, check_several
+from synth.steps.base import Choice, Step, as_tuple, check_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,21 +34,17 @@ class NoiseStep(Step):
 
     @property
     def unique(self) -> bool:
-        """See `Step`."""
         return self.share > 0
 
     def kind(self, choice: Choice) -> str:
-        """See `Step`."""
         return "noise alone"
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
-        """See `Step`."""
         number = choice.get("patch", choice.get("frame"))
         which = "" if number is None else f" no. {number}"
         return f"noise{which}, {self.name} {choice.get('ratio', choice.get('strength')):g}"
 
     def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """See `Step`."""
         name, amount = self.name, choice.get("ratio", choice.get("strength"))
         yield "noise", f"{name}, {amount:g}"
         if facts.get("noisier", 0.0) >= 0.5:
@@ -76,7 +72,7 @@ class CameraStep(NoiseStep):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_several("strength", self.strength, 0, 100)
+        check_range("strength", self.strength, 0, 100)
 
     @property
     def unique(self) -> bool:

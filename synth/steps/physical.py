@@ -74,7 +74,6 @@ class Physical(CameraStep):
         return {"camera": camera, **self.draw_noise(scene, rng)}
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
-        """See `add_noise`."""
         return add_noise(scene, _generator(tuple(choice["camera"].items())), choice)
 
 

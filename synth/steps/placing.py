@@ -125,7 +125,6 @@ class PlacingStep(Step):
         return bool(scene.targets)
 
     def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """See `Step`."""
         for one in choice.get("targets", [choice]):
             change = Change.of(one)
             if change.angle:
@@ -199,7 +198,7 @@ def move_target(scene: Scene, target: int, change: Change, *, stay: bool = False
     residual, near = _turn(scene, lifted, target, change)
     window = box_window(scene.targets[target].box)
     mask[window] &= scene.once_of_mask(label_map)[window] != target + 1
-    new = lifted.window.shifted(shift)
+    new = lifted.window.shifted(*shift, mask.shape)
     scale = _add(image, mask, new, near, residual, change.scr, (lifted.window, left))
     return Placed(image, mask, shift, scale)
 
@@ -230,7 +229,7 @@ def copy_target(scene: Scene, target: int, change: Change, onto: Scene) -> Place
     image, mask = onto.image.copy(), onto.mask.copy()
     lifted = _lift(scene, target, change)
     residual, near = _turn(scene, lifted, target, change)
-    window = lifted.window.shifted(shift, mask.shape)
+    window = lifted.window.shifted(*shift, mask.shape)
     scale = _add(image, mask, window, near, residual, change.scr)
     return Placed(image, mask, shift, scale)
 
@@ -261,8 +260,9 @@ def _lift_anew(scene: Scene, target: int, turned: bool, zoom: float) -> _Lifted:
     reach = int(np.ceil((half + _REACH) * zoom))
     window = _Window.of(found.row - reach, found.col - reach, 2 * reach + 1, scene.shape)
     # Beyond the border the image goes on as its mirror image, for the arithmetic alone.
-    values = window.cut(scene.image).astype(np.float64)
-    near = (window.cut(scene.once_of_mask(label_map)) == target + 1) & window.covers()
+    values = window.cut(scene.image)
+    near = np.zeros(values.shape, np.bool_)
+    near[window.own] = scene.once_of_mask(label_map)[window.inside] == target + 1
     weight = _weigh(near)
     background = _continue(values, weight)
     return _Lifted(window, values, near, weight, background, weight * (values - background))
@@ -411,15 +411,14 @@ def _turn(scene: Scene, lifted: _Lifted, target: int, change: Change) -> tuple[F
 
 @dataclass(frozen=True, slots=True)
 class _Window:
-    """A square of an image that may reach beyond it.
+    """A square that may reach beyond its image.
 
-    `inside` is the part of the image that it shows, and `own` the part of the window that this is.
+    `inside` is the part of the image that it shows, and `own` the part of the square that this is.
     """
 
     top: int
     left: int
     size: int
-    shape: tuple[int, ...]
     inside: tuple[slice, slice]
     own: tuple[slice, slice]
 
@@ -428,47 +427,22 @@ class _Window:
         """A window of an image of that shape."""
         rows, own_rows = _overlap(top, size, shape[0])
         cols, own_cols = _overlap(left, size, shape[1])
-        return cls(top, left, size, shape, (rows, cols), (own_rows, own_cols))
+        return cls(top, left, size, (rows, cols), (own_rows, own_cols))
 
-    def shifted(self, shift: tuple[int, int], shape: tuple[int, ...] | None = None) -> _Window:
-        """The window so many rows and columns on, in an image of another shape if one is given."""
-        shape = self.shape if shape is None else shape
-        return _Window.of(self.top + shift[0], self.left + shift[1], self.size, shape)
-
-    def cut(self, image: Any) -> Any:
-        """What the window shows, beyond the image its mirror image; not to be written to."""
-        if self.own == (slice(0, self.size),) * 2:
-            return image[self.inside]
-        rows, cols = (
-            _mirrored(start + np.arange(self.size), length)
-            for start, length in zip((self.top, self.left), image.shape, strict=True)
-        )
-        return image[np.ix_(rows, cols)]
-
-    def covers(self) -> Mask:
-        """Which of its pixels are in the image."""
-        found = np.zeros((self.size, self.size), bool)
-        found[self.own] = True
-        return found
+    def shifted(self, down: int, along: int, shape: tuple[int, ...]) -> _Window:
+        """The window so many rows and columns on, in an image of that shape."""
+        return _Window.of(self.top + down, self.left + along, self.size, shape)
 
     def within(self, part: tuple[slice, slice], shape: tuple[int, ...]) -> _Window:
-        """The window as it lies in a part of the image that is of that shape."""
-        rows, cols = part
-        return _Window.of(self.top - rows.start, self.left - cols.start, self.size, shape)
+        """The window as it is in a part of the image that is of that shape."""
+        return self.shifted(-part[0].start, -part[1].start, shape)
 
-    def put(self, image: NDArray[Any], patch: NDArray[Any]) -> None:
-        image[self.inside] = patch[self.own]
-
-    def add(self, image: Floats, patch: Floats) -> None:
-        image[self.inside] += patch[self.own]
-
-    def mark(self, mask: Mask, near: Mask) -> None:
-        """Put a label into a mask."""
-        mask[self.inside] |= near[self.own]
-
-    def put_rounded(self, image: Frame, patch: Floats) -> None:
-        """Put a patch into an image, as whole numbers in the image's range."""
-        image[self.inside] = np.rint(patch[self.own]).clip(0, np.iinfo(image.dtype).max)
+    def cut(self, image: Frame) -> Floats:
+        """What the window shows, beyond the image its mirror image."""
+        if self.own == (slice(0, self.size),) * 2:
+            return image[self.inside].astype(np.float64)
+        missing = [(part.start, self.size - part.stop) for part in self.own]
+        return np.pad(image[self.inside].astype(np.float64), missing, mode="symmetric")
 
 
 @dataclass(frozen=True, slots=True)
@@ -495,12 +469,6 @@ def _overlap(start: int, size: int, length: int) -> tuple[slice, slice]:
     first = max(start, 0)
     last = max(min(start + size, length), first)
     return slice(first, last), slice(first - start, last - start)
-
-
-def _mirrored(places: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """Indices along an axis that goes on as its mirror image at both ends."""
-    places = places % (2 * length)
-    return np.minimum(places, 2 * length - 1 - places)
 
 
 def _weigh(near: NDArray[np.bool_]) -> Floats:
@@ -551,15 +519,17 @@ def _add(
     top, first, size = window.top, window.left, window.size
     area = box_window((top, first, top + size, first + size), _MARGIN)
     values = image[area].astype(np.float64)
+    most = np.iinfo(image.dtype).max
     if left is not None:
         before, patch = left
-        before.put_rounded(image, patch)
-        before.within(area, values.shape).put(values, patch)
+        image[before.inside] = np.rint(patch[before.own]).clip(0, most)
+        seen = before.within(area, values.shape)
+        values[seen.inside] = patch[seen.own]
     here = window.within(area, values.shape)
     scale = _scale_for(scr, values, mask[area], here, near, residual) if scr > 0 else 1.0
-    here.add(values, scale * residual)
-    window.put_rounded(image, here.cut(values))
-    window.mark(mask, near)
+    values[here.inside] += scale * residual[here.own]
+    image[window.inside] = np.rint(values[here.inside]).clip(0, most)
+    mask[window.inside] |= near[window.own]
     return scale
 
 
@@ -581,7 +551,8 @@ def _scale_for(
     box = int(rows[0]), int(cols[0]), int(rows[-1]) + 1, int(cols[-1]) + 1
     surroundings = box_window(box, _MARGIN)
     labels = others[surroundings].copy()
-    window.within(surroundings, labels.shape).mark(labels, near)
+    marked = window.within(surroundings, labels.shape)
+    labels[marked.inside] |= near[marked.own]
     around = image[surroundings][~labels]
     clutter = float(around.std()) if around.size else 0.0
     if clutter == 0:

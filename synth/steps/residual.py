@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from synth.errors import NoiseError, RecipeError
+from synth.errors import NoiseError
 from synth.noise.cameras import CameraNoise
 from synth.noise.realisation import NoiseGenerator
 from synth.noise.residual import OwnNoise, measure_own_noise, transfer_residual
@@ -50,7 +50,6 @@ class Residual(CameraStep):
         return {"frame": frame, **self.draw_noise(scene, rng), **gain}
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
-        """See `add_noise`."""
         cameras = self._cameras
         if not 0 <= choice["frame"] < len(cameras):
             raise NoiseError(f"frame {choice['frame']} is not in the noise models")
@@ -59,9 +58,8 @@ class Residual(CameraStep):
 
     @property
     def _cameras(self) -> CameraNoise:
-        if self.noise is None:
-            raise RecipeError("residual: needs models of cameras; give `noise`")
-        return self.noise
+        cameras: CameraNoise = self.needed("noise")
+        return cameras
 
 
 def add_noise(

@@ -12,9 +12,8 @@ from synth.errors import RecipeError
 from synth.frames import Frame, Mask, require_frame, require_mask
 from synth.scene import Labelled, Scene
 from synth.seeds import quick_generator
-from synth.steps.base import Choice, as_tuple, register_step
+from synth.steps.base import Choice, as_tuple, draw_target, register_step, require_target
 from synth.steps.placing import Change, PlacingStep, copy_target
-from synth.steps.target import draw_target, require_target
 
 HostKind = Literal["training", "noise"]
 Arrays = Mapping[str, Any] | Sequence[Any]
@@ -114,14 +113,14 @@ class Transplant(PlacingStep):
 
     def suits(self, scene: Scene) -> bool:
         """See `Step`: there must be a target, and another image."""
-        hosts = self._require_hosts()
+        hosts = self._hosts
         others = len(hosts.labelled) > 1 or hosts.labelled not in ((), (scene.id,))
         return bool(scene.targets) and bool(hosts.empty or others)
 
     def choose(self, scene: Scene, rng: np.random.Generator, **variant: Any) -> Choice | None:
         """See `Step`: a host, and for each target that is put into it what a move has."""
         target = draw_target(scene, rng, variant)
-        host = self._require_hosts().draw(rng, scene.id)
+        host = self._hosts.draw(rng, scene.id)
         if target is None or host is None:
             return None
         name, empty = host
@@ -135,7 +134,7 @@ class Transplant(PlacingStep):
         The fact ``places`` has row and column of every target's centre, null where no place was
         free.
         """
-        image, mask = self._require_hosts().load(choice["host"])
+        image, mask = self._hosts.load(choice["host"])
         if image.dtype != scene.image.dtype:
             raise RecipeError(
                 f"host {choice['host']}: is of {image.dtype}; a target of {scene.image.dtype} "
@@ -158,11 +157,9 @@ class Transplant(PlacingStep):
         return made, {"places": places}
 
     def kind(self, choice: Choice) -> str:
-        """See `Step`."""
         return "target put into another image"
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
-        """See `Step`."""
         parts = []
         for one, place in zip(choice["targets"], facts["places"], strict=True):
             at = ", where no place was free" if place is None else f" at {place[0]}, {place[1]}"
@@ -170,18 +167,17 @@ class Transplant(PlacingStep):
         return "; ".join(parts)
 
     def require(self, sources: Sequence[Labelled], repeats: int) -> None:
-        """See `Step`."""
-        hosts = self._require_hosts()
+        hosts = self._hosts
         if len(hosts.labelled) < 2 and not hosts.empty:
             raise RecipeError(
                 "transplant: there is no other image to put a target into; give frames without "
                 "targets (hosts: noise), or take transplant out"
             )
 
-    def _require_hosts(self) -> Hosts:
-        if not isinstance(self.images, Hosts):
-            raise RecipeError("transplant: needs images to put targets into; give `images`")
-        return self.images
+    @property
+    def _hosts(self) -> Hosts:
+        hosts: Hosts = self.needed("images")
+        return hosts
 
 
 def _draw_part(shape: tuple[int, ...], wanted: tuple[int, ...], draw: int) -> tuple[slice, slice]:

@@ -10,12 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synth.errors import RecipeError
-from synth.frames import Frame, Mask
+from synth.frames import Mask
 from synth.scene import Labelled, Scene
-from synth.steps.base import Choice, Step, as_tuple, check_range, register_step
+from synth.steps.base import (
+    Choice,
+    Step,
+    as_tuple,
+    check_range,
+    draw_target,
+    register_step,
+    require_target,
+)
 from synth.steps.blend import BLENDS, Blend, blend_mask, blend_patch
 from synth.steps.placing import label_map, target_offsets
-from synth.steps.target import draw_target, require_target
 from synth.targets import Box, Target, target_box
 
 Array = TypeVar("Array", bound=NDArray[Any])
@@ -105,7 +112,6 @@ class Turn(Step):
         }
 
     def apply(self, scene: Scene, choice: Choice) -> tuple[Scene, dict[str, Any]]:
-        """See `Step`."""
         target = scene.targets[require_target(scene, choice["target"])]
         turns, mirror, blend = choice["quarter_turns"], choice["mirror"], choice["blend"]
         if not 1 <= choice["side"] <= min(scene.shape):
@@ -128,11 +134,9 @@ class Turn(Step):
         return scene.changed(image, mask), {}
 
     def kind(self, choice: Choice) -> str:
-        """See `Step`."""
         return "target turned"
 
     def describe(self, choice: Choice, facts: Mapping[str, Any]) -> str:
-        """See `Step`."""
         mirrored = "mirrored and " if choice["mirror"] else ""
         return (
             f"target {choice['target']} {mirrored}turned by {90 * int(choice['quarter_turns'])}°, "
@@ -140,7 +144,6 @@ class Turn(Step):
         )
 
     def tally(self, choice: Choice, facts: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-        """See `Step`."""
         mirrored = " after mirroring" if choice["mirror"] else ""
         yield "quarter turns", f"{90 * int(choice['quarter_turns'])}°{mirrored}"
         yield "side of the box", f"{choice['side']} pixels"
@@ -178,62 +181,11 @@ def _turn_mask(
     return made
 
 
-def turn_patch(
-    image: Frame, mask: Mask, box: Box, quarter_turns: int, mirror: bool = False
-) -> tuple[Frame, Mask]:
-    """Turn a square patch of an image and of its mask in place of itself.
-
-    "Negative augmentation" of Lu et al. (TGRS 2024): the patch is first mirrored left to right
-    when `mirror` is set (the published box of side 32), then turned counter-clockwise.
-
-    Parameters
-    ----------
-    image : (H, W) ndarray of uint8 or uint16
-    mask : (H, W) ndarray of bool
-    box : tuple of int
-        Half-open (top, left, bottom, right), square, inside the image.
-    quarter_turns : int
-        Number of 90° turns, any sign.
-    mirror : bool
-        Mirror left to right before turning.
-
-    Returns
-    -------
-    image, mask : copies of the inputs with the patch turned
-
-    Raises
-    ------
-    ValueError
-        The box is not square or leaves the image, or the sizes differ.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> image = np.arange(4, dtype=np.uint8).reshape(2, 2)
-    >>> turn_patch(image, image > 2, (0, 0, 2, 2), 1)[0]
-    array([[1, 3],
-           [0, 2]], dtype=uint8)
-    """
-    top, left, bottom, right = box
-    if image.shape != mask.shape:
-        raise ValueError(f"image of shape {image.shape} and mask of shape {mask.shape}")
-    if bottom - top != right - left or bottom <= top:
-        raise ValueError(f"box {box} is not square")
-    if top < 0 or left < 0 or bottom > image.shape[0] or right > image.shape[1]:
-        raise ValueError(f"box {box} leaves the image of shape {image.shape}")
-    window = (slice(top, bottom), slice(left, right))
-    image, mask = image.copy(), mask.copy()
-    image[window] = turned(image[window], quarter_turns, mirror)
-    mask[window] = turned(mask[window], quarter_turns, mirror)
-    return image, mask
-
-
 def turned(patch: Array, quarter_turns: int, mirror: bool) -> Array:
-    """A patch of an image or of a mask, mirrored and then turned; a copy. See `turn_patch`.
+    """A copy of a patch, mirrored left to right if asked for, then turned counter-clockwise.
 
     Examples
     --------
-    >>> import numpy as np
     >>> turned(np.array([[1, 2], [3, 4]]), 1, mirror=False).tolist()
     [[2, 4], [1, 3]]
     >>> turned(np.array([[1, 2], [3, 4]]), 0, mirror=True).tolist()
@@ -253,8 +205,8 @@ def turned(patch: Array, quarter_turns: int, mirror: bool) -> Array:
 def keep_offset(own: Mask, offset: Sequence[float], quarter_turns: int, mirror: bool) -> Mask:
     """Move the mask of a turned target to the side of it where it lay before the turn.
 
-    Where the mask of a target lies d beside what the image shows (`measure_offsets`), the turned
-    mask lies R d beside the turned target. It is moved by d − R d, rounded to whole pixels.
+    A mask that is d off its target (`measure_offsets`) is R d off after the turn. It is moved by
+    d − R d, rounded to whole pixels.
 
     Parameters
     ----------
@@ -272,7 +224,6 @@ def keep_offset(own: Mask, offset: Sequence[float], quarter_turns: int, mirror: 
 
     Examples
     --------
-    >>> import numpy as np
     >>> own = np.zeros((5, 5), bool)
     >>> own[3, 3] = True
     >>> np.argwhere(keep_offset(own, (-0.5, -0.5), 2, False)).tolist()

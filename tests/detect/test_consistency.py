@@ -6,6 +6,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from test_augment import make_bank, plain
+from turned_patches import turn_patch
 
 from detect.augment import DRAWS, Views, choose_views, take_windows
 from detect.consistency import TurnedBox, consistency, find_turned_boxes
@@ -13,7 +14,6 @@ from detect.errors import TrainingError
 from detect.lineage import Origin, Turn
 from detect.recipe import Augment
 from detect.sampler import Entry
-from synth.steps.turn import turn_patch
 from synth.targets import find_targets, target_box
 
 Array = NDArray[Any]

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from movers import Mover
 from numpy.typing import NDArray
+from turned_patches import turn_patch
 
 from synth.disk.png import encode_png
 from synth.errors import NoiseError, QualityError
@@ -44,7 +45,6 @@ from synth.scene import Scene
 from synth.steps import Supply
 from synth.steps.blend import BLENDS, blend_mask, blend_patch
 from synth.steps.distract import KINDS, add_distractor
-from synth.steps.turn import turn_patch
 from synth.targets import find_targets, label_targets, measure_offsets, measure_signals, target_box
 
 Array = NDArray[Any]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from turned_patches import turn_patch
 
 from synth.errors import NoiseError, RecipeError
 from synth.noise.bank import make_bank
@@ -18,7 +19,6 @@ from synth.recipe import Recipe, Sample, remake
 from synth.scene import Scene
 from synth.steps import Choose, Distract, Mixup, Move, Step, Supply, Transplant, Turn
 from synth.steps.blend import BLENDS, Blend
-from synth.steps.turn import turn_patch
 from synth.targets import find_targets, measure_offsets, target_box
 
 RNG = np.random.default_rng(0)

