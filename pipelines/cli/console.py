@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -61,7 +63,7 @@ class ToolGroup(click.Group):
         if not standalone_mode:
             return super().main(args, prog_name, standalone_mode=False, **extra)
         try:
-            with notes_on_stderr():
+            with notes_on_stderr(), _restored_interrupts():
                 code = super().main(args, prog_name, standalone_mode=False, **extra)
         except click.exceptions.NoArgsIsHelpError as error:
             error.show()
@@ -81,6 +83,9 @@ class ToolGroup(click.Group):
         except (SynthError, DetectError, PipelineError) as error:
             fail(str(error))
         except KeyboardInterrupt:
+            if threading.current_thread() is threading.main_thread():
+                # A second one would come on top of the line that tells of the first.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
             fail(_INTERRUPTED, 130)
         except BrokenPipeError:
             # The reader of our output left (`| head`); there is nobody to tell.
@@ -91,6 +96,17 @@ class ToolGroup(click.Group):
         except OSError as error:
             where = f"{error.filename}: " if error.filename else ""
             fail(f"{where}{error.strerror or error}")
+
+
+@contextmanager
+def _restored_interrupts() -> Iterator[None]:
+    """Leave the handling of interrupts as it was, for callers that live on."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) != before:
+            signal.signal(signal.SIGINT, before)
 
 
 @contextmanager
