@@ -134,8 +134,7 @@ class Recipe:
         entropy = int(np.random.default_rng(rng).integers(SEEDS))
         made = self._apply(scene, entropy, None, {})
         # Whoever changes the result does not change what was given.
-        own = made.image.copy() if made.image is scene.image else made.image
-        return replace(made, image=own, mask=made.mask.copy())
+        return replace(made, image=made.image.copy(), mask=made.mask.copy())
 
     def bind(self, supply: Supply) -> Recipe:
         """The recipe with what its steps need."""

@@ -10,6 +10,7 @@ from synth.frames import Frame, Mask
 from synth.targets import Target, find_targets
 
 Value = TypeVar("Value")
+Array = TypeVar("Array", Frame, Mask)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,23 @@ class Draws:
     alike: bool = False
 
 
+def _fixed(array: Array) -> Array:
+    """The array, protected from steps that would change it for all that is made of it later."""
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
 class Scene:
     """An image with its mask; nothing of it changes.
 
     Parameters
     ----------
     image : (H, W) ndarray of uint8 or uint16
-        DN; not to be written to.
+        DN; writing to it is an error.
     mask : (H, W) ndarray of bool
-        Not to be written to.
+        Writing to it is an error.
     id : str
         Name of the source.
     targets : sequence of Target, optional
@@ -71,8 +80,8 @@ class Scene:
         targets: Sequence[Target] | None = None,
         draws: Draws | None = None,
     ) -> None:
-        self.image = image
-        self.mask = mask
+        self.image = _fixed(image)
+        self.mask = _fixed(mask)
         self.id = id
         self.draws = draws
         # None for itself: a reference to itself would keep it until the garbage is collected.

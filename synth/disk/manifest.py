@@ -24,7 +24,8 @@ def _plain_number(value: Any) -> Any:
     """A number of NumPy as one of Python, for steps that draw with its generators."""
     if isinstance(value, np.generic):
         return value.item()
-    raise TypeError(f"{type(value).__name__} {value!r:.60} is no plain value for a manifest")
+    words = f"{type(value).__name__} {value!r:.60} is no plain value for a manifest"
+    raise RecipeError(f"{words}; choices and facts are numbers, texts, lists and mappings")
 
 
 _LINES = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, default=_plain_number)

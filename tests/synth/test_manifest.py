@@ -121,3 +121,8 @@ def test_no_other_module_parses_the_lines_of_a_manifest() -> None:
             if path.name != "manifest.py" and "manifest" in text.lower():
                 assert not re.search(r"json\.loads\(line|map\(json\.loads", text), path
                 assert not re.search(r"""(\[|get\()["'](steps|facts|mask_sha256)["']""", text), path
+
+
+def test_facts_that_are_no_plain_values_are_told() -> None:
+    with pytest.raises(RecipeError, match=r"object .* is no plain value for a manifest"):
+        Line("a", "train", "b", [("mine", {})], {"found": object()}).to_line()

@@ -332,3 +332,25 @@ def test_variants_are_those_of_the_first_step_that_has_some() -> None:
     assert Recipe([Mixup()]).enumerating is None
     # Where nothing is enumerated every source is a variant of its own.
     assert len(outputs([Distract(count=1)], [source("a", 0), source("b", 2)])) == 2
+
+
+class Careless(Step):
+    """A step that writes into what it is given."""
+
+    name = "careless"
+
+    def apply(self, scene: Scene, choice: dict[str, Any]) -> tuple[Scene, dict[str, Any]]:
+        scene.image[0, 0] = 0
+        return scene, {}
+
+
+def test_a_step_cannot_change_what_later_outputs_are_made_of() -> None:
+    image, mask = np.full((32, 32), 90, np.uint8), np.zeros((32, 32), np.bool_)
+    with pytest.raises(RecipeError, match=r"step careless: ValueError: .* read-only"):
+        Recipe([Careless()])(image, mask, rng=0)
+    assert (image == 90).all()
+    assert image.flags.writeable
+    sample = Recipe([])(image, mask, rng=0)
+    sample.image[:], sample.mask[:] = 1, True  # the caller's own
+    assert (image == 90).all()
+    assert not mask.any()
